@@ -1,0 +1,44 @@
+"""Errors that a user can mend.
+
+Each says what is wrong, where, and what to do; the command line prints these three and no
+traceback. Anything else that is raised is a fault of Backflip's own and keeps its traceback.
+"""
+
+
+class BackflipError(Exception):
+    """Something the user can mend: `what` is wrong, `where`, and a `hint` at what to do."""
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None):
+        self.what = what
+        self.where = where
+        self.hint = hint
+        super().__init__(what, where, hint)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f"\n{self.hint}" if self.hint else ""
+        return f"{place}{self.what}{advice}"
+
+
+class SettingsError(BackflipError):
+    """A recipe or an override that cannot be used."""
+
+
+class FormatError(BackflipError):
+    """A row or file of data that cannot be read."""
+
+
+class WorkspaceError(BackflipError):
+    """A workspace or database that cannot be opened, read or written."""
+
+
+class ModelError(BackflipError):
+    """A model or tokenizer that cannot be found, loaded or saved."""
+
+
+class TrainingError(BackflipError):
+    """Training that cannot go on: a loss that is not finite, a full disk, too little data."""
+
+
+class JudgeError(BackflipError):
+    """A judge that does not answer, or whose answer cannot be read."""
