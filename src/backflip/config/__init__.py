@@ -1,0 +1,48 @@
+"""Strict settings of every part; no torch."""
+
+from backflip.config.base import Settings, apply_overrides, merge, read_toml
+from backflip.config.models import (
+    LoraSettings,
+    ModelSettings,
+    OptimizerSettings,
+    Precision,
+    SamplingSettings,
+    ScratchSettings,
+)
+from backflip.config.stages import (
+    EvaluationSettings,
+    FeedbackKind,
+    FeedbackSettings,
+    JudgeSettings,
+    LoopSettings,
+    MixtureSettings,
+    PretrainSettings,
+    PromptSettings,
+    RewardSettings,
+    SftSettings,
+    TeacherSettings,
+)
+
+__all__ = [
+    "EvaluationSettings",
+    "FeedbackKind",
+    "FeedbackSettings",
+    "JudgeSettings",
+    "LoopSettings",
+    "LoraSettings",
+    "MixtureSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "Precision",
+    "PretrainSettings",
+    "PromptSettings",
+    "RewardSettings",
+    "SamplingSettings",
+    "ScratchSettings",
+    "Settings",
+    "SftSettings",
+    "TeacherSettings",
+    "apply_overrides",
+    "merge",
+    "read_toml",
+]

@@ -1,0 +1,119 @@
+"""Settings of models, optimisers and sampling."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from backflip.config.base import Settings
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters (Hu et al. 2021); the model without them is the reference."""
+
+    rank: int = Field(
+        default=16, ge=1, description="width of an adapter; more can learn more and takes more"
+    )
+    alpha: float = Field(
+        default=32.0, gt=0, description="scale: an adapter counts alpha / rank times"
+    )
+    last_layers: int | None = Field(
+        default=None, ge=1, description="adapt only this many layers from the top; none: all"
+    )
+
+
+class ModelSettings(Settings):
+    """Which model, and how it is held in memory."""
+
+    name: str = Field(
+        default="smollm2-135m-instruct",
+        description="a folder, a hub id, a .gguf file, a model of the workspace, or the built-in",
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="auto: bfloat16 where the processor multiplies it natively, else float32",
+    )
+    lora: LoraSettings | None = Field(
+        default=None, description="train adapters only; none: train every weight"
+    )
+
+
+class ScratchSettings(Settings):
+    """A small Llama from random weights."""
+
+    width: int = Field(default=128, ge=8, description="size of a token's vector; heads divide it")
+    layers: int = Field(default=4, ge=1, description="number of layers")
+    heads: int = Field(default=4, ge=1, description="attention heads a layer")
+    key_value_heads: int | None = Field(
+        default=None, ge=1, description="heads that keys and values share; none: as many as heads"
+    )
+    max_positions: int = Field(
+        default=1024, ge=16, description="longest text that the model can read, in tokens"
+    )
+    vocabulary: int = Field(
+        default=2048, ge=300, description="tokens of the tokenizer that is trained on the text"
+    )
+
+
+class OptimizerSettings(Settings):
+    """AdamW (Loshchilov & Hutter 2019), its schedule and the size of a step."""
+
+    learning_rate: float = Field(
+        default=1e-5, gt=0, description="largest rate; warm-up and schedule scale it"
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="share of a weight taken off a step, times the rate; 0: off"
+    )
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="memory of the mean of gradients")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="memory of their mean square")
+    epsilon: float = Field(default=1e-8, gt=0, description="added to the root of that mean square")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="updates over which the rate rises from nothing; 0: none"
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="of the rate after warm-up; linear and cosine fall to 0"
+    )
+    max_grad_norm: float | None = Field(
+        default=1.0, gt=0, description="a longer gradient is scaled down to this; none: never"
+    )
+    micro_batch_tokens: int = Field(
+        default=4096,
+        ge=1,
+        description="padded tokens in one forward pass; changes memory, not the result",
+    )
+
+
+class SamplingSettings(Settings):
+    """How replies are drawn. Filters apply in the order temperature, top-k, top-p, min-p."""
+
+    max_tokens: int = Field(
+        default=64, ge=1, description="a reply is cut off here; for agents, the steps of a clip"
+    )
+    max_prompt_tokens: int = Field(
+        default=512, ge=1, description="prompts of more tokens are refused"
+    )
+    temperature: float = Field(default=1.0, ge=0, description="0: always the likeliest token")
+    top_k: int = Field(default=0, ge=0, description="draw from the k likeliest tokens; 0: from all")
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="draw from the fewest tokens that make up this probability; 1: from all",
+    )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="drop tokens less likely than this share of the likeliest; 0: none",
+    )
+    stop: tuple[str, ...] = Field(default=(), description="a reply ends before any of these")
+    num_samples: int = Field(
+        default=1, ge=1, description="replies to each prompt; a run's stages set it themselves"
+    )
+    batch_size: int = Field(default=64, ge=1, description="replies drawn at once; memory only")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether tokens come from the policy's own distribution, as on-policy learning needs."""
+        return not self.top_k and self.top_p == 1.0 and not self.min_p and self.temperature > 0

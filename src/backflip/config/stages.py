@@ -1,0 +1,268 @@
+"""Settings of the stages of a run."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from backflip.config.base import Settings
+from backflip.config.models import ModelSettings, OptimizerSettings, ScratchSettings
+
+
+class PromptSettings(Settings):
+    """What the policy is asked."""
+
+    source: str = Field(
+        default="builtin:everyday",
+        description="builtin:NAME, a text, JSONL or Parquet file, or env:ID for an environment",
+    )
+    heldout: int = Field(default=64, ge=1, description="prompts kept for evaluation only")
+    limit: int | None = Field(
+        default=None,
+        ge=2,
+        description="use only so many prompts, held-out ones included; none: all",
+    )
+
+
+class PretrainSettings(Settings):
+    """Next-token prediction over packed text, from scratch or continued."""
+
+    text: tuple[str, ...] = Field(default=(), description="text, JSONL or Parquet files")
+    scratch: ScratchSettings | None = Field(
+        default=None, description="start from random weights and a new tokenizer"
+    )
+    sequence_length: int = Field(default=256, ge=8, description="tokens a row")
+    batch_size: int = Field(default=16, ge=1, description="rows a step")
+    steps: int = Field(default=200, ge=1, description="optimiser steps")
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=3e-4)
+
+
+class SftSettings(Settings):
+    """Supervised fine-tuning on demonstrations: the loss is on the replies only."""
+
+    data: tuple[str, ...] = Field(
+        default=(), description="files of demonstrations; none: those in the workspace"
+    )
+    sequence_length: int = Field(
+        default=512, ge=8, description="tokens a row; longer dialogues are refused"
+    )
+    packing: bool = Field(default=True, description="several dialogues a row, none sees another")
+    batch_size: int = Field(default=16, ge=1, description="dialogues a step")
+    epochs: int = Field(default=1, ge=1, description="passes over the dialogues")
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=2e-5)
+
+
+class TeacherSettings(Settings):
+    """A group of simulated annotators with B-Pref's faults (Lee et al. 2021) and two biases."""
+
+    name: str = Field(default="teacher", description="they are called name-1, name-2 and so on")
+    count: int = Field(default=1, ge=1, description="annotators in the group")
+    beta: float = Field(
+        default=10.0,
+        ge=0,
+        description="rationality: inverse temperature of the gold measure; 0: they guess",
+    )
+    mistakes: float = Field(default=0.0, ge=0, le=1, description="share of answers turned round")
+    skips: float = Field(
+        default=0.0, ge=0, le=1, description="skips when both samples' gold is in this low share"
+    )
+    equals: float = Field(
+        default=0.0, ge=0, description="a gold difference below this is a tie; 0: never"
+    )
+    position_bias: float = Field(
+        default=0.0, description="added to the gold of the first shown; below 0, against it"
+    )
+    length_bias: float = Field(
+        default=0.0, description="added to the gold for every 100 words; below 0, taken off"
+    )
+
+
+class JudgeSettings(Settings):
+    """A language model behind an OpenAI-compatible address that compares two replies."""
+
+    url: str = Field(
+        default="http://127.0.0.1:8000/v1", description="address above /chat/completions"
+    )
+    model: str = Field(default="default", description="name that the address knows it by")
+    criterion: str = Field(
+        default="Which reply is more helpful, honest and pleasant to read?",
+        description="what the judge is asked",
+    )
+    both_orders: bool = Field(default=True, description="ask A-B and B-A; disagreement is a tie")
+    timeout: float = Field(default=60.0, gt=0, description="seconds for one answer")
+    retries: int = Field(default=2, ge=0, description="times a failed request is sent again")
+    parallel: int = Field(default=4, ge=1, description="requests under way at once")
+    api_key_variable: str = Field(
+        default="OPENAI_API_KEY", description="name of the environment variable with the key"
+    )
+
+
+def _default_crowd() -> tuple[TeacherSettings, ...]:
+    return (
+        TeacherSettings(name="careful", count=4, beta=20.0, mistakes=0.02),
+        TeacherSettings(name="hasty", count=4, beta=4.0, mistakes=0.1, position_bias=0.1),
+        TeacherSettings(name="guessing", count=2, beta=0.5, mistakes=0.3),
+    )
+
+
+FeedbackKind = Literal[
+    "comparison",
+    "ranking",
+    "rating",
+    "good_bad",
+    "correction",
+    "demonstration",
+    "critique",
+    "safety_flag",
+    "implicit",
+]
+
+
+class FeedbackSettings(Settings):
+    """Who says what they think, of how many samples, in which kinds."""
+
+    source: Literal["teachers", "people", "judge"] = Field(
+        default="teachers",
+        description="simulated annotators; people, for whose answers the run waits; or a judge",
+    )
+    kinds: tuple[FeedbackKind, ...] = Field(
+        default=("comparison",), min_length=1, description="kinds of feedback that are asked for"
+    )
+    prompts: int = Field(default=128, ge=1, description="prompts put up each round")
+    samples_per_prompt: int = Field(
+        default=2, ge=1, le=8, description="samples that the policy gives to each of them"
+    )
+    overlap: int = Field(default=1, ge=1, description="annotators asked about each item")
+    gold: Literal["sentiment", "environment"] = Field(
+        default="sentiment", description="what simulated annotators judge by, and the gold measure"
+    )
+    teachers: tuple[TeacherSettings, ...] = Field(
+        default_factory=_default_crowd, description="groups of simulated annotators"
+    )
+    judge: JudgeSettings = Field(default=JudgeSettings(), description="used by source = judge")
+    poll_seconds: float = Field(
+        default=2.0, gt=0, description="seconds between two looks for people's answers"
+    )
+    use: Literal["run", "workspace"] = Field(
+        default="run", description="learn from this run's rounds, or from all the workspace holds"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeedbackSettings":
+        paired = {"comparison", "ranking"} & set(self.kinds)
+        if paired and self.samples_per_prompt < 2:
+            raise ValueError(f"{min(paired)} needs samples_per_prompt of at least 2")
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError("kinds names a kind twice")
+        return self
+
+
+class MixtureSettings(Settings):
+    """How the rewards of several axes become one."""
+
+    mode: Literal["weighted", "gated"] = Field(
+        default="weighted",
+        description="weighted: a sum; gated: safety decides below the threshold, helpfulness "
+        "above (Llama 2)",
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict[str, float], description="of each axis; 1 where none is given"
+    )
+    helpful: str = Field(default="overall", description="gated: the axis above the threshold")
+    safe: str = Field(default="safe", description="gated: the axis that gates")
+    threshold: float = Field(
+        default=-1.73, description="gated: in units of the safety score; -1.73 is P(safe) = 0.15"
+    )
+
+
+class RewardSettings(Settings):
+    """The reward model: one for each axis, an ensemble of `ensemble` members."""
+
+    model: ModelSettings = Field(
+        default=ModelSettings(), description="what the reward network grows from"
+    )
+    axes: tuple[str, ...] = Field(
+        default=("overall",), min_length=1, description="what is judged; each has its own model"
+    )
+    mixture: MixtureSettings = Field(
+        default=MixtureSettings(), description="how several axes become one reward"
+    )
+    ensemble: int = Field(default=1, ge=1, description="members for each axis")
+    combine: Literal["mean", "worst", "uncertain"] = Field(
+        default="mean", description="of the members (Coste et al. 2023)"
+    )
+    uncertainty_penalty: float = Field(
+        default=0.1, ge=0, description="weight of the members' variance; combine = uncertain"
+    )
+    epochs: int = Field(default=1, ge=1, description="passes over the feedback")
+    batch_size: int = Field(default=16, ge=1, description="feedback entries a step")
+    head_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="multiplies the new head's first weights; below 1 for little feedback",
+    )
+    max_tokens: int = Field(
+        default=512, ge=8, description="samples of more tokens, prompt included, are refused"
+    )
+    heldout: float = Field(
+        default=0.15, gt=0, lt=1, description="share of prompts whose feedback is never trained on"
+    )
+    margin: tuple[float, float, float, float] = Field(
+        default=(0.0, 0.0, 0.0, 0.0),
+        description="margin of the comparison loss at strength 0 to 3 (Llama 2, eq. 2)",
+    )
+    ties: Literal["davidson", "rao_kupper"] = Field(
+        default="davidson", description="how ties of comparisons are read"
+    )
+    reliability: bool = Field(default=True, description="learn a beta for every annotator")
+    reliability_prior: float = Field(
+        default=0.5, gt=0, description="standard deviation of log beta over annotators"
+    )
+    annotator_learning_rate: float = Field(
+        default=0.05, gt=0, description="of reliabilities, cut points and thresholds, in logits"
+    )
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4)
+
+    @model_validator(mode="after")
+    def _check(self) -> "RewardSettings":
+        if len(set(self.axes)) != len(self.axes):
+            raise ValueError("axes names an axis twice")
+        if self.combine == "uncertain" and self.ensemble < 2:
+            raise ValueError('combine = "uncertain" needs an ensemble of at least 2')
+        named = set(self.mixture.weights)
+        if self.mixture.mode == "gated":
+            named |= {self.mixture.helpful, self.mixture.safe}
+        if strange := sorted(named - set(self.axes)):
+            raise ValueError(f"mixture names {strange[0]!r}, which is not among the axes")
+        return self
+
+
+class EvaluationSettings(Settings):
+    """How a policy is measured against the starting model."""
+
+    prompts: int = Field(default=64, ge=2, description="held-out prompts answered by both")
+    samples_per_prompt: int = Field(
+        default=1, ge=1, description="samples of both models to each of them"
+    )
+    examples: int = Field(default=10, ge=0, description="before/after replies in the report")
+    confidence: float = Field(
+        default=0.95, gt=0, lt=1, description="of the intervals that are reported"
+    )
+
+
+class LoopSettings(Settings):
+    """Rounds of the loop and what is kept on the way."""
+
+    rounds: int = Field(default=2, ge=1, description="times round the loop")
+    checkpoint_every: int = Field(
+        default=5, ge=1, description="steps between two checkpoints, from which a run goes on"
+    )
+    warn_kl: float = Field(
+        default=30.0,
+        gt=0,
+        description="KL from the reference, in nats a sample, above which training is flagged",
+    )
+    warn_length: float = Field(
+        default=2.0,
+        gt=1,
+        description="growth of the mean length, as a factor, above which training is flagged",
+    )

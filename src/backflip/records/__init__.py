@@ -1,0 +1,32 @@
+"""Plain records that travel between the layers; no torch."""
+
+from backflip.records.base import Record, content_id
+from backflip.records.samples import (
+    Clip,
+    Completion,
+    Content,
+    Dialogue,
+    Message,
+    Prompt,
+    Sample,
+    Situation,
+    content_from,
+)
+from backflip.records.seeds import Order, derive_seed, pick
+
+__all__ = [
+    "Clip",
+    "Completion",
+    "Content",
+    "Dialogue",
+    "Message",
+    "Order",
+    "Prompt",
+    "Record",
+    "Sample",
+    "Situation",
+    "content_from",
+    "content_id",
+    "derive_seed",
+    "pick",
+]

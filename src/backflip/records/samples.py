@@ -1,0 +1,240 @@
+"""Prompts and samples: what a policy was asked, and what it did.
+
+A prompt is a dialogue to answer or a situation of an environment to act in. A sample is what the
+policy did there: a completion or a clip. Store, feedback, losses and loop see only `Prompt` and
+`Sample`; the two kinds of content differ in who makes them and who looks at them.
+
+    prompt = Prompt.from_text("Describe a rainy Monday.")
+    completion = Completion(text="It pours.", tokens=tokens, logprobs=logprobs, finish="stop", ...)
+    sample = Sample.of(prompt, completion, model="model-1f...", seed=7, index=0)
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from backflip.records.base import Record, content_id
+
+IntArray = NDArray[np.int32]
+FloatArray = NDArray[np.float32]
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(Record):
+    """One turn of a dialogue."""
+
+    role: Role
+    content: str
+
+
+class Dialogue(Record):
+    """Turns to answer; the last one is the user's."""
+
+    type: Literal["dialogue"] = "dialogue"
+    messages: tuple[Message, ...] = Field(min_length=1)
+
+
+class Situation(Record):
+    """A start in an environment to act from: `gymnasium.make(environment)` reset with `seed`."""
+
+    type: Literal["situation"] = "situation"
+    environment: str
+    seed: int
+
+
+class Prompt(Record):
+    """What a policy is asked to do. Its id is the hash of its content, so it is never there twice.
+
+    `split` says whether the prompt may be trained on; held-out prompts are only for evaluation.
+    """
+
+    content: Annotated[Dialogue | Situation, Field(discriminator="type")]
+    source: str = "unknown"
+    split: Literal["train", "heldout"] = "train"
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("prompt", self.content.model_dump())
+
+    @classmethod
+    def from_text(cls, text: str, **fields: Any) -> Self:
+        """One user turn."""
+        return cls(content=Dialogue(messages=(Message(role="user", content=text),)), **fields)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The turns of a dialogue; a `TypeError` for a situation."""
+        if not isinstance(self.content, Dialogue):
+            raise TypeError(f"{self.id} is a {self.content.type}, not a dialogue")
+        return self.content.messages
+
+    @property
+    def text(self) -> str:
+        """The prompt for a reader: the turns, or the situation's name."""
+        if isinstance(self.content, Situation):
+            return f"{self.content.environment} from seed {self.content.seed}"
+        if len(self.content.messages) == 1:
+            return self.content.messages[0].content
+        return "\n\n".join(f"{m.role.capitalize()}: {m.content}" for m in self.content.messages)
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """What a language model wrote.
+
+    Attributes:
+        text: the reply as people read it, without the end token.
+        prompt_tokens: (P,) tokens the policy was given; empty for a reply that a person wrote.
+        tokens: (T,) tokens the policy sampled, the end token included; empty likewise.
+        logprobs: (T,) log-probability, in nats, of each token as it was sampled.
+        finish: "stop" when the policy ended by itself (terminated), "length" when it was cut
+            off (truncated), "human" when a person or another program wrote it.
+    """
+
+    text: str
+    prompt_tokens: IntArray = field(default_factory=lambda: np.empty(0, np.int32))
+    tokens: IntArray = field(default_factory=lambda: np.empty(0, np.int32))
+    logprobs: FloatArray = field(default_factory=lambda: np.empty(0, np.float32))
+    finish: Literal["stop", "length", "human"] = "human"
+    type: Literal["completion"] = "completion"
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish == "length"
+
+    @property
+    def length(self) -> int:
+        """What a reader reads: words."""
+        return len(self.text.split())
+
+    def header(self) -> dict[str, Any]:
+        return {"type": self.type, "text": self.text, "finish": self.finish}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": self.tokens,
+            "logprobs": self.logprobs,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What an agent did: a stretch of T steps in an environment.
+
+    Attributes:
+        observations: (T + 1, ...) what the agent saw, the last one after its last action.
+        actions: (T, ...) what it did; integers for discrete actions.
+        logprobs: (T,) log-probability, in nats, of each action as it was taken.
+        rewards: (T,) the environment's own reward, kept as a gold measure and never trained on
+            when people's preferences are.
+        terminated: the environment ended the episode (a fall, a goal).
+        truncated: the episode or clip was cut off; the future would have gone on.
+    """
+
+    environment: str
+    observations: FloatArray
+    actions: NDArray[Any]
+    logprobs: FloatArray
+    rewards: FloatArray
+    terminated: bool
+    truncated: bool
+    type: Literal["clip"] = "clip"
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.actions)
+
+    @property
+    def length(self) -> int:
+        """What a viewer sees: steps."""
+        return self.num_steps
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "environment": self.environment,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            "observations": self.observations,
+            "actions": self.actions,
+            "logprobs": self.logprobs,
+            "rewards": self.rewards,
+        }
+
+
+Content = Completion | Clip
+ORIGIN = ("model", "weights_version", "seed", "index")
+CONTENT_TYPES: dict[str, type[Completion] | type[Clip]] = {"completion": Completion, "clip": Clip}
+
+
+def content_from(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Content:
+    """Rebuild a content from its `header()` and `arrays()`: the store's way back."""
+    fields = {k: v for k, v in header.items() if k != "type"}
+    kind: Any = CONTENT_TYPES[header["type"]]
+    return kind(**fields, **arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A completion or a clip, and where it came from.
+
+    Attributes:
+        id: hash of the prompt, content, model, seed and index.
+        prompt: what it answers.
+        model: id of the model in the workspace; None for a person's work.
+        weights_version: optimiser step of the weights that acted, within the model's run.
+        seed, index: the K samples of one prompt share a seed and differ by index.
+        settings: sampling settings it was drawn with.
+    """
+
+    id: str
+    prompt: Prompt
+    content: Content
+    model: str | None = None
+    weights_version: int = 0
+    seed: int = 0
+    index: int = 0
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, prompt: Prompt, content: Content, **fields: Any) -> Self:
+        """Make a sample named by what it holds."""
+        origin = {k: fields.get(k, getattr(cls, k)) for k in ORIGIN}
+        raw = b"".join(np.ascontiguousarray(a).tobytes() for a in content.arrays().values())
+        return cls(
+            content_id("sample", prompt.id, content.header(), raw, origin),
+            prompt,
+            content,
+            **fields,
+        )
+
+    @property
+    def prompt_id(self) -> str:
+        return self.prompt.id
+
+    @property
+    def completion(self) -> Completion:
+        """The content of a text sample; a `TypeError` for a clip."""
+        if not isinstance(self.content, Completion):
+            raise TypeError(f"{self.id} is a {self.content.type}, not a completion")
+        return self.content
+
+    @property
+    def clip(self) -> Clip:
+        """The content of an agent's sample; a `TypeError` for a completion."""
+        if not isinstance(self.content, Clip):
+            raise TypeError(f"{self.id} is a {self.content.type}, not a clip")
+        return self.content
+
+    @property
+    def text(self) -> str:
+        return self.completion.text

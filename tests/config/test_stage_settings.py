@@ -1,0 +1,97 @@
+"""Rules of the stages' settings, and that each setting is explained."""
+
+import inspect
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import backflip.config
+from backflip.config import (
+    FeedbackSettings,
+    PromptSettings,
+    RewardSettings,
+    SamplingSettings,
+    Settings,
+    TeacherSettings,
+)
+from backflip.errors import SettingsError
+
+CLASSES = [
+    member
+    for _, member in inspect.getmembers(backflip.config, inspect.isclass)
+    if issubclass(member, Settings) and member is not Settings
+]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_setting_is_explained(cls: type[Settings]) -> None:
+    for name, field in cls.model_fields.items():
+        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        assert field.description or section, f"{cls.__name__}.{name}"
+    assert cls.__doc__
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_defaults_round_trip(cls: type[Settings]) -> None:
+    """Through JSON, in which the workspace keeps them."""
+    assert cls.parse(cls().model_dump(mode="json")) == cls()
+
+
+@pytest.mark.parametrize(
+    ("cls", "data", "told"),
+    [
+        (FeedbackSettings, {"samples_per_prompt": 1}, "comparison needs samples_per_prompt"),
+        (
+            FeedbackSettings,
+            {"samples_per_prompt": 1, "kinds": ["rating", "ranking"]},
+            "ranking needs samples_per_prompt",
+        ),
+        (FeedbackSettings, {"kinds": ["rating", "rating"]}, "names a kind twice"),
+        (FeedbackSettings, {"kinds": []}, "at least 1 item"),
+        (RewardSettings, {"axes": ["a", "a"]}, "names an axis twice"),
+        (RewardSettings, {"axes": []}, "at least 1 item"),
+        (RewardSettings, {"combine": "uncertain"}, "ensemble of at least 2"),
+        (RewardSettings, {"mixture": {"weights": {"kind": 1}}}, "'kind', which is not among"),
+        (
+            RewardSettings,
+            {"axes": ["overall"], "mixture": {"mode": "gated"}},
+            "'safe', which is not among",
+        ),
+        (PromptSettings, {"heldout": 0}, "heldout"),
+        (TeacherSettings, {"mistakes": 1.5}, "mistakes"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    cls: type[Settings], data: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        cls.parse(data)
+
+
+@pytest.mark.parametrize(
+    ("cls", "data"),
+    [
+        (FeedbackSettings, {"samples_per_prompt": 1, "kinds": ["rating", "good_bad"]}),
+        (RewardSettings, {"combine": "uncertain", "ensemble": 2}),
+        (RewardSettings, {"axes": ["overall", "safe"], "mixture": {"mode": "gated"}}),
+        (RewardSettings, {"axes": ["a", "b"], "mixture": {"weights": {"b": 0.5}}}),
+    ],
+)
+def test_what_does_go_together_is_taken(cls: type[Settings], data: dict[str, Any]) -> None:
+    assert cls.parse(data)
+
+
+@pytest.mark.parametrize(
+    ("changed", "plain"),
+    [
+        ({}, True),
+        ({"temperature": 0.7}, True),
+        ({"temperature": 0}, False),
+        ({"top_k": 5}, False),
+        ({"top_p": 0.9}, False),
+        ({"min_p": 0.1}, False),
+    ],
+)
+def test_plain_sampling_is_the_policys_own(changed: dict[str, Any], plain: bool) -> None:
+    assert SamplingSettings(**changed).is_plain is plain
