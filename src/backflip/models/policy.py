@@ -1,0 +1,209 @@
+"""A language model as a policy: the log-probabilities of the replies it could have written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from backflip.config import ModelSettings
+from backflip.errors import ModelError
+from backflip.losses.language import token_logprobs
+from backflip.models.adapted import AdaptedModel
+from backflip.models.files import read_record
+from backflip.models.inputs import TextInputs
+from backflip.models.load import find_model, load_causal_lm
+from backflip.models.precision import pick_device, pick_precision
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyOutput:
+    """What a policy thinks of replies.
+
+    Attributes:
+        logprobs_BT: float32, in nats, of each reply token given those before it; 0 where masked.
+        entropy_BT: float32, in nats, of the distribution each token was one draw of; 0 where
+            masked; None when it was not asked for.
+    """
+
+    logprobs_BT: Tensor
+    entropy_BT: Tensor | None = None
+
+
+class TextPolicy(AdaptedModel):
+    """A causal language model that is trained, or referred to.
+
+    policy = TextPolicy.load(ModelSettings(lora=LoraSettings()))
+    inputs = TextInputs.of(prompts, replies, policy.pad_id)
+    logprobs_BT = policy.evaluate(inputs).logprobs_BT
+    with policy.reference():
+        ref_logprobs_BT = policy.evaluate(inputs).logprobs_BT
+    sampler.load(policy.weights(), version=1)
+    """
+
+    @classmethod
+    def load(
+        cls,
+        settings: ModelSettings,
+        trainable: bool = True,
+        *,
+        seed: int = 0,
+        device: torch.device | None = None,
+    ) -> Self:
+        """Load a model by name.
+
+        Args:
+            settings: which model, its precision, and its adapters.
+            trainable: False for a policy that only acts or is referred to: everything is held in
+                the precision it is computed in, and gets no adapters.
+            seed: of the adapters' first values.
+            device: where to hold it; None for `pick_device()`.
+
+        Raises:
+            ModelError: there is no such model, or it cannot be used as a policy.
+        """
+        device = device or pick_device()
+        precision = pick_precision(settings.precision, device)
+        whole = trainable and settings.lora is None
+        source = find_model(settings.name)
+        model, tokenizer = load_causal_lm(
+            str(source), dtype=torch.float32 if whole else precision, device=device
+        )
+        return cls.from_model(
+            model,
+            tokenizer,
+            lora=settings.lora,
+            trainable=trainable,
+            precision=precision,
+            seed=seed,
+            record=read_record(source) if isinstance(source, Path) else None,
+        )
+
+    @classmethod
+    def _check(cls, model: PreTrainedModel) -> None:
+        super()._check(model)
+        _check_head(model)
+
+    @property
+    def pad_id(self) -> int:
+        """What to pad rows with. Any token would do: nothing is read off the padding."""
+        found = self.tokenizer.pad_token_id
+        return int(found) if isinstance(found, int) else 0
+
+    temperature: float = 1.0
+    """Divides the logits in `evaluate`: the sampler's, for log-probabilities as it draws."""
+
+    def evaluate(self, inputs: TextInputs, *, entropy: bool = False) -> PolicyOutput:
+        """Log-probabilities of replies; logits exist only where a reply token is predicted.
+
+        Args:
+            inputs: B prompts and replies.
+            entropy: whether to return entropies too.
+
+        Raises:
+            ModelError: a row is longer than the model reads, or not of its vocabulary.
+        """
+        inputs = inputs.to(self.device)
+        mask_BT = inputs.mask_BT
+        if not bool(mask_BT.any()):
+            nothing_BT = torch.zeros(mask_BT.shape, device=self.device)
+            return PolicyOutput(nothing_BT, nothing_BT if entropy else None)
+        self._check_tokens(inputs.input_ids_BL)
+        # The last column holds last tokens only, and predicts nothing.
+        hidden_BLD = self.hidden(inputs.input_ids_BL[:, :-1])
+        rows_N = mask_BT.nonzero()[:, 0]
+        return self._read(
+            hidden_BLD[rows_N, inputs.predicting_BT[mask_BT]],
+            inputs.actions_BT[mask_BT],
+            mask_BT,
+            temperature=self.temperature,
+            entropy=entropy,
+        )
+
+    def evaluate_rows(
+        self, tokens_BL: Tensor, mask_BL: Tensor, positions_BL: Tensor | None = None
+    ) -> Tensor:
+        """(B, L) float32 log-probabilities of the masked tokens of whole rows; 0 elsewhere.
+
+        For pretraining and supervised fine-tuning, where a row may pack several documents; at
+        temperature 1, whatever `self.temperature` is.
+
+        Args:
+            tokens_BL: token ids, padded on the right.
+            mask_BL: True at the tokens to predict, each from those before it in its document.
+            positions_BL: place of each token in its document, from 0; None for one a row.
+
+        Raises:
+            ModelError: the first token of a document is to be predicted, a row is longer than
+                the model reads, or a token is not in its vocabulary.
+        """
+        tokens_BL, mask_BL = tokens_BL.to(self.device).long(), mask_BL.to(self.device)
+        first_BL = torch.zeros_like(mask_BL)
+        first_BL[:, 0] = True
+        if positions_BL is not None:
+            positions_BL = positions_BL.to(self.device).long()
+            first_BL |= positions_BL == 0
+        if bool((mask_BL & first_BL).any()):
+            raise ModelError("nothing predicts the first token of a document")
+        following_BT = mask_BL[:, 1:]
+        if not bool(following_BT.any()):
+            return torch.zeros(mask_BL.shape, device=self.device)
+        self._check_tokens(tokens_BL)
+        places = None if positions_BL is None else positions_BL[:, :-1]
+        hidden_BTD = self.hidden(tokens_BL[:, :-1], places)
+        read = self._read(hidden_BTD[following_BT], tokens_BL[:, 1:][following_BT], following_BT)
+        return nn.functional.pad(read.logprobs_BT, (1, 0))
+
+    def _read(
+        self,
+        hidden_ND: Tensor,
+        tokens_N: Tensor,
+        mask_BT: Tensor,
+        *,
+        temperature: float = 1.0,
+        entropy: bool = False,
+    ) -> PolicyOutput:
+        head: Any = self.model.get_output_embeddings()
+        with self.autocast():
+            logprobs_N, entropy_N = token_logprobs(
+                hidden_ND=hidden_ND,
+                weight_VD=head.weight,
+                bias_V=head.bias,
+                tokens_N=tokens_N,
+                temperature=temperature,
+                entropy=entropy,
+            )
+        blank_BT = torch.zeros(mask_BT.shape, device=mask_BT.device)
+        return PolicyOutput(
+            blank_BT.masked_scatter(mask_BT, logprobs_N.float()),
+            None if entropy_N is None else blank_BT.masked_scatter(mask_BT, entropy_N.float()),
+        )
+
+    def frozen_copy(self) -> Self:
+        """See `AdaptedModel.frozen_copy`; the temperature goes with it."""
+        twin = super().frozen_copy()
+        twin.temperature = self.temperature
+        return twin
+
+    forward = evaluate
+
+
+@torch.no_grad()
+def _check_head(model: PreTrainedModel) -> None:
+    """The trunk and the output layer must give the model's own logits.
+
+    Some architectures cap or scale their logits; reading them without that would be wrong.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(f"{type(model).__name__} has no linear output layer")
+    tokens = torch.arange(1, 5, device=model.device)[None]
+    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    ours, theirs = head(hidden).float(), model(input_ids=tokens, use_cache=False).logits.float()
+    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3 * float(theirs.abs().max())):
+        raise ModelError(
+            f"{type(model).__name__} changes its logits after the output layer",
+            hint="Capped or scaled logits are not supported.",
+        )

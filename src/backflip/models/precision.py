@@ -1,0 +1,71 @@
+"""Which number format a model is computed in."""
+
+import torch
+
+from backflip.config import Precision
+from backflip.errors import ModelError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_CPU_FEATURES = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
+
+
+def pick_device() -> torch.device:
+    """The graphics processor when there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device | None = None) -> bool:
+    """Whether the device (the default one when none is named) multiplies bfloat16 natively."""
+    return _why_fast(device or pick_device()) is not None
+
+
+def pick_precision(
+    precision: Precision = "auto", device: torch.device | None = None
+) -> torch.dtype:
+    """The number format to compute in.
+
+    Args:
+        precision: "auto" takes bfloat16 where the device multiplies it natively, else float32.
+        device: where the model will run; None for `pick_device()`.
+
+    Raises:
+        ModelError: bfloat16 was asked for on a graphics processor that has none.
+    """
+    device = device or pick_device()
+    if precision == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if precision == "bfloat16" and device.type == "cuda" and not has_fast_bfloat16(device):
+        raise ModelError(
+            "this graphics processor has no bfloat16", hint="Set precision to float32 or auto."
+        )
+    return _DTYPES[precision]
+
+
+def precision_reason(precision: Precision = "auto", device: torch.device | None = None) -> str:
+    """Why `pick_precision` picks what it picks, in a sentence for the user."""
+    device = device or pick_device()
+    if precision != "auto":
+        return f"{precision}: asked for in the settings"
+    found = _why_fast(device)
+    if found is not None:
+        return f"bfloat16: {found}"
+    return f"float32: this {_NAMES.get(device.type, device.type)} has no fast bfloat16"
+
+
+_NAMES = {"cuda": "graphics processor", "cpu": "processor"}
+
+
+def _why_fast(device: torch.device) -> str | None:
+    """What makes bfloat16 fast on a device; None when nothing does."""
+    if device.type == "cuda":
+        # Emulated bfloat16 is slower than float32, hence the argument.
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return f"{torch.cuda.get_device_name(device)} multiplies it natively"
+        return None
+    if device.type != "cpu":
+        return None
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    for feature in _CPU_FEATURES:
+        if capabilities.get(feature):
+            return f"this processor multiplies it natively ({feature})"
+    return None
