@@ -1,0 +1,113 @@
+"""Prompts from a built-in list, a file or an environment, with a held-out share that stays put."""
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from backflip.config import PromptSettings
+from backflip.data.dialogues import make_prompt, prompt_from_row
+from backflip.data.files import Rejected, read_lines, read_rows, stop_at_rejected
+from backflip.errors import SettingsError
+from backflip.records import Message, Prompt, Situation, content_id
+
+NUM_SITUATIONS = 512
+
+
+def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
+    """Load the prompts that the settings name, each marked "train" or "heldout".
+
+    Sources: `builtin:NAME`; a `.txt` or `.md` file with a prompt on each line; the files, folders
+    and hub ids of `data.files.read_rows`, whose rows hold a "prompt" (a text or turns), or
+    "messages", "instruction", "question" or "text"; `env:ID`, which gives starts in an environment
+    (`limit` of them, 512 unless set). The same prompt twice counts once.
+
+    Which prompts are held out depends on `seed` and on each prompt's own content: they are the
+    `heldout` ones whose hash with the seed is lowest. The order of the source and `limit` change
+    nothing about it, and prompts added later push out few. `limit` counts both kinds.
+
+    Returns:
+        Prompts in the order of the source.
+
+    Raises:
+        SettingsError: an unknown built-in list, or too few prompts for `heldout`.
+        FormatError: a file or a row of it that cannot be read.
+    """
+    found = {prompt.id: prompt for prompt in _read(settings, seed)}
+    allowed = len(found) if settings.limit is None else min(settings.limit, len(found))
+    if allowed <= settings.heldout:
+        raise SettingsError(
+            f"{allowed} prompts, of which {settings.heldout} are to be held out, leave none to "
+            "train on",
+            where=settings.source,
+            hint="lower prompts.heldout, or raise prompts.limit, or give more prompts",
+        )
+    order = sorted(found, key=lambda id_: content_id("order", seed, id_))
+    heldout = set(order[: settings.heldout])
+    return [
+        prompt.model_copy(update={"split": "heldout" if id_ in heldout else "train"})
+        for id_, prompt in found.items()
+        if id_ in set(order[:allowed])
+    ]
+
+
+def builtin_prompts() -> list[str]:
+    """Names of the built-in lists."""
+    folder = resources.files("backflip.data") / "prompts"
+    if not folder.is_dir():
+        return []
+    names = (f.name for f in folder.iterdir())
+    return sorted(n.removesuffix(".jsonl") for n in names if n.endswith(".jsonl"))
+
+
+def _read(settings: PromptSettings, seed: int) -> Iterator[Prompt]:
+    source = settings.source
+    if source.startswith("env:"):
+        count = settings.limit or max(NUM_SITUATIONS, 2 * settings.heldout)
+        yield from _situations(source.removeprefix("env:"), count, seed)
+    elif source.startswith("builtin:"):
+        name = source.removeprefix("builtin:")
+        if name not in builtin_prompts():
+            raise SettingsError(
+                f"no built-in prompts {name!r}",
+                where="prompts.source",
+                hint=f"built in: {', '.join(builtin_prompts())}",
+            )
+        with resources.as_file(resources.files("backflip.data") / "prompts" / f"{name}.jsonl") as p:
+            yield from _rows(p, source)
+    elif source.lower().endswith((".txt", ".md")):
+        yield from _lines(Path(source))
+    else:
+        yield from _rows(source, Path(source).name)
+
+
+def _rows(path: str | Path, source: str) -> Iterator[Prompt]:
+    for row in read_rows(path):
+        try:
+            if isinstance(row, Rejected):
+                stop_at_rejected(row)
+            yield prompt_from_row(row.data, source=source)
+        except ValueError as error:
+            stop_at_rejected(Rejected(row.file, row.line, str(error)))
+
+
+def _lines(path: Path) -> Iterator[Prompt]:
+    for item in read_lines(path):
+        if isinstance(item, Rejected):
+            stop_at_rejected(item)
+        number, raw = item
+        try:
+            text = raw.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            stop_at_rejected(Rejected(path.name, number, f"not valid UTF-8 at byte {error.start}"))
+        if text:
+            yield make_prompt((Message(role="user", content=text),), source=path.name)
+
+
+def _situations(environment: str, count: int, seed: int) -> Iterator[Prompt]:
+    if not environment:
+        raise SettingsError("env: names no environment", where="prompts.source")
+    for i in range(count):
+        digits = content_id("situation", environment, seed, i)[-8:]
+        start = int(digits, 16) >> 1  # resets take seeds of 31 bits
+        situation = Situation(environment=environment, seed=start)
+        yield Prompt(content=situation, source=f"env:{environment}")

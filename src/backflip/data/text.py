@@ -1,0 +1,123 @@
+"""Texts to pre-train on and demonstrations to fine-tune on, from files."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from backflip.data.dialogues import demonstrations_from_row, text_field
+from backflip.data.files import (
+    MAX_ROW_BYTES,
+    OnRejected,
+    Rejected,
+    kind_of,
+    read_lines,
+    read_rows,
+    stop_at_rejected,
+)
+from backflip.errors import FormatError
+from backflip.records import Sample
+
+_TEXT_SUFFIXES = (".txt", ".md")
+
+
+def read_texts(
+    paths: Iterable[str | Path], *, on_rejected: OnRejected = stop_at_rejected
+) -> Iterator[str]:
+    """Read documents to pre-train on, one after the other.
+
+    A `.txt` or `.md` file (also with `.gz`) is one document; one longer than a megabyte comes in
+    pieces of about that size, cut between paragraphs where there is one and between lines where
+    there is none. A row of a JSON Lines, JSON or Parquet file is one document, its field "text"
+    or "content". A folder stands for every such file under it, in the order of their names.
+
+    Args:
+        paths: files and folders.
+        on_rejected: called with each row that cannot be read; by default the first one ends the
+            reading with a `FormatError`.
+
+    Raises:
+        FormatError: no such file, an unknown kind of file, or a folder without any.
+    """
+    for path in _spread(paths):
+        if _is_text(path):
+            yield from _read_plain(path, on_rejected)
+            continue
+        for row in read_rows(path):
+            try:
+                if isinstance(row, Rejected):
+                    on_rejected(row)
+                else:
+                    yield text_field(row.data, "text" if "text" in row.data else "content")
+            except ValueError as error:
+                on_rejected(Rejected(row.file, row.line, str(error)))
+
+
+def read_demonstrations(
+    paths: Iterable[str | Path], *, on_rejected: OnRejected = stop_at_rejected
+) -> Iterator[Sample]:
+    """Read demonstrations: replies that people wrote, each a sample with its prompt.
+
+    The shapes of rows are those of `data.dialogues.demonstrations_from_row`; the prompt's source
+    is the file's name.
+
+    Args:
+        paths: files, folders written by `datasets`, or hub ids, as in `data.files.read_rows`.
+        on_rejected: as in `read_texts`.
+    """
+    for path in paths:
+        for row in read_rows(path):
+            if isinstance(row, Rejected):
+                on_rejected(row)
+                continue
+            try:
+                samples = demonstrations_from_row(row.data, source=row.file)
+            except ValueError as error:
+                on_rejected(Rejected(row.file, row.line, str(error)))
+                continue
+            yield from samples
+
+
+def _is_text(path: Path) -> bool:
+    name = path.name.lower().removesuffix(".gz")
+    return name.endswith(_TEXT_SUFFIXES)
+
+
+def _spread(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """Files as they are, folders as the readable files under them."""
+    for given in map(Path, paths):
+        if not given.is_dir():
+            if not given.exists():
+                raise FormatError("no such file", where=str(given))
+            yield given
+            continue
+        inside = sorted(p for p in given.rglob("*") if p.is_file() and (_is_text(p) or kind_of(p)))
+        if not inside:
+            raise FormatError("a folder without any text, JSONL or Parquet file", where=str(given))
+        yield from inside
+
+
+def _read_plain(path: Path, on_rejected: OnRejected) -> Iterator[str]:
+    """A text file as one document, or as pieces where it is very long."""
+    piece: list[str] = []
+    size = 0
+    for item in read_lines(path):
+        if isinstance(item, Rejected):
+            on_rejected(item)
+            continue
+        number, raw = item
+        try:
+            line = raw.decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            on_rejected(Rejected(path.name, number, f"not valid UTF-8 at byte {error.start}"))
+            continue
+        if size + len(raw) > MAX_ROW_BYTES:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(raw)
+        # Half full, the end of a paragraph is a good place to cut; full, the end of any line is.
+        if size > MAX_ROW_BYTES // 2 and not line.strip():
+            yield "".join(piece)
+            piece, size = [], 0
+    text = "".join(piece).rstrip("\n")
+    if text.strip():
+        yield text

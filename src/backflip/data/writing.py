@@ -1,0 +1,129 @@
+"""Rows to files, the way back from `data.files`: a file is there whole or not at all."""
+
+import gzip
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from backflip.data.files import MAX_ROW_BYTES, SUFFIXES, TOO_LONG, Rejected, check_row, kind_of
+from backflip.errors import FormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RowDict = dict[str, Any]
+
+
+def write_rows(
+    path: Path,
+    rows: Iterable[RowDict],
+    schema: "Callable[[], pa.Schema]",
+    *,
+    on_refused: Callable[[str], None],
+) -> int:
+    """Write rows to a `.jsonl`, `.ndjson`, `.json` (text ones also `.gz`) or `.parquet` file.
+
+    The rows go to a file beside it that takes its place when all are written, so that a reader
+    never sees half a file and a failure leaves the old one. The same rows give the same bytes.
+
+    Args:
+        path: where to; what stands there is replaced.
+        rows: written as they come, a few at a time in memory.
+        schema: gives the columns of a Parquet file; called only for one.
+        on_refused: called with the reason for each row that is left out because no reader would
+            take it: too long, or holding text that cannot be stored.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        FormatError: an unknown kind of file, or the disk refuses.
+    """
+    kind = kind_of(path)
+    if kind is None:
+        raise FormatError(
+            "unknown kind of file", where=str(path), hint=f"known: {', '.join(SUFFIXES)} (.gz)"
+        )
+    try:
+        with _replacing(path) as stream:
+            rows = _readable(rows, on_refused)
+            if kind == ".parquet":
+                return _write_parquet(stream, rows, schema())
+            if path.suffix.lower() != ".gz":
+                return _write_json(stream, rows, kind == ".json", on_refused)
+            # No name and no time in the header: the bytes depend on the rows alone.
+            with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+                return _write_json(packed, rows, kind == ".json", on_refused)
+    except OSError as error:
+        raise FormatError(
+            f"cannot be written: {error.strerror or error}", where=str(path)
+        ) from None
+
+
+def _readable(rows: Iterable[RowDict], on_refused: Callable[[str], None]) -> Iterator[RowDict]:
+    for number, row in enumerate(rows, 1):
+        checked = check_row("", number, row)
+        if isinstance(checked, Rejected):
+            on_refused(checked.reason)
+        else:
+            yield row
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_json(
+    stream: IO[bytes] | gzip.GzipFile,
+    rows: Iterable[RowDict],
+    array: bool,
+    on_refused: Callable[[str], None],
+) -> int:
+    count = 0
+    for row in rows:
+        try:
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        except ValueError as error:
+            on_refused(f"cannot be written as JSON: {error}")
+            continue
+        if len(line) > MAX_ROW_BYTES:
+            on_refused(TOO_LONG)
+            continue
+        separator = (b"[\n" if count == 0 else b",\n") if array else b""
+        stream.write(separator + line + (b"" if array else b"\n"))
+        count += 1
+    if array:
+        stream.write(b"\n]\n" if count else b"[]\n")
+    return count
+
+
+def _write_parquet(stream: IO[bytes], rows: Iterable[RowDict], schema: "pa.Schema") -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for chunk in _chunks(rows, 256):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+            count += len(chunk)
+    return count
+
+
+def _chunks(rows: Iterable[RowDict], size: int) -> Iterator[list[RowDict]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
