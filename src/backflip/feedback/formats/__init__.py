@@ -1,0 +1,27 @@
+"""Feedback in files: Backflip's own formats and those of others, read and written.
+
+for row in read("hh.jsonl.gz"):            # Labelled, or Rejected with file, line and reason
+    ...
+report = import_file(ws, "hh.jsonl.gz", axis="safe")
+export_file(ws, "votes.parquet", "trl-preference", kinds="comparison")
+"""
+
+from backflip.data.files import Rejected
+from backflip.feedback.formats.base import Format, Labelled
+from backflip.feedback.formats.registry import FORMATS, Written, detect, find_format, read, write
+from backflip.feedback.formats.transfer import ImportReport, export_file, import_file
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "ImportReport",
+    "Labelled",
+    "Rejected",
+    "Written",
+    "detect",
+    "export_file",
+    "find_format",
+    "import_file",
+    "read",
+    "write",
+]

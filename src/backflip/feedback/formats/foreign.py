@@ -1,0 +1,364 @@
+"""Formats of others: Anthropic's HH, the data set types of TRL, and RewardBench.
+
+HH (Bai et al. 2022): "chosen" and "rejected" are whole transcripts of Human and Assistant turns
+that differ in the last reply. TRL ("Dataset formats and types" in its documentation): preference,
+unpaired preference and prompt-completion, each "standard" (texts) or "conversational" (lists of
+turns), preference also without a prompt, which is then what chosen and rejected begin with alike.
+RewardBench (Lambert et al. 2024): one-turn prompts with the names of the models that answered.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from backflip.data.dialogues import (
+    demonstrations_from_row,
+    is_transcript,
+    make_prompt,
+    make_sample,
+    opens_reply,
+    parse_transcript,
+    prompt_turns,
+    render_transcript,
+    reply_text,
+    split_last,
+    text_field,
+    turns,
+)
+from backflip.feedback.formats.base import (
+    Format,
+    Labelled,
+    Origin,
+    RenderOptions,
+    same_prompt,
+    text_of,
+    turns_to_rows,
+)
+from backflip.feedback.kinds import (
+    Comparison,
+    Correction,
+    Demonstration,
+    FeedbackBase,
+    GoodBad,
+)
+from backflip.records import Message, Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Turns = tuple[Message, ...]
+
+
+def _pair(prompt: Turns, chosen: str, rejected: str, origin: Origin) -> Labelled:
+    if chosen == rejected:
+        raise ValueError("chosen and rejected are the same reply")
+    asked = make_prompt(prompt, source=origin.file)
+    samples = (make_sample(asked, chosen), make_sample(asked, rejected))
+    ids = (samples[0].id, samples[1].id)
+    return Labelled(samples, (Comparison(samples=ids, choice="a", **origin.fields()),))
+
+
+def _preferred(entry: FeedbackBase, samples: Mapping[str, Sample]) -> tuple[Sample, Sample]:
+    """The chosen and the rejected sample of an entry that prefers one text to another."""
+    if isinstance(entry, Comparison):
+        if entry.choice not in ("a", "b"):
+            raise ValueError(f"prefers neither reply ({entry.choice})")
+        first, second = (samples[id_] for id_ in entry.samples)
+        chosen, rejected = (first, second) if entry.choice == "a" else (second, first)
+    elif isinstance(entry, Correction):
+        chosen, rejected = samples[entry.corrected], samples[entry.sample]
+    else:
+        raise ValueError(f"a {_kind(entry)} is not a preference between two replies")
+    same_prompt(chosen, rejected)
+    if text_of(chosen) == text_of(rejected):
+        raise ValueError("both replies have the same text")
+    return chosen, rejected
+
+
+def _kind(entry: FeedbackBase) -> str:
+    return str(getattr(entry, "kind", "entry")).replace("_", " ")
+
+
+def _split_both(chosen: Turns, rejected: Turns) -> tuple[Turns, str, str]:
+    prompt, good = split_last(chosen, "chosen")
+    other, bad = split_last(rejected, "rejected")
+    if prompt != other:
+        raise ValueError("chosen and rejected answer different dialogues")
+    return prompt, good, bad
+
+
+# Anthropic HH
+
+
+def _suits_hh(data: Mapping[str, Any]) -> bool:
+    pair = (data.get("chosen"), data.get("rejected"))
+    return "prompt" not in data and all(isinstance(t, str) and is_transcript(t) for t in pair)
+
+
+def _parse_hh(data: Mapping[str, Any], origin: Origin) -> Labelled:
+    dialogues = [parse_transcript(text_field(data, n), n) for n in ("chosen", "rejected")]
+    return _pair(*_split_both(*dialogues), origin)
+
+
+def _render_hh(
+    entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
+) -> dict[str, Any]:
+    chosen, rejected = _preferred(entry, samples)
+    return {
+        name: render_transcript((*s.prompt.messages, Message(role="assistant", content=s.text)))
+        for name, s in (("chosen", chosen), ("rejected", rejected))
+    }
+
+
+# TRL preference
+
+
+def _suits_preference(data: Mapping[str, Any]) -> bool:
+    return "chosen" in data and "rejected" in data
+
+
+def _parse_preference(data: Mapping[str, Any], origin: Origin) -> Labelled:
+    for name in ("chosen", "rejected"):
+        if name not in data:
+            raise ValueError(f"field {name!r} is missing")
+    if isinstance(data["chosen"], str) != isinstance(data["rejected"], str):
+        raise ValueError("one of chosen and rejected is a text and the other is not")
+    if not isinstance(data["chosen"], str):
+        return _pair(*_conversational(data), origin)
+    if "prompt" in data:
+        return _pair(*_explicit(data), origin)
+    texts = text_field(data, "chosen"), text_field(data, "rejected")
+    if all(map(is_transcript, texts)):
+        return _parse_hh(data, origin)
+    return _pair(*_common_beginning(*texts), origin)
+
+
+def _conversational(data: Mapping[str, Any]) -> tuple[Turns, str, str]:
+    chosen, rejected = turns(data["chosen"], "chosen"), turns(data["rejected"], "rejected")
+    if "prompt" not in data:
+        return _split_both(chosen, rejected)
+    prompt = prompt_turns(data["prompt"])
+    # Many data sets carry the prompt beside it once more, as the first turns of each dialogue.
+    repeats = isinstance(data["prompt"], str) and chosen[0].role != "assistant"
+    full = [d if repeats or d[: len(prompt)] == prompt else prompt + d for d in (chosen, rejected)]
+    return _split_both(*full)
+
+
+def _explicit(data: Mapping[str, Any]) -> tuple[Turns, str, str]:
+    prompt = prompt_turns(data["prompt"])
+    replies = [reply_text(data[name], name) for name in ("chosen", "rejected")]
+    if opens_reply(data["prompt"]):
+        replies = [reply.removeprefix(" ") for reply in replies]
+    return prompt, replies[0], replies[1]
+
+
+def _common_beginning(chosen: str, rejected: str) -> tuple[Turns, str, str]:
+    """Split two texts where they part, back to the last space so that no word is cut."""
+    end = 0
+    shorter = min(len(chosen), len(rejected))
+    while end < shorter and chosen[end] == rejected[end]:
+        end += 1
+    while end > 0 and not (end < shorter and chosen[end].isspace() and rejected[end].isspace()):
+        end -= 1
+    if not chosen[:end].strip():
+        raise ValueError("there is no prompt, and chosen and rejected begin with no words alike")
+    good, bad = chosen[end:], rejected[end:]
+    if not good.strip() or not bad.strip():
+        raise ValueError("there is no prompt, and nothing but it in chosen or rejected")
+    return (Message(role="user", content=chosen[:end]),), good, bad
+
+
+def _render_preference(
+    entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
+) -> dict[str, Any]:
+    chosen, rejected = _preferred(entry, samples)
+    return {
+        "prompt": _prompt_value(chosen, options),
+        "chosen": _reply_value(chosen, options),
+        "rejected": _reply_value(rejected, options),
+    }
+
+
+def _prompt_value(sample: Sample, options: RenderOptions) -> str | list[dict[str, str]]:
+    text_of(sample)
+    messages = sample.prompt.messages
+    if not options.plain:
+        return turns_to_rows(messages)
+    if len(messages) != 1 or messages[0].role != "user":
+        raise ValueError("a plain prompt is one turn of the user, and this has more")
+    if opens_reply(messages[0].content):
+        raise ValueError("a plain prompt that is a transcript would be read as turns")
+    return messages[0].content
+
+
+def _reply_value(sample: Sample, options: RenderOptions) -> str | list[dict[str, str]]:
+    reply = text_of(sample)
+    return reply if options.plain else [{"role": "assistant", "content": reply}]
+
+
+def _columns(options: RenderOptions, texts: Sequence[str], **others: str) -> "pa.Schema":
+    import pyarrow as pa
+
+    turn = pa.struct({"role": pa.string(), "content": pa.string()})
+    dialogue = pa.string() if options.plain else pa.list_(turn)
+    return pa.schema(
+        dict.fromkeys(texts, dialogue)
+        | {name: pa.type_for_alias(alias) for name, alias in others.items()}
+    )
+
+
+# TRL unpaired preference
+
+
+def _parse_unpaired(data: Mapping[str, Any], origin: Origin) -> Labelled:
+    label = data.get("label")
+    if not isinstance(label, bool):
+        raise ValueError("field 'label' is missing or not true or false")
+    (sample,) = _prompt_and_completion(data, origin)
+    return Labelled((sample,), (GoodBad(sample=sample.id, good=label, **origin.fields()),))
+
+
+def _prompt_and_completion(data: Mapping[str, Any], origin: Origin) -> tuple[Sample, ...]:
+    for name in ("prompt", "completion"):
+        if name not in data:
+            raise ValueError(f"field {name!r} is missing")
+    return demonstrations_from_row(data, source=origin.file)
+
+
+def _render_unpaired(
+    entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
+) -> dict[str, Any]:
+    if not isinstance(entry, GoodBad):
+        raise ValueError(f"a {_kind(entry)} does not call one reply good or bad")
+    return _completion_row(samples[entry.sample], options) | {"label": entry.good}
+
+
+def _completion_row(sample: Sample, options: RenderOptions) -> dict[str, Any]:
+    return {"prompt": _prompt_value(sample, options), "completion": _reply_value(sample, options)}
+
+
+# TRL prompt-completion
+
+
+def _suits_demonstration(data: Mapping[str, Any]) -> bool:
+    shapes = ({"prompt", "completion"}, {"messages"}, {"conversations"}, {"instruction", "output"})
+    return any(shape <= set(data) for shape in (*shapes, {"instruction", "instances"}))
+
+
+def _parse_demonstration(data: Mapping[str, Any], origin: Origin) -> Labelled:
+    samples = demonstrations_from_row(data, source=origin.file)
+    entries = tuple(Demonstration(sample=s.id, **origin.fields()) for s in samples)
+    return Labelled(samples, entries)
+
+
+def _render_demonstration(
+    entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
+) -> dict[str, Any]:
+    if isinstance(entry, Correction):
+        return _completion_row(samples[entry.corrected], options)
+    if isinstance(entry, Demonstration):
+        return _completion_row(samples[entry.sample], options)
+    raise ValueError(f"a {_kind(entry)} does not show what a good reply is")
+
+
+# RewardBench
+
+_BENCH = "reward-bench/"
+_WRITER = "written_by"
+
+
+def _suits_rewardbench(data: Mapping[str, Any]) -> bool:
+    return {"prompt", "chosen", "rejected", "subset"} <= set(data)
+
+
+def _parse_rewardbench(data: Mapping[str, Any], origin: Origin) -> Labelled:
+    subset = text_field(data, "subset")
+    number = data.get("id")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError("field 'id' is missing or not a whole number")
+    question = Message(role="user", content=text_field(data, "prompt"))
+    # A benchmark is for measuring: what is held out is never trained on.
+    prompt = make_prompt((question,), source=f"{_BENCH}{subset}", split="heldout")
+    replies = text_field(data, "chosen"), text_field(data, "rejected")
+    if replies[0] == replies[1]:
+        raise ValueError("chosen and rejected are the same reply")
+    samples = [
+        make_sample(prompt, reply, settings={_WRITER: _model_name(data, f"{name}_model")})
+        for name, reply in zip(("chosen", "rejected"), replies, strict=True)
+    ]
+    vote = Comparison(
+        samples=(samples[0].id, samples[1].id),
+        choice="a",
+        key=f"{subset}/{number}",
+        **origin.fields(),
+    )
+    return Labelled(tuple(samples), (vote,))
+
+
+def _model_name(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name, "")
+    if not isinstance(value, str):
+        raise ValueError(f"field {name!r} is not a text")
+    return value
+
+
+def _render_rewardbench(
+    entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
+) -> dict[str, Any]:
+    chosen, rejected = _preferred(entry, samples)
+    subset, slash, number = entry.key.rpartition("/")
+    if not (slash and subset and number.isdecimal()):
+        # Not from RewardBench: number it by its content, which is the same in every export.
+        subset = chosen.prompt.source
+        number = str(int(entry.id.rpartition("-")[2][:15], 16))
+    row = {"prompt": _prompt_value(chosen, RenderOptions(plain=True))}
+    for name, sample in (("chosen", chosen), ("rejected", rejected)):
+        row[name] = text_of(sample)
+        row[f"{name}_model"] = str(sample.settings.get(_WRITER) or sample.model or "human")
+    return {**row, "subset": subset.removeprefix(_BENCH), "id": int(number)}
+
+
+def _rewardbench_schema(options: RenderOptions) -> "pa.Schema":
+    texts = ("prompt", "chosen", "chosen_model", "rejected", "rejected_model", "subset")
+    return _columns(RenderOptions(plain=True), texts, id="int64")
+
+
+HH = Format(
+    name="hh",
+    summary="Anthropic HH: chosen and rejected transcripts of Human and Assistant turns",
+    suits=_suits_hh,
+    parse=_parse_hh,
+    render=_render_hh,
+    schema=lambda options: _columns(RenderOptions(plain=True), ("chosen", "rejected")),
+)
+PREFERENCE = Format(
+    name="trl-preference",
+    summary="TRL preference: chosen and rejected, with or without prompt, texts or turns",
+    suits=_suits_preference,
+    parse=_parse_preference,
+    render=_render_preference,
+    schema=lambda options: _columns(options, ("prompt", "chosen", "rejected")),
+)
+UNPAIRED = Format(
+    name="trl-unpaired",
+    summary="TRL unpaired preference: prompt, completion, and a label true or false",
+    suits=lambda data: "completion" in data and "label" in data,
+    parse=_parse_unpaired,
+    render=_render_unpaired,
+    schema=lambda options: _columns(options, ("prompt", "completion"), label="bool"),
+)
+DEMONSTRATION = Format(
+    name="trl-prompt-completion",
+    summary="TRL prompt and completion; reads messages, ShareGPT and Alpaca rows as well",
+    suits=_suits_demonstration,
+    parse=_parse_demonstration,
+    render=_render_demonstration,
+    schema=lambda options: _columns(options, ("prompt", "completion")),
+)
+REWARDBENCH = Format(
+    name="rewardbench",
+    summary="RewardBench: one-turn prompt, chosen and rejected with their models, subset and id",
+    suits=_suits_rewardbench,
+    parse=_parse_rewardbench,
+    render=_render_rewardbench,
+    schema=_rewardbench_schema,
+)

@@ -1,0 +1,133 @@
+"""Files into a workspace and out of it."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from backflip.data.files import Rejected
+from backflip.errors import FormatError
+from backflip.feedback.formats.base import Labelled
+from backflip.feedback.formats.registry import Written, detect, find_format, read, write
+from backflip.feedback.kinds import FeedbackBase
+from backflip.feedback.store import Workspace
+
+_BATCH = 256
+_REJECTED_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        file, format: what was read, and as what.
+        entries: entries in the good rows.
+        new: those of them that the workspace did not have.
+        samples: samples that it did not have.
+        num_rejected: rows that were not taken.
+        rejected: the first thousand of those, with file, line and reason.
+    """
+
+    file: str
+    format: str
+    entries: int
+    new: int
+    samples: int
+    num_rejected: int
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def known(self) -> int:
+        """Entries that the workspace had already."""
+        return self.entries - self.new
+
+
+def import_file(
+    ws: Workspace,
+    source: str | Path,
+    format: str = "auto",  # noqa: A002
+    *,
+    annotator: str | None = None,
+    axis: str = "overall",
+    advance: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Add a file's feedback to a workspace; bad rows are reported, and good ones kept.
+
+    Importing the same file again changes nothing. An import that was interrupted is finished by
+    running it again.
+
+    Args:
+        ws: the workspace.
+        source: a file, a data set's folder or a hub id.
+        format: a name in `FORMATS`, or "auto".
+        annotator: who is said to have answered, in formats that do not tell.
+        axis: what is said to have been judged, likewise.
+        advance: called with the number of rows done since the last call.
+
+    Raises:
+        FormatError: as `read`, or when a name given for annotator or axis cannot be used.
+    """
+    for name, value in (("annotator", annotator), ("axis", axis)):
+        if value is not None and (not value or not value.isprintable()):
+            raise FormatError(f"{name} {value!r} is empty or holds control characters")
+    format_ = detect(source) if format == "auto" else find_format(format)
+    entries = new = samples = num_rejected = 0
+    rejected: list[Rejected] = []
+    rows = read(source, format_.name, annotator=annotator, axis=axis)
+    while batch := list(islice(rows, _BATCH)):
+        good = [row for row in batch if isinstance(row, Labelled)]
+        bad = [row for row in batch if isinstance(row, Rejected)]
+        found = [entry for row in good for entry in row.entries]
+        # Samples first: an entry may only speak of samples that are there.
+        samples += ws.samples.add({s.id: s for row in good for s in row.samples}.values())
+        new += len(ws.journal.add(found))
+        entries += len(found)
+        num_rejected += len(bad)
+        rejected += bad[: _REJECTED_KEPT - len(rejected)]
+        if advance is not None:
+            advance(len(batch))
+    return ImportReport(
+        file=Path(source).name,
+        format=format_.name,
+        entries=entries,
+        new=new,
+        samples=samples,
+        num_rejected=num_rejected,
+        rejected=tuple(rejected),
+    )
+
+
+def export_file(
+    ws: Workspace,
+    path: str | Path,
+    format: str,  # noqa: A002
+    *,
+    kinds: str | Collection[str] | None = None,
+    axis: str | Collection[str] | None = None,
+    origin: str | Collection[str] | None = None,
+    annotator: str | Collection[str] | None = None,
+    plain: bool = False,
+) -> Written:
+    """Write a workspace's active feedback to a file, which is there whole or not at all.
+
+    Args:
+        ws: the workspace.
+        path: its ending says which kind of file.
+        format: a name in `FORMATS`.
+        kinds: only entries of this kind or these; None: of all.
+        axis: only entries on this axis or these.
+        origin: only entries of this origin or these.
+        annotator: only entries of this annotator or these.
+        plain: as in `write`.
+    """
+    entries = ws.journal.active(kinds=kinds, axis=axis, origin=origin, annotator=annotator)
+    return write(path, format, _with_samples(ws, entries), plain=plain)
+
+
+def _with_samples(ws: Workspace, entries: list[FeedbackBase]) -> Iterator[Labelled]:
+    for start in range(0, len(entries), _BATCH):
+        batch = entries[start : start + _BATCH]
+        found = ws.samples.get(id_ for entry in batch for id_ in entry.sample_ids)
+        for entry in batch:
+            yield Labelled(tuple(found[id_] for id_ in entry.sample_ids), (entry,))

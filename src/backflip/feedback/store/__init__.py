@@ -1,0 +1,50 @@
+"""The workspace: every prompt, sample, answer, model, run and metric, on SQLite or PostgreSQL.
+
+What was acknowledged is on disk; several processes may use one workspace at once.
+
+with Workspace.create(Path("work")) as ws:
+    ws.samples.add(samples)
+    ws.journal.add([Comparison(annotator="mia", samples=(a.id, b.id), choice="a")])
+    snapshot = ws.snapshots.take([entry.id for entry in ws.journal.active()])
+"""
+
+from backflip.feedback.store.annotators import Annotator, Annotators
+from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
+from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
+from backflip.feedback.store.metrics import Metrics, Series
+from backflip.feedback.store.models import ModelRecord, Models, ModelStage
+from backflip.feedback.store.prompts import Prompts
+from backflip.feedback.store.queue import Progress, Queue, Task
+from backflip.feedback.store.runs import Run, Runs, Stage, Stages
+from backflip.feedback.store.samples import Samples
+from backflip.feedback.store.snapshots import Snapshot, Snapshots
+from backflip.feedback.store.workspace import Workspace
+
+__all__ = [
+    "Annotator",
+    "Annotators",
+    "Journal",
+    "JournalRow",
+    "JournalStats",
+    "Lineage",
+    "Metrics",
+    "ModelRecord",
+    "ModelStage",
+    "Models",
+    "Progress",
+    "Prompts",
+    "Queue",
+    "Run",
+    "Runs",
+    "Samples",
+    "Series",
+    "Snapshot",
+    "Snapshots",
+    "Stage",
+    "Stages",
+    "Task",
+    "Touched",
+    "Workspace",
+    "lineage",
+    "touched",
+]

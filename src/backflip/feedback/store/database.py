@@ -1,0 +1,223 @@
+"""One database behind a workspace: connections, transactions, schema, and errors people can mend.
+
+Writers take turns. SQLite has one write lock (`BEGIN IMMEDIATE`); on PostgreSQL each group of
+tables has an advisory lock that lasts for the transaction. Taking turns makes what was read in a
+transaction still true when it writes, keeps two bulk inserts from deadlocking over the same ids,
+and lets the journal's numbers be committed in order.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+
+from backflip.errors import WorkspaceError
+from backflip.feedback.store import schema
+
+Item = TypeVar("Item")
+
+# In the order in which a transaction that needs several takes them: no two can wait in a ring.
+LOCKS = ("schema", "prompts", "samples", "queue", "annotators", "journal", "models", "runs")
+_LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
+
+
+def sqlite_url(path: Path) -> URL:
+    """Address of a SQLite file."""
+    return URL.create("sqlite+pysqlite", database=str(path))
+
+
+def postgresql_url(address: str) -> URL:
+    """Address of a PostgreSQL database, read with psycopg 3; a `WorkspaceError` for any other."""
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        raise WorkspaceError("the database address cannot be read", hint=_ADDRESS_HINT) from None
+    if url.get_backend_name() != "postgresql":
+        raise WorkspaceError(
+            f"a database of type {url.get_backend_name()!r} is not supported", hint=_ADDRESS_HINT
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+_ADDRESS_HINT = "Give postgresql://user@host:5432/database, or no address for SQLite."
+
+
+class Database:
+    """Short transactions on SQLite or PostgreSQL.
+
+    Args:
+        url: from `sqlite_url` or `postgresql_url`.
+        timeout: seconds to wait for another process's lock before giving up.
+    """
+
+    def __init__(self, url: URL, *, timeout: float = 30.0):
+        self.where = url.render_as_string(hide_password=True)
+        if url.get_backend_name() == "sqlite":
+            self.where = url.database or ":memory:"
+        self._timeout = timeout
+        try:
+            self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite(url))
+        except ModuleNotFoundError:
+            raise WorkspaceError(
+                "PostgreSQL needs psycopg",
+                where=self.where,
+                hint="pip install 'backflip[postgres]'",
+            ) from None
+        if self._is_sqlite(url):
+            event.listen(self.engine, "connect", self._prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", self._prepare_postgresql)
+
+    @staticmethod
+    def _is_sqlite(url: URL) -> bool:
+        return url.get_backend_name() == "sqlite"
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._is_sqlite(self.engine.url)
+
+    def _prepare_sqlite(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun by `_begin_sqlite` alone
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            # An answer that was acknowledged outlives a power cut, not only a crash.
+            cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute("PRAGMA foreign_keys = ON")
+        finally:
+            cursor.close()
+
+    def _prepare_postgresql(self, connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {int(self._timeout * 1000)}")
+        connection.commit()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that changes nothing and waits for nobody."""
+        with self._explained(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, *locks: str) -> Iterator[Connection]:
+        """A transaction that is written whole when the block ends, or not at all.
+
+        Args:
+            locks: names out of `LOCKS`, for the tables that it reads before it writes them.
+        """
+        with self._explained(), self.engine.connect() as connection:
+            connection.execution_options(backflip_write=True)
+            with connection.begin():
+                if not self.is_sqlite:
+                    for lock in sorted(locks, key=LOCKS.index):
+                        take = sa.func.pg_advisory_xact_lock(_LOCK_FAMILY, LOCKS.index(lock))
+                        connection.execute(sa.select(take))
+                yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what a user can mend into a `WorkspaceError`; faults of ours pass through."""
+        try:
+            yield
+        except UnicodeEncodeError as error:
+            raise WorkspaceError("a name holds half a character", where=self.where) from error
+        except DataError as error:
+            raise WorkspaceError(
+                f"the database cannot hold a value: {str(error.orig).strip()}", where=self.where
+            ) from error
+        except DBAPIError as error:
+            raw = str(error.orig).strip()
+            if "locked" in raw or "lock timeout" in raw:
+                raise WorkspaceError(
+                    f"the database stayed locked by another process for {self._timeout:g} s",
+                    where=self.where,
+                    hint="Wait for it to end, or stop it.",
+                ) from error
+            if isinstance(error, OperationalError) or "not a database" in raw or "malformed" in raw:
+                first = raw.splitlines()[0] if raw else type(error.orig).__name__
+                raise WorkspaceError(
+                    f"the database cannot be used: {first}", where=self.where
+                ) from error
+            raise
+
+    def revision(self) -> str | None:
+        """Revision of the schema in the database; None when it is empty."""
+        with self.read() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision, in one transaction.
+
+        Raises:
+            WorkspaceError: the schema is newer than this program.
+        """
+        revision = self.revision()
+        if revision == schema.HEAD:
+            return
+        from backflip.feedback.store import migrations
+
+        if revision is not None and revision not in migrations.revisions():
+            raise WorkspaceError(
+                f"written by a newer Backflip: its schema is {revision}, "
+                f"this program knows schemas up to {schema.HEAD}",
+                where=self.where,
+                hint="Install the newer Backflip: pip install --upgrade backflip",
+            )
+        with self.write("schema") as connection:
+            migrations.upgrade(connection)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes fails at once when another process wrote
+    # in between; an immediate one waits its turn.
+    write = connection.get_execution_options().get("backflip_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """An INSERT of this database's dialect: it knows `on_conflict_do_nothing` and `_do_update`."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def insert_new(
+    connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Insert rows whose id is not there yet; returns the ids of those."""
+    if not rows:
+        return []
+    statement = insert(connection, table).on_conflict_do_nothing().returning(table.c.id)
+    new = set(connection.execute(statement, list(rows)).scalars())
+    return list(dict.fromkeys(row["id"] for row in rows if row["id"] in new))
+
+
+def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
+    """Lists of at most `size` items: below every database's limit of parameters."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def check_name(value: str, what: str) -> str:
+    """Refuse a name that a database's text cannot hold or that would hide what it says."""
+    if not value or not value.isprintable():
+        raise WorkspaceError(
+            f"{what} {value!r} is empty or holds control characters",
+            hint="Use letters, digits and punctuation.",
+        )
+    return value

@@ -1,0 +1,269 @@
+"""The journal of feedback: entries are added, and nothing else ever happens to them.
+
+A retraction is an entry of its own that names the one it takes back. The database refuses to
+update or delete rows of the journal, whoever asks.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from backflip.errors import WorkspaceError
+from backflip.feedback.kinds import FeedbackBase, parse_feedback
+from backflip.feedback.store import schema
+from backflip.feedback.store.annotators import groups_of, insert_annotators
+from backflip.feedback.store.database import Database, check_name, chunks, insert_new
+from backflip.feedback.store.samples import require_samples
+from backflip.records import content_id
+
+RETRACTION = "retraction"
+_journal = schema.journal
+_undoing = schema.journal.alias("undoing")
+_FEEDBACK = _journal.c.kind != RETRACTION
+_ACTIVE = sa.and_(
+    _FEEDBACK, ~sa.exists().where(_undoing.c.retracts == _journal.c.id).correlate(_journal)
+)
+
+
+@dataclass(frozen=True)
+class JournalRow:
+    """One row of the journal, feedback or retraction.
+
+    Attributes:
+        number: place in the journal.
+        id: of the entry or of the retraction.
+        kind: a kind of feedback, or "retraction".
+        annotator: who said it; for a retraction, who took it back.
+        entry: the feedback; None for a retraction.
+        retracts, reason: for a retraction, the entry it takes back and why.
+        run, round: where the entry was asked for; None for an import.
+        created: when it was written.
+    """
+
+    number: int
+    id: str
+    kind: str
+    annotator: str
+    entry: FeedbackBase | None
+    retracts: str | None
+    reason: str | None
+    run: str | None
+    round: int | None
+    created: datetime
+
+
+@dataclass(frozen=True)
+class JournalStats:
+    """How many entries there are; the four tables count active ones."""
+
+    active: int
+    retracted: int
+    by_kind: dict[str, int]
+    by_annotator: dict[str, int]
+    by_origin: dict[str, int]
+    by_axis: dict[str, int]
+
+
+class Journal:
+    """What annotators said, in the order they said it."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def add(
+        self,
+        entries: Iterable[FeedbackBase],
+        *,
+        round: int | None = None,  # noqa: A002
+        run: str | None = None,
+    ) -> list[str]:
+        """Append entries, all or none; annotators that are not known yet become so.
+
+        An entry that is there already counts once, and stays retracted if it was.
+
+        Returns:
+            Ids of the entries that were new.
+
+        Raises:
+            WorkspaceError: an entry speaks of a sample that is not in the workspace.
+        """
+        entries = list(entries)
+        with self._database.write("annotators", "journal") as connection:
+            return append(connection, entries, round=round, run=run)
+
+    def active(
+        self,
+        kinds: str | Collection[str] | None = None,
+        axis: str | Collection[str] | None = None,
+        origin: str | Collection[str] | None = None,
+        annotator: str | Collection[str] | None = None,
+        rounds: int | Collection[int] | None = None,
+        run: str | None = None,
+    ) -> list[FeedbackBase]:
+        """Entries that nobody took back, in journal order; each filter takes a value or several."""
+        query = sa.select(_journal.c.body).where(_ACTIVE).order_by(_journal.c.number)
+        filters = {
+            "kind": kinds,
+            "axis": axis,
+            "origin": origin,
+            "annotator": annotator,
+            "round": rounds,
+            "run": run,
+        }
+        for name, value in filters.items():
+            if value is not None:
+                values = [value] if isinstance(value, str | int) else list(value)
+                query = query.where(_journal.c[name].in_(values))
+        with self._database.read() as connection:
+            return [parse_feedback(body) for body in connection.execute(query).scalars()]
+
+    def get(self, ids: Iterable[str]) -> dict[str, FeedbackBase]:
+        """Entries by id, retracted ones too, in the order asked for; unknown ids are left out."""
+        with self._database.read() as connection:
+            return {row.id: parse_feedback(row.body) for row in select_rows(connection, ids)}
+
+    def retract(self, entry_id: str, reason: str, by: str) -> bool:
+        """Take an entry back; returns False when it was taken back before.
+
+        Raises:
+            WorkspaceError: no such entry.
+        """
+        with self._database.write("annotators", "journal") as connection:
+            return bool(retract(connection, [entry_id], reason, by))
+
+    def retract_annotator(self, name: str, reason: str, by: str) -> list[str]:
+        """Take back all active entries of an annotator; returns their ids.
+
+        What the annotator says later counts again.
+
+        Raises:
+            WorkspaceError: no such annotator.
+        """
+        with self._database.write("annotators", "journal") as connection:
+            known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
+            if connection.execute(known).scalar() is None:
+                raise WorkspaceError(f"no annotator {name!r}", where=self._database.where)
+            query = sa.select(_journal.c.id).where(_ACTIVE, _journal.c.annotator == name)
+            ids = connection.execute(query.order_by(_journal.c.number)).scalars().all()
+            return retract(connection, ids, reason, by)
+
+    def history(self, entry_id: str) -> list[JournalRow]:
+        """The entry's row and, when it was taken back, the retraction's.
+
+        Raises:
+            WorkspaceError: no such entry.
+        """
+        either = sa.or_(_journal.c.id == entry_id, _journal.c.retracts == entry_id)
+        query = sa.select(_journal).where(either).order_by(_journal.c.number)
+        with self._database.read() as connection:
+            rows = [_journal_row(row) for row in connection.execute(query)]
+        if not rows:
+            raise WorkspaceError(f"no entry {entry_id!r}", where=self._database.where)
+        return rows
+
+    def count(self) -> int:
+        """Number of active entries."""
+        with self._database.read() as connection:
+            return _count(connection, _ACTIVE)
+
+    def stats(self) -> JournalStats:
+        """Numbers of entries by kind, annotator, origin and axis."""
+        with self._database.read() as connection:
+            active = _count(connection, _ACTIVE)
+            tables: list[dict[str, int]] = []
+            for name in ("kind", "annotator", "origin", "axis"):
+                column = _journal.c[name]
+                query = sa.select(column, sa.func.count()).where(_ACTIVE).group_by(column)
+                rows = connection.execute(query.order_by(column))
+                tables.append({row[0]: row[1] for row in rows})
+            return JournalStats(active, _count(connection, _FEEDBACK) - active, *tables)
+
+
+def append(
+    connection: Connection,
+    entries: Sequence[FeedbackBase],
+    *,
+    round: int | None = None,  # noqa: A002
+    run: str | None = None,
+) -> list[str]:
+    """`Journal.add` within a transaction that holds the locks "annotators" and "journal"."""
+    if run is not None:
+        check_name(run, "the run's id")
+    require_samples(connection, (name for entry in entries for name in entry.sample_ids))
+    insert_annotators(connection, groups_of((e.annotator, e.origin) for e in entries))
+    new: list[str] = []
+    for chunk in chunks(entries):
+        rows = [
+            {
+                "id": entry.id,
+                "kind": body["kind"],
+                "annotator": entry.annotator,
+                "axis": check_name(entry.axis, "the axis"),
+                "origin": check_name(entry.origin, "the origin"),
+                "run": run,
+                "round": round,
+                "body": body,
+                "created": schema.now(),
+            }
+            for entry, body in ((entry, entry.model_dump(mode="json")) for entry in chunk)
+        ]
+        new += insert_new(connection, _journal, rows)
+    return new
+
+
+def retract(connection: Connection, ids: Sequence[str], reason: str, by: str) -> list[str]:
+    """`Journal.retract` of several within a transaction; returns those not taken back before."""
+    targets = {row.id: row for row in select_rows(connection, ids)}
+    if missing := [name for name in ids if name not in targets]:
+        raise WorkspaceError(f"no entry {missing[0]!r} to retract")
+    insert_annotators(connection, {by: "people"})
+    rows = [
+        {
+            "id": content_id(RETRACTION, name),
+            "kind": RETRACTION,
+            "annotator": by,
+            "run": target.run,
+            "round": target.round,
+            "retracts": name,
+            "body": {"reason": reason},
+            "created": schema.now(),
+        }
+        for name, target in targets.items()
+    ]
+    new = {name for chunk in chunks(rows) for name in insert_new(connection, _journal, chunk)}
+    return [row["retracts"] for row in rows if row["id"] in new]
+
+
+def select_rows(connection: Connection, ids: Iterable[str]) -> list[sa.Row[Any]]:
+    """Rows of feedback by id within a transaction, in the order asked for."""
+    wanted = list(dict.fromkeys(ids))
+    found: dict[str, sa.Row[Any]] = {}
+    for chunk in chunks(wanted):
+        query = sa.select(_journal).where(_FEEDBACK, _journal.c.id.in_(chunk))
+        found |= {row.id: row for row in connection.execute(query)}
+    return [found[name] for name in wanted if name in found]
+
+
+def _count(connection: Connection, condition: Any) -> int:
+    query = sa.select(sa.func.count()).select_from(_journal).where(condition)
+    return connection.execute(query).scalar_one()
+
+
+def _journal_row(row: sa.Row[Any]) -> JournalRow:
+    feedback = row.kind != RETRACTION
+    return JournalRow(
+        number=row.number,
+        id=row.id,
+        kind=row.kind,
+        annotator=row.annotator,
+        entry=parse_feedback(row.body) if feedback else None,
+        retracts=row.retracts,
+        reason=None if feedback else row.body["reason"],
+        run=row.run,
+        round=row.round,
+        created=row.created,
+    )

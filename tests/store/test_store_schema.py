@@ -1,0 +1,197 @@
+"""Opening, migrating and refusing: what a user meets when a workspace is not as it should be."""
+
+import json
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from backflip.errors import WorkspaceError
+from backflip.feedback.store import Workspace, migrations, schema
+from backflip.feedback.store.database import postgresql_url
+from backflip.records import Prompt
+
+
+def differences(workspace: Workspace, metadata: sa.MetaData) -> list[object]:
+    with workspace.database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        return compare_metadata(context, metadata)
+
+
+def test_migrations_from_nothing_lead_to_the_tables(
+    tmp_path: Path, database_address: str | None
+) -> None:
+    with Workspace.create(tmp_path / "workspace", database_address) as workspace:
+        assert differences(workspace, schema.metadata) == []
+        assert workspace.database.revision() == schema.HEAD == migrations.revisions()[-1]
+
+
+def test_a_forgotten_migration_is_seen(workspace: Workspace) -> None:
+    """The comparison above is not blind: it sees a column, its type and its nullability."""
+    for column in (
+        sa.Column("extra", sa.Text),
+        sa.Column("split", sa.Integer, nullable=False),
+        sa.Column("split", sa.Text, nullable=True),
+    ):
+        assert differences(workspace, with_column(column)), column
+
+
+def with_column(column: sa.Column[object]) -> sa.MetaData:
+    """The tables as if somebody had changed `prompts`."""
+    changed = sa.MetaData(naming_convention=schema.metadata.naming_convention)
+    for table in schema.metadata.tables.values():
+        table.to_metadata(changed)
+    changed.tables["prompts"].append_column(column, replace_existing=True)
+    return changed
+
+
+def test_a_newer_schema_is_refused_and_left_alone(workspace: Workspace) -> None:
+    workspace.prompts.add([Prompt.from_text("a")])
+    with workspace.database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(WorkspaceError, match="newer Backflip: its schema is 9999") as caught:
+        Workspace.open(workspace.root)
+    assert "Install the newer Backflip" in str(caught.value)
+    assert workspace.database.revision() == "9999"
+    assert len(workspace.prompts.all()) == 1
+
+
+def test_a_newer_marker_is_refused(workspace: Workspace) -> None:
+    marker = workspace.root / "workspace.json"
+    marker.write_text(json.dumps({"format": 2, "database": None}))
+    with pytest.raises(WorkspaceError, match="newer Backflip: its format is 2"):
+        Workspace.open(workspace.root)
+    marker.write_text("[]")
+    with pytest.raises(WorkspaceError, match=r"workspace\.json: cannot be read"):
+        Workspace.open(workspace.root)
+
+
+def test_what_was_written_is_there_when_opened_again(workspace: Workspace) -> None:
+    prompt = Prompt.from_text("a")
+    workspace.prompts.add([prompt])
+    workspace.close()
+    with Workspace.open(workspace.root) as again:
+        assert again.prompts.all() == [prompt]
+        assert again.root == workspace.root
+        assert again.artifacts.is_dir()
+        assert again.database.is_sqlite == workspace.database.is_sqlite
+
+
+def test_no_workspace_there(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no workspace here"):
+        Workspace.open(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    Workspace.open(tmp_path / "new", create=True).close()
+    Workspace.open(tmp_path / "new").close()
+    with pytest.raises(WorkspaceError, match="is a workspace already"):
+        Workspace.create(tmp_path / "new")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkspaceError, match="cannot be made"):
+        Workspace.create(tmp_path / "file" / "workspace")
+
+
+def test_a_lost_or_broken_database_is_named(tmp_path: Path) -> None:
+    Workspace.create(tmp_path / "workspace").close()
+    database = tmp_path / "workspace" / "backflip.db"
+    database.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(WorkspaceError, match=r"backflip\.db: .*not a database"):
+        Workspace.open(tmp_path / "workspace")
+    database.unlink()
+    with pytest.raises(WorkspaceError, match=r"backflip\.db is missing"):
+        Workspace.open(tmp_path / "workspace")
+
+
+@pytest.mark.parametrize("address", ["mysql://host/db", "sqlite:///x.db", "::", ""])
+def test_other_databases_are_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(WorkspaceError, match="database") as caught:
+        Workspace.create(tmp_path / "workspace", address)
+    assert "postgresql://" in str(caught.value)
+    assert not (tmp_path / "workspace" / "workspace.json").exists()
+
+
+def test_an_unreachable_server_is_named_without_its_password(tmp_path: Path) -> None:
+    address = f"postgresql://mia:secret@/db?host={tmp_path}"
+    with pytest.raises(WorkspaceError, match="cannot be used") as caught:
+        Workspace.create(tmp_path / "workspace", address)
+    assert "mia" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "workspace" / "workspace.json").exists()
+
+
+def test_the_address_is_kept_for_the_owner_only(workspace: Workspace) -> None:
+    marker = workspace.root / "workspace.json"
+    assert marker.stat().st_mode & 0o077 == 0
+    address = json.loads(marker.read_text())["database"]
+    assert (address is None) == workspace.database.is_sqlite
+    if address is not None:
+        assert postgresql_url(address) == workspace.database.engine.url
+
+
+def test_a_database_that_stays_locked_is_said_so(workspace: Workspace) -> None:
+    with (
+        Workspace.open(workspace.root, timeout=0.05) as other,
+        workspace.database.write("prompts"),
+        pytest.raises(WorkspaceError, match="stayed locked by another process"),
+    ):
+        other.prompts.add([Prompt.from_text("a")])
+    assert workspace.prompts.add([Prompt.from_text("a")]) == 1
+
+
+def test_readers_do_not_wait_for_a_writer(workspace: Workspace) -> None:
+    with Workspace.open(workspace.root, timeout=0.05) as other, workspace.database.write("prompts"):
+        assert other.prompts.all() == []
+
+
+def test_several_open_a_new_workspace_at_once(tmp_path: Path, database_address: str | None) -> None:
+    """Only one of them migrates; the others wait and find it done."""
+    folder = tmp_path / "workspace"
+    Workspace.create(folder, database_address).close()
+    # Back to where the marker is written and the schema is not there yet.
+    if database_address is None:
+        for path in folder.glob("backflip.db*"):
+            path.unlink()
+        sqlite3.connect(folder / "backflip.db").close()
+    else:
+        engine = sa.create_engine(postgresql_url(database_address))
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+        engine.dispose()
+    (folder / "backflip.db").touch()
+    failures: list[BaseException] = []
+
+    def open_it(number: int) -> None:
+        try:
+            with Workspace.open(folder) as workspace:
+                workspace.prompts.add([Prompt.from_text(str(number))])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with Workspace.open(folder) as workspace:
+        assert sorted(p.text for p in workspace.prompts.all()) == ["0", "1", "2", "3"]
+        assert differences(workspace, schema.metadata) == []
+
+
+def test_a_folder_with_odd_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "100% {odd} ?x=1#y é"
+    with Workspace.create(folder) as workspace:
+        workspace.prompts.add([Prompt.from_text("a")])
+    assert os.listdir(folder)  # noqa: PTH208
+    with Workspace.open(folder) as workspace:
+        assert len(workspace.prompts.all()) == 1
