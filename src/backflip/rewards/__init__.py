@@ -1,0 +1,38 @@
+"""Rewards: what is learned from feedback, written by hand, or mixed from both."""
+
+from backflip.rewards.annotators import AnnotatorModel, adopt
+from backflip.rewards.base import Inputs, Reward, Scorer
+from backflip.rewards.batching import score_samples
+from backflip.rewards.ensemble import EnsembleReward
+from backflip.rewards.fit import FitReport, RewardFit
+from backflip.rewards.functions import FunctionReward, LengthPenalty
+from backflip.rewards.likelihood import LIKELIHOODS, Choices, is_choice, kind_of
+from backflip.rewards.mixture import GatedReward, MixtureReward
+from backflip.rewards.pairs import preferred_pairs
+from backflip.rewards.split import split_by_prompt
+from backflip.rewards.text import TextReward
+from backflip.rewards.trained import TrainedReward
+
+__all__ = [
+    "LIKELIHOODS",
+    "AnnotatorModel",
+    "Choices",
+    "EnsembleReward",
+    "FitReport",
+    "FunctionReward",
+    "GatedReward",
+    "Inputs",
+    "LengthPenalty",
+    "MixtureReward",
+    "Reward",
+    "RewardFit",
+    "Scorer",
+    "TextReward",
+    "TrainedReward",
+    "adopt",
+    "is_choice",
+    "kind_of",
+    "preferred_pairs",
+    "score_samples",
+    "split_by_prompt",
+]

@@ -1,0 +1,64 @@
+"""A language model with a head, as a reward for replies."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from backflip.data.chat import encode_sample
+from backflip.models import TextInputs, TextScorer
+from backflip.records import Completion, Dialogue, Sample
+from backflip.rewards.batching import SCORING_TOKENS
+from backflip.rewards.trained import TrainedReward
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class TextReward(TrainedReward):
+    """Scores a reply at its last token, having read the whole dialogue.
+
+    Zero and unit are those in the record that the network was saved with, 0 and 1 without one.
+
+    Args:
+        scorer: the network.
+        tokenizer: None for the network's own. Samples that another one made are encoded again
+            from their text.
+        max_tokens: padded tokens in one forward pass of `score`; memory only.
+
+    Raises:
+        ModelError: the record's zero or unit is no number.
+    """
+
+    def __init__(
+        self,
+        scorer: TextScorer,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+        *,
+        max_tokens: int = SCORING_TOKENS,
+    ):
+        super().__init__(max_tokens=max_tokens)
+        self.scorer = scorer
+        self.tokenizer = tokenizer or scorer.tokenizer
+        self.load_record(scorer.record)
+
+    def collate(self, samples: Sequence[Sample]) -> TextInputs:
+        """Samples as tokens, prompt and reply end to end."""
+        encoded = [encode_sample(self.tokenizer, sample) for sample in samples]
+        prompts, replies = zip(*encoded, strict=True) if encoded else ((), ())
+        return TextInputs.of(prompts, replies, pad_id=self.scorer.pad_id)
+
+    def forward(self, inputs: TextInputs) -> Tensor:
+        """(B,) float32 raw scores, with gradients."""
+        return self.scorer.scores(inputs)
+
+    def applies_to(self, sample: Sample) -> bool:
+        """True for a reply to a dialogue."""
+        return isinstance(sample.content, Completion) and isinstance(
+            sample.prompt.content, Dialogue
+        )
+
+    def save(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """Write the network's folder, zero and unit in its record; see `TextScorer.save`."""
+        self.scorer.save(folder, {**record, **self.record()})
