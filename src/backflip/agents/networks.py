@@ -1,0 +1,166 @@
+"""The small networks of an agent: policy, value model and reward over clips."""
+
+import copy
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, Normal
+
+from backflip.agents.inputs import ClipInputs
+from backflip.errors import ModelError
+from backflip.models.files import new_folder, write_record
+from backflip.records import Sample
+
+
+@dataclass(frozen=True)
+class ClipOutput:
+    """Log-probability of the actions taken, and entropy of what could have been done, (B, T)."""
+
+    logprobs_BT: Tensor
+    entropy_BT: Tensor | None
+
+
+class Network(nn.Module):
+    """What the three share: their shape as JSON beside their weights, and a seeded start."""
+
+    def __init__(self, shape: dict[str, Any], *, seed: int = 0):
+        super().__init__()
+        self.shape = shape
+        self.seed = seed
+
+    def layers(self, outputs: int, *, gain: float) -> nn.Sequential:
+        """A two-layer perceptron, orthogonal from a generator of its own (Engstrom et al. 2020)."""
+        width, generator = self.shape["width"], torch.Generator().manual_seed(self.seed)
+        sizes = [(self.inputs, width), (width, width), (width, outputs)]
+        stack: list[nn.Module] = []
+        for i, (size_in, size_out) in enumerate(sizes):
+            layer = nn.Linear(size_in, size_out)
+            scale = gain if i == len(sizes) - 1 else math.sqrt(2)
+            nn.init.orthogonal_(layer.weight, scale, generator=generator)
+            nn.init.zeros_(layer.bias)
+            stack += [layer, nn.Tanh()]
+        return nn.Sequential(*stack[:-1])
+
+    @property
+    def inputs(self) -> int:
+        return self.shape["observation"]
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
+
+    trainable_state = weights
+
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        self.load_state_dict(dict(state))
+
+    def save(self, folder: Path, record: dict[str, Any]) -> None:
+        """Write `network.safetensors` and `backflip.json`; the folder is there whole or not at all.
+
+        Raises:
+            ModelError: the folder cannot be written.
+        """
+        with new_folder(folder, replace=True) as draft:
+            (draft / "network.safetensors").write_bytes(save(self.weights()))
+            write_record(draft, {"shape": self.shape, **record})
+
+    @classmethod
+    def load(cls, folder: Path, *, seed: int = 0) -> Self:
+        """Read what `save` wrote; the weights are those of a network of the same class."""
+        record = read_record(folder)
+        try:
+            network = cls(record["shape"], seed=seed)
+            network.load_state_dict(load_file(folder / "network.safetensors"))
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"no {cls.__name__} can be read: {error}", where=str(folder)) from None
+        return network
+
+
+class AgentPolicy(Network):
+    """A categorical or diagonal Gaussian policy."""
+
+    def __init__(self, shape: dict[str, Any], *, seed: int = 0):
+        super().__init__(shape, seed=seed)
+        self.net = self.layers(shape["actions"], gain=0.01)
+        if not shape["discrete"]:
+            self.log_std = nn.Parameter(torch.zeros(shape["actions"]))
+
+    def distribution(self, observations: Tensor) -> Categorical | Independent:
+        """What the policy would do after these observations, (..., O)."""
+        logits = self.net(observations)
+        if self.shape["discrete"]:
+            return Categorical(logits=logits, validate_args=False)
+        spread = self.log_std.exp().expand_as(logits)
+        return Independent(Normal(logits, spread, validate_args=False), 1, validate_args=False)
+
+    def evaluate(self, inputs: ClipInputs, *, entropy: bool = False) -> ClipOutput:
+        chosen = self.distribution(inputs.observations_BSO[:, :-1])
+        return ClipOutput(
+            chosen.log_prob(inputs.actions_BTA), chosen.entropy() if entropy else None
+        )
+
+    def reference(self) -> AbstractContextManager[None]:
+        raise ModelError("a network without adapters holds no reference; keep a frozen copy")
+
+    def frozen_copy(self) -> "AgentPolicy":
+        return copy.deepcopy(self).requires_grad_(requires_grad=False)
+
+
+class ClipValue(Network):
+    """The value of each state of a clip."""
+
+    def __init__(self, shape: dict[str, Any], *, seed: int = 0):
+        super().__init__(shape, seed=seed)
+        self.net = self.layers(1, gain=1.0)
+
+    def values(self, inputs: ClipInputs) -> Tensor:
+        return self.net(inputs.observations_BSO[:, :-1])[..., 0]
+
+    def bootstrap(self, inputs: ClipInputs) -> Tensor:
+        return self.net(inputs.last_observations())[..., 0]
+
+
+class ClipScorer(Network):
+    """The reward of a clip: the mean over its steps of a reward of what was seen and done.
+
+    Christiano et al. 2017 sum over the steps; the mean has the same order over clips of equal
+    length and keeps the scale when lengths differ.
+    """
+
+    def __init__(self, shape: dict[str, Any], *, seed: int = 0):
+        super().__init__(shape, seed=seed)
+        self.net = self.layers(1, gain=1.0)
+
+    @property
+    def inputs(self) -> int:
+        return self.shape["observation"] + self.shape["actions"]
+
+    def collate(self, samples: Sequence[Sample]) -> ClipInputs:
+        return ClipInputs.of([sample.clip for sample in samples])
+
+    def step_rewards(self, inputs: ClipInputs) -> Tensor:
+        """(B, T) the learned reward of each step."""
+        actions = inputs.actions_BTA
+        if self.shape["discrete"]:
+            actions = nn.functional.one_hot(actions, self.shape["actions"]).float()
+        return self.net(torch.cat([inputs.observations_BSO[:, 1:], actions], -1))[..., 0]
+
+    def forward(self, inputs: ClipInputs) -> Tensor:
+        rewards = self.step_rewards(inputs).masked_fill(~inputs.mask_BT, 0.0)
+        return rewards.sum(1) / inputs.lengths_B
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record beside a network's weights; a `ModelError` where there is none."""
+    try:
+        return json.loads((folder / "backflip.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"no network can be read: {error}", where=str(folder)) from None
