@@ -1,0 +1,206 @@
+"""Proximal policy optimisation (Schulman et al. 2017) as RLHF uses it.
+
+Follows InstructGPT (Ouyang et al. 2022, section 3.5 and appendix C) and "The N+ Implementation
+Details of RLHF with PPO" (Huang et al. 2024). The reward of an action is
+
+    r_t = -beta * KL_t + [t is the last action] * (score - missing-EOS penalty if cut off)
+
+with KL_t an estimate from the sampled action; advantages are GAE's over r with the value model,
+whitened over the batch; policy and value losses are clipped.
+
+Departures: the early stop on KL of OpenAI's Spinning Up is added (`max_kl`); the KL controller is
+that of Ziegler et al. 2019, section 2.2, moved once a step; a sample cut off by its length limit
+counts as ended, as in InstructGPT, while an environment's clip is bootstrapped.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from backflip.algorithms.base import (
+    Batch,
+    OnlineAlgorithm,
+    OnlineSettings,
+    Outputs,
+    Rollouts,
+    Term,
+    register,
+)
+from backflip.losses import clipped_policy_loss, clipped_value_loss, gae, kl_estimate, whiten
+
+
+class PPOSettings(OnlineSettings):
+    """Settings of PPO; the defaults are those of the N+ paper where it has one."""
+
+    type: Literal["ppo"] = "ppo"
+    epochs: int = Field(default=4, ge=1, description="passes over each step's rollouts")
+    minibatches: int = Field(default=1, ge=1, description="updates an epoch")
+    clip: float = Field(default=0.2, gt=0, description="how far the probability ratio may leave 1")
+    value_clip: float = Field(
+        default=0.2, gt=0, description="how far a value may leave its old one"
+    )
+    value_coefficient: float = Field(default=0.1, ge=0, description="weight of the value loss")
+    value_learning_rate: float | None = Field(
+        default=None, gt=0, description="none: that of the policy"
+    )
+    entropy_coefficient: float = Field(
+        default=0.0, ge=0, description="weight of the policy's entropy, which is made larger"
+    )
+    gamma: float = Field(default=1.0, gt=0, le=1, description="discount of later rewards")
+    gae_lambda: float = Field(
+        default=0.95, ge=0, le=1, description="0: one-step advantages, 1: Monte Carlo"
+    )
+    kl_beta: float = Field(default=0.05, ge=0, description="reward lost for a nat of KL")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field(
+        default="k1", description="of the KL of an action"
+    )
+    kl_target: float | None = Field(
+        default=None, gt=0, description="nats a sample; moves kl_beta towards it"
+    )
+    kl_horizon: float = Field(
+        default=200.0, gt=0, description="samples over which an error of 1 moves kl_beta by 1"
+    )
+    whiten_rewards: bool = Field(
+        default=False, description="scale rewards to variance 1, over the batch"
+    )
+    whiten_advantages: bool = Field(
+        default=True, description="bring advantages to mean 0 and variance 1, over the batch"
+    )
+    missing_eos_penalty: float = Field(
+        default=1.0, ge=0, description="taken from the score of a sample that was cut off"
+    )
+    max_kl: float | None = Field(
+        default=None, gt=0, description="nats an action from the acting policy; ends the epochs"
+    )
+    ptx_coefficient: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of next-token loss on `ptx_text` (PPO-ptx)",
+    )
+    ptx_text: tuple[str, ...] = Field(default=(), description="text, JSONL or Parquet files")
+    ptx_batch_size: int = Field(default=8, ge=1, description="sequences of ptx_text an update")
+
+
+@register
+class PPO(OnlineAlgorithm):
+    """PPO with a value model, KL in the reward and a fixed or adaptive KL coefficient."""
+
+    settings_type = PPOSettings
+    uses_values = True
+    settings: PPOSettings
+
+    def __init__(self, settings: PPOSettings):
+        super().__init__(settings)
+        self.kl_beta = settings.kl_beta
+        self.uses_entropy = settings.entropy_coefficient > 0
+
+    def credit(self, rollouts: Rollouts) -> tuple[Batch, dict[str, float]]:
+        config, mask = self.settings, rollouts.mask_BT
+        if rollouts.values_BT is None:
+            raise ValueError("PPO needs the values of the rollouts")
+        kl_BT = kl_estimate(
+            logprobs=rollouts.logprobs_BT,
+            ref_logprobs=rollouts.ref_logprobs_BT,
+            estimator=config.kl_estimator,
+        ).masked_fill(~mask, 0.0)
+        cut_off_B = rollouts.truncated_B.to(rollouts.scores_B.dtype)
+        penalised = rollouts.scores_B - config.missing_eos_penalty * cut_off_B
+        rewards_BT = place_at_end(penalised, mask) - self.kl_beta * kl_BT
+        if rollouts.step_rewards_BT is not None:
+            rewards_BT = rewards_BT + rollouts.step_rewards_BT.masked_fill(~mask, 0.0)
+        if config.whiten_rewards:
+            rewards_BT = whiten(values=rewards_BT, mask=mask, shift_mean=False)
+        advantages_BT, returns_BT = gae(
+            rewards_BT=rewards_BT,
+            values_BT=rollouts.values_BT,
+            mask_BT=mask,
+            bootstrap_B=torch.zeros_like(rollouts.scores_B)
+            if rollouts.bootstrap_B is None
+            else rollouts.bootstrap_B,
+            gamma=config.gamma,
+            lam=config.gae_lambda,
+        )
+        if config.whiten_advantages:
+            advantages_BT = whiten(values=advantages_BT, mask=mask)
+        batch = Batch(
+            inputs=rollouts.inputs,
+            old_logprobs_BT=rollouts.logprobs_BT,
+            old_values_BT=rollouts.values_BT,
+            advantages_BT=advantages_BT,
+            returns_BT=returns_BT,
+        )
+        return batch, self._measure(rollouts, kl_BT, returns_BT, returns_BT - rollouts.values_BT)
+
+    def _measure(
+        self, rollouts: Rollouts, kl_BT: Tensor, returns_BT: Tensor, errors_BT: Tensor
+    ) -> dict[str, float]:
+        mask = rollouts.mask_BT
+        error = errors_BT[mask]
+        variance = returns_BT[mask].var(unbiased=False)
+        return {
+            "kl_beta": self.kl_beta,
+            "penalised_reward": float(rollouts.scores_B.mean())
+            - self.kl_beta * float(kl_BT.sum(1).mean()),
+            "value_explained": float(1 - error.var(unbiased=False) / variance.clamp_min(1e-8)),
+        }
+
+    def loss(self, outputs: Outputs, batch: Batch) -> list[Term]:
+        config, mask = self.settings, batch.mask_BT
+        assert batch.old_logprobs_BT is not None  # noqa: S101  # credit fills these four
+        assert batch.advantages_BT is not None  # noqa: S101
+        assert batch.returns_BT is not None  # noqa: S101
+        assert batch.old_values_BT is not None  # noqa: S101
+        assert outputs.values_BT is not None  # noqa: S101
+        policy_sum, policy_metrics = clipped_policy_loss(
+            logprobs_BT=outputs.logprobs_BT,
+            old_logprobs_BT=batch.old_logprobs_BT,
+            advantages_BT=batch.advantages_BT,
+            mask_BT=mask,
+            clip=config.clip,
+        )
+        del policy_metrics["ratio_max"]  # a maximum; terms are sums over actions
+        value_sum, value_metrics = clipped_value_loss(
+            values_BT=outputs.values_BT,
+            old_values_BT=batch.old_values_BT,
+            returns_BT=batch.returns_BT,
+            mask_BT=mask,
+            clip=config.value_clip,
+        )
+        terms = [
+            Term("policy_loss", policy_sum, weight=1.0),
+            Term("value_loss", value_sum, weight=config.value_coefficient),
+            *(Term(name, total) for name, total in {**policy_metrics, **value_metrics}.items()),
+        ]
+        if outputs.entropy_BT is not None:
+            entropy = outputs.entropy_BT.masked_fill(~mask, 0.0).sum()
+            terms.append(Term("entropy", entropy, weight=-config.entropy_coefficient))
+        return terms
+
+    def should_stop(self, metrics: dict[str, float]) -> bool:
+        limit = self.settings.max_kl
+        return limit is not None and metrics["approx_kl"] > limit
+
+    def after_step(self, metrics: dict[str, float]) -> None:
+        target = self.settings.kl_target
+        if target is None:
+            return
+        error = min(max(metrics["kl"] / target - 1, -0.2), 0.2)
+        self.kl_beta *= 1 + error * metrics["num_samples"] / self.settings.kl_horizon
+
+    def state(self) -> dict[str, float]:
+        return {"kl_beta": self.kl_beta}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        self.kl_beta = state["kl_beta"]
+
+
+def place_at_end(scores_B: Tensor, mask_BT: Tensor) -> Tensor:
+    """(B, T) zeros with each row's score at its last action."""
+    last = mask_BT.sum(1) - 1
+    if bool((last < 0).any()):
+        raise ValueError("a sample without actions cannot be rewarded")
+    placed = torch.zeros(mask_BT.shape, dtype=scores_B.dtype)
+    placed[torch.arange(len(scores_B)), last] = scores_B
+    return placed

@@ -1,0 +1,28 @@
+"""Training: the learner, checkpoints, and a trainee for every stage."""
+
+from backflip.training.checkpoints import Checkpoints, State
+from backflip.training.domain import Domain, Save
+from backflip.training.fit import Trainee, fit
+from backflip.training.learner import Learner, Part, Policy, ValueModel
+from backflip.training.optimizer import Optimizer
+from backflip.training.pairs import PairTraining, offline_steps
+from backflip.training.reward import RewardTraining
+from backflip.training.rollouts import RolloutTraining
+
+__all__ = [
+    "Checkpoints",
+    "Domain",
+    "Learner",
+    "Optimizer",
+    "PairTraining",
+    "Part",
+    "Policy",
+    "RewardTraining",
+    "RolloutTraining",
+    "Save",
+    "State",
+    "Trainee",
+    "ValueModel",
+    "fit",
+    "offline_steps",
+]

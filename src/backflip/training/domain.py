@@ -1,0 +1,77 @@
+"""What differs between language models and agents: how networks are made and how they act.
+
+The loop, the store, feedback, losses and algorithms know only this seam.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from backflip.algorithms import Algorithm
+from backflip.records import Prompt, Sample
+from backflip.rewards import Reward, TrainedReward
+from backflip.sampling import Sampler
+from backflip.training.fit import Trainee
+from backflip.training.learner import Policy, ValueModel
+from backflip.training.rollouts import Mix
+
+Save = Callable[[Path, dict[str, Any]], None]
+"""Writes a model and its record into a new folder."""
+
+
+class Domain(Protocol):
+    """Makes the parts of a run from folders in which models lie."""
+
+    def prompts(self) -> list[Prompt]:
+        """All prompts of the recipe, each marked "train" or "heldout"."""
+        ...
+
+    def start(self, folder: Path, *, seed: int) -> Path:
+        """Where the model lies that the run starts from; made in `folder` if it must be made."""
+        ...
+
+    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+        """Next-token training of the model in `folder`, and how to save what comes of it."""
+        ...
+
+    def finetuning(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+        """Supervised fine-tuning of the model in `folder`, and how to save what comes of it."""
+        ...
+
+    def sampler(self, folder: Path, *, model_id: str) -> Sampler: ...
+
+    def policy(self, folder: Path, *, seed: int) -> Policy:
+        """A trainable policy; what it learns lies beside the weights of `folder`."""
+        ...
+
+    def reference(self, folder: Path) -> Policy | None:
+        """A frozen copy to measure distance from; None when the policy itself holds one."""
+        ...
+
+    def frozen(self, folder: Path) -> Policy:
+        """A policy that is only asked, never trained."""
+        ...
+
+    def scorer(self, folder: Path, *, seed: int) -> TrainedReward:
+        """A new trainable reward network on top of the policy in `folder`."""
+        ...
+
+    def value(self, folder: Path, *, seed: int) -> ValueModel:
+        """A trainable value model that starts from the reward network in `folder`."""
+        ...
+
+    def reward(self, folder: Path) -> Reward:
+        """The trained reward network in `folder`."""
+        ...
+
+    def collate(self, samples: Sequence[Sample]) -> Any:
+        """Samples as inputs of the policy and the value model."""
+        ...
+
+    def gold(self, sample: Sample) -> float | None:
+        """The gold measure of a sample; None where nobody knows it, as with people."""
+        ...
+
+    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> Mix | None:
+        """What is mixed into every update beside the algorithm's own loss; None for nothing."""
+        ...

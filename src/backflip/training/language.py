@@ -1,0 +1,154 @@
+"""Next-token training: pre-training on text, and fine-tuning on replies."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from backflip.algorithms import cut_by_size
+from backflip.config import OptimizerSettings, PretrainSettings, SftSettings
+from backflip.data import (
+    Packed,
+    encode_reply,
+    encode_sample,
+    end_token,
+    pack_dialogues,
+    pack_texts,
+    read_texts,
+)
+from backflip.data import read_demonstrations as read_files
+from backflip.errors import SettingsError, TrainingError
+from backflip.losses import next_token_loss
+from backflip.models import TextPolicy
+from backflip.records import Order, Sample, derive_seed, pick
+from backflip.records.samples import IntArray
+from backflip.training.checkpoints import State
+from backflip.training.learner import not_finite, under
+from backflip.training.optimizer import Optimizer
+
+
+class LanguageTraining:
+    """The trainee of both: `batch(step)` gives the packed rows of a step.
+
+    The loss is the mean over all targets of a step, however they are packed and cut.
+    """
+
+    def __init__(
+        self,
+        policy: TextPolicy,
+        batch: Callable[[int], Packed],
+        *,
+        num_steps: int,
+        optimizer: OptimizerSettings,
+    ):
+        self.policy = policy
+        self.batch = batch
+        self.num_steps = num_steps
+        self._micro_tokens = optimizer.micro_batch_tokens
+        trained = {n: p for n, p in policy.named_parameters() if p.requires_grad}
+        self.optimizer = Optimizer({"policy": trained}, optimizer, total_updates=num_steps)
+
+    def step(self, step: int) -> dict[str, float]:
+        packed = self.batch(step)
+        count = packed.num_targets
+        if not count:
+            raise TrainingError(f"step {step} has no token to learn from")
+        self.optimizer.zero_grad()
+        total = 0.0
+        lengths = torch.from_numpy((packed.segments > 0).sum(1))
+        for rows in cut_by_size(lengths, self._micro_tokens):
+            part = packed.select(rows.numpy())
+            mask_BL = torch.from_numpy(part.mask)
+            logprobs_BL = self.policy.evaluate_rows(
+                torch.from_numpy(part.tokens).long(),
+                mask_BL,
+                torch.from_numpy(part.positions).long(),
+            )
+            loss_sum, _ = next_token_loss(logprobs_BT=logprobs_BL, mask_BT=mask_BL)
+            if loss_sum.requires_grad:
+                (loss_sum / count).backward()
+            total += float(loss_sum.detach())
+        metrics = {"loss": total / count, "tokens": float(count), "rows": float(packed.num_rows)}
+        if not np.isfinite(total):
+            raise not_finite("the loss", metrics)
+        return metrics | {"grad_norm": self.optimizer.step()}
+
+    def state(self) -> State:
+        tensors = {f"policy.{k}": v for k, v in self.policy.trainable_state().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
+        return State(tensors, {})
+
+    def load_state(self, state: State) -> None:
+        self.policy.load_trainable_state(under("policy.", state.tensors))
+        self.optimizer.load_state_dict(under("optimizer.", state.tensors))
+
+
+def pretraining(policy: TextPolicy, settings: PretrainSettings, *, seed: int) -> LanguageTraining:
+    """Next-token training over the texts of the settings.
+
+    Raises:
+        SettingsError: no text was named, or it has fewer tokens than one row.
+    """
+    packed = pack_texts(
+        encode_texts(policy.tokenizer, settings.text),
+        length=settings.sequence_length,
+        end_token=end_token(policy.tokenizer),
+    )
+    if not packed.num_targets:
+        raise SettingsError("holds no text to learn from", where=", ".join(settings.text))
+    order = Order(packed.num_rows, derive_seed(seed, "text"))
+
+    def batch(step: int) -> Packed:
+        rows = order.take(step * settings.batch_size, settings.batch_size)
+        return packed.select(rows)
+
+    return LanguageTraining(policy, batch, num_steps=settings.steps, optimizer=settings.optimizer)
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, files: Sequence[str]) -> Iterator[IntArray]:
+    """The tokens of each text in the files.
+
+    Raises:
+        SettingsError: no file is named.
+    """
+    if not files:
+        raise SettingsError("names no text", where="pretrain.text", hint="Give one file or more.")
+    for text in read_texts([Path(file) for file in files]):
+        yield encode_reply(tokenizer, text, end=False)
+
+
+def finetuning(
+    policy: TextPolicy, demonstrations: list[Sample], settings: SftSettings, *, seed: int
+) -> LanguageTraining:
+    """Supervised fine-tuning: every epoch has each dialogue once.
+
+    Raises:
+        TrainingError: there are no demonstrations.
+    """
+    if not demonstrations:
+        raise TrainingError(
+            "there are no demonstrations to learn from",
+            where="sft.data",
+            hint="Name files of demonstrations, or import them into the workspace.",
+        )
+    encoded = [encode_sample(policy.tokenizer, sample) for sample in demonstrations]
+    order = Order(len(encoded), derive_seed(seed, "dialogues"))
+    size = settings.batch_size
+    per_epoch = -(-len(encoded) // size)
+
+    def batch(step: int) -> Packed:
+        epoch, index = divmod(step, per_epoch)
+        number = min(size, len(encoded) - index * size)
+        chosen = pick(encoded, order.take(epoch * len(encoded) + index * size, number))
+        return pack_dialogues(chosen, length=settings.sequence_length, packing=settings.packing)
+
+    return LanguageTraining(
+        policy, batch, num_steps=settings.epochs * per_epoch, optimizer=settings.optimizer
+    )
+
+
+def read_demonstrations(settings: SftSettings) -> list[Sample]:
+    """The demonstrations in the files of the settings."""
+    return list(read_files([Path(file) for file in settings.data]))

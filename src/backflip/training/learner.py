@@ -1,0 +1,188 @@
+"""The learner: networks and their optimiser, one exact update at a time."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from backflip.algorithms import ActionInputs, Batch, Outputs, PolicyOutput, Term, cut_by_size
+from backflip.config import OptimizerSettings
+from backflip.errors import TrainingError
+from backflip.training.optimizer import Optimizer
+
+Loss = Callable[[Outputs, Batch], list[Term]]
+
+
+class Policy(Protocol):
+    """A network that says how likely actions are; language models and agents look the same."""
+
+    def evaluate(self, inputs: Any, *, entropy: bool = False) -> PolicyOutput: ...
+    def reference(self) -> Any: ...
+    def weights(self) -> dict[str, Tensor]: ...
+    def trainable_state(self) -> dict[str, Tensor]: ...
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None: ...
+    def save(self, folder: Any, record: dict[str, Any]) -> None: ...
+
+
+class ValueModel(Protocol):
+    """A network that says how much reward is still to come before each action."""
+
+    def values(self, inputs: Any) -> Tensor: ...
+    def bootstrap(self, inputs: Any) -> Tensor: ...
+    def trainable_state(self) -> dict[str, Tensor]: ...
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch and the loss it is for; the parts of one update each keep their own count."""
+
+    batch: Batch
+    loss: Loss
+    weight: float = 1.0
+
+
+class Learner:
+    """Holds policy, value model and reference, and updates the first two.
+
+    The result of `update` does not depend on how the batch is cut into micro-batches: counts are
+    taken over the whole batch first, and gradients are sums of shares of them.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: OptimizerSettings,
+        *,
+        total_updates: int,
+        reference: Policy | None = None,
+        value: ValueModel | None = None,
+        value_learning_rate: float | None = None,
+        entropy: bool = False,
+    ):
+        self.policy = policy
+        self.value = value
+        self.entropy = entropy
+        self._reference = reference
+        self._micro_tokens = settings.micro_batch_tokens
+        networks = {"policy": policy, **({"value": value} if value is not None else {})}
+        self.optimizer = Optimizer(
+            {name: _trainable(network) for name, network in networks.items()},
+            settings,
+            total_updates=total_updates,
+            learning_rates={"value": value_learning_rate} if value_learning_rate else {},
+        )
+
+    def logprobs(self, inputs: ActionInputs) -> Tensor:
+        """(B, T) log-probabilities of the actions, without gradients."""
+        return self._rowwise(inputs, lambda part: self.policy.evaluate(part).logprobs_BT)
+
+    def ref_logprobs(self, inputs: ActionInputs) -> Tensor:
+        """(B, T) log-probabilities under the reference."""
+        frozen = self._reference
+        with nullcontext() if frozen is not None else self.policy.reference():
+            model = frozen or self.policy
+            return self._rowwise(inputs, lambda part: model.evaluate(part).logprobs_BT)
+
+    def values(self, inputs: ActionInputs) -> Tensor:
+        """(B, T) values of the states before the actions."""
+        value = self._value_model()
+        return self._rowwise(inputs, value.values)
+
+    def bootstrap(self, inputs: ActionInputs) -> Tensor:
+        """(B,) values of the states after the last actions."""
+        value = self._value_model()
+        return self._rowwise(inputs, lambda part: value.bootstrap(part)[:, None])[:, 0]
+
+    def update(self, *parts: Part) -> dict[str, float]:
+        """One optimiser step on the sum of the parts' losses.
+
+        Returns:
+            every term of the losses as a mean over its unit, "loss" and "grad_norm".
+
+        Raises:
+            TrainingError: the loss or a gradient is not finite; nothing was changed.
+        """
+        self.optimizer.zero_grad()
+        metrics: dict[str, float] = {}
+        loss = 0.0
+        for part in parts:
+            totals = part.batch.totals()
+            for micro in part.batch.micro_batches(self._micro_tokens):
+                shares = [
+                    (term, term.sum / totals[term.unit])
+                    for term in part.loss(self._outputs(micro, part.loss), micro)
+                ]
+                share = sum(part.weight * term.weight * mean for term, mean in shares)
+                if not isinstance(share, Tensor):
+                    raise ValueError("a loss without a weighted term trains nothing")
+                if share.requires_grad:
+                    share.backward()
+                loss += float(share.detach())
+                for term, mean in shares:
+                    metrics[term.name] = metrics.get(term.name, 0.0) + float(mean.detach())
+        if not torch.isfinite(torch.tensor(loss)):
+            raise not_finite("the loss", metrics)
+        metrics["loss"] = loss
+        metrics["grad_norm"] = self.optimizer.step()
+        return metrics
+
+    def weights(self) -> dict[str, Tensor]:
+        """The policy's weights as a sampler takes them."""
+        return self.policy.weights()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that training changes, bit for bit."""
+        state = {f"policy.{k}": v for k, v in self.policy.trainable_state().items()}
+        if self.value is not None:
+            state |= {f"value.{k}": v for k, v in self.value.trainable_state().items()}
+        return state | {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+        self.policy.load_trainable_state(under("policy.", state))
+        if self.value is not None:
+            self.value.load_trainable_state(under("value.", state))
+        self.optimizer.load_state_dict(under("optimizer.", state))
+
+    def _value_model(self) -> ValueModel:
+        if self.value is None:
+            raise ValueError("this learner has no value model")
+        return self.value
+
+    def _outputs(self, batch: Batch, loss: Loss) -> Outputs:
+        output = self.policy.evaluate(batch.inputs, entropy=self.entropy)
+        reads_values = self.value is not None and batch.old_values_BT is not None
+        values = self._value_model().values(batch.inputs) if reads_values else None
+        return Outputs(output.logprobs_BT, output.entropy_BT, values)
+
+    def _rowwise(self, inputs: ActionInputs, function: Callable[[Any], Tensor]) -> Tensor:
+        """Apply a function to micro-batches of rows, and put the rows back in their order."""
+        result = torch.zeros(inputs.mask_BT.shape, dtype=torch.float32)
+        with torch.no_grad():
+            for rows in cut_by_size(inputs.row_tokens, self._micro_tokens):
+                values = function(inputs.select(rows))
+                result[rows, : values.shape[1]] = values.to(result.dtype)
+        return result
+
+
+def not_finite(what: str, metrics: Mapping[str, float]) -> TrainingError:
+    """The error for a loss or gradient that is NaN or infinite."""
+    seen = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return TrainingError(
+        f"{what} is not finite; nothing was changed by this step and the last checkpoint is intact",
+        where=seen or None,
+        hint="Lower optimizer.learning_rate, or set max_grad_norm; then run again.",
+    )
+
+
+def _trainable(network: Any) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a state below a prefix, named without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

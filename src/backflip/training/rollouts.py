@@ -1,0 +1,186 @@
+"""Training a policy on what it does now: sample, score, credit, update."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backflip.algorithms import Batch, OnlineAlgorithm, OnlineSettings, Rollouts
+from backflip.config import SamplingSettings
+from backflip.errors import TrainingError
+from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.rewards.base import Reward
+from backflip.sampling import Sampler
+from backflip.training.checkpoints import State
+from backflip.training.learner import Learner, Part
+
+Collate = Callable[[Sequence[Sample]], Any]
+Watch = Callable[[Sequence[Sample]], dict[str, float]]
+Mix = Callable[[int], Part]
+
+
+class RolloutTraining:
+    """The online family's trainee: one step is one batch of rollouts and its epochs.
+
+    Args:
+        collate: makes the policy's inputs of samples.
+        watch: measures of the rollouts that training never sees (gold, length).
+        mix: a part to add to every update, by the number of the update (pre-training mix).
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithm: OnlineAlgorithm,
+        learner: Learner,
+        sampler: Sampler,
+        reward: Reward,
+        prompts: Sequence[Prompt],
+        sampling: SamplingSettings,
+        collate: Collate,
+        seed: int,
+        watch: Watch | None = None,
+        mix: Mix | None = None,
+    ):
+        self.algorithm = algorithm
+        self.settings: OnlineSettings = algorithm.settings
+        self.learner = learner
+        self.sampler = sampler
+        self.reward = reward
+        self.prompts = prompts
+        self.sampling = sampling.model_copy(
+            update={"num_samples": self.settings.samples_per_prompt}
+        )
+        self.collate = collate
+        self.seed = seed
+        self.watch = watch
+        self.mix = mix
+        self.order = Order(len(prompts), derive_seed(seed, "prompts"))
+        self.num_steps = self.settings.steps
+
+    def step(self, step: int) -> dict[str, float]:
+        number = self.settings.prompts_per_step
+        prompts = pick(self.prompts, self.order.take(step * number, number))
+        self.sampler.load(self.learner.weights(), version=step)
+        samples: list[Sample] = []
+        for turn, asked in enumerate(turns(prompts)):
+            seed = derive_seed(self.seed, "rollout", step, turn)
+            samples += self.sampler.sample(asked, self.sampling, seed=seed)
+        rollouts = self.observe(samples)
+        batch, metrics = self.algorithm.credit(rollouts)
+        metrics |= describe(rollouts) | (self.watch(samples) if self.watch else {})
+        metrics |= self.update(batch, step)
+        self.algorithm.after_step(metrics)
+        return metrics
+
+    def observe(self, samples: Sequence[Sample]) -> Rollouts:
+        """Score the samples and measure them under policy, reference and value model."""
+        scored = [
+            (sample, score)
+            for sample, score in zip(samples, self.reward.score(samples), strict=True)
+            if score is not None
+        ]
+        if not scored:
+            raise TrainingError(
+                "the reward applies to none of the samples",
+                hint="Check that the reward model was trained for samples of this kind.",
+            )
+        kept = [sample for sample, _ in scored]
+        inputs = self.collate(kept)
+        values = bootstrap = None
+        truncated = torch.tensor([sample.content.truncated for sample in kept])
+        if self.algorithm.uses_values:
+            values = self.learner.values(inputs)
+            bootstrap = self.learner.bootstrap(inputs).masked_fill(~truncated, 0.0)
+        return Rollouts(
+            samples=kept,
+            inputs=inputs,
+            logprobs_BT=self.learner.logprobs(inputs),
+            ref_logprobs_BT=self.learner.ref_logprobs(inputs),
+            scores_B=torch.tensor([score for _, score in scored], dtype=torch.float32),
+            truncated_B=truncated,
+            values_BT=values,
+            bootstrap_B=bootstrap,
+        )
+
+    def update(self, batch: Batch, step: int) -> dict[str, float]:
+        """All epochs over one batch; the metrics are means over the updates that were made."""
+        config, made = self.settings, []
+        for epoch in range(config.epochs):
+            for minibatch in split(batch, config.minibatches, derive_seed(self.seed, step, epoch)):
+                parts = [Part(minibatch, self.algorithm.loss)]
+                if self.mix is not None:
+                    parts.append(self.mix(self.learner.optimizer.updates))
+                made.append(self.learner.update(*parts))
+            if self.algorithm.should_stop(made[-1]):
+                break
+        metrics = {name: float(np.mean([m[name] for m in made])) for name in made[0]}
+        return metrics | {"updates": float(len(made))}
+
+    def state(self) -> State:
+        return State(self.learner.state_dict(), {"algorithm": self.algorithm.state()})
+
+    def load_state(self, state: State) -> None:
+        self.learner.load_state_dict(state.tensors)
+        self.algorithm.load_state(state.values["algorithm"])
+
+
+def turns(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """Part prompts so that none stands twice in a turn: with one seed it would act the same."""
+    parted: list[list[Prompt]] = []
+    seen: Counter[str] = Counter()
+    for prompt in prompts:
+        turn = seen[prompt.id]
+        seen[prompt.id] += 1
+        if turn == len(parted):
+            parted.append([])
+        parted[turn].append(prompt)
+    return parted
+
+
+def split(batch: Batch, parts: int, seed: int) -> list[Batch]:
+    """Shuffle the items of a batch into `parts` of nearly equal size; one part is the batch."""
+    if parts == 1:
+        return [batch]
+    if parts > batch.num_items:
+        raise TrainingError(
+            f"{parts} minibatches were asked for, but a step has {batch.num_items} samples",
+            where="algorithm.minibatches",
+        )
+    order = np.random.Generator(np.random.Philox(seed)).permutation(batch.num_items)
+    return [
+        batch.select(torch.from_numpy(np.sort(chunk))) for chunk in np.array_split(order, parts)
+    ]
+
+
+def describe(rollouts: Rollouts) -> dict[str, float]:
+    """What every online algorithm reports: reward, distance, length, and the samplers' agreement.
+
+    `kl` is the mean over samples of sum_t log pi - log ref, in nats. `sampler_gap` is the mean
+    absolute difference between the log-probability an action was sampled with and the learner's:
+    what the two copies' arithmetic differs by.
+    """
+    mask = rollouts.mask_BT
+    lengths = mask.sum(1).float()
+    kl = (rollouts.logprobs_BT - rollouts.ref_logprobs_BT).masked_fill(~mask, 0.0).sum(1)
+    acted = _acted_logprobs(rollouts.samples, mask)
+    return {
+        "num_samples": float(len(rollouts.samples)),
+        "reward": float(rollouts.scores_B.mean()),
+        "reward_std": float(rollouts.scores_B.std(unbiased=False)),
+        "kl": float(kl.mean()),
+        "length": float(lengths.mean()),
+        "truncated": float(rollouts.truncated_B.float().mean()),
+        "sampler_gap": float((acted - rollouts.logprobs_BT)[mask].abs().mean()),
+    }
+
+
+def _acted_logprobs(samples: Sequence[Sample], mask: Tensor) -> Tensor:
+    acted = torch.zeros(mask.shape)
+    for row, sample in enumerate(samples):
+        logprobs = torch.from_numpy(np.array(sample.content.logprobs, dtype=np.float32))
+        acted[row, : len(logprobs)] = logprobs
+    return acted

@@ -1,0 +1,203 @@
+"""Language models as a domain: where their parts come from."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from backflip.algorithms import Algorithm, Batch, Outputs, PPOSettings, Term
+from backflip.config import (
+    ModelSettings,
+    PretrainSettings,
+    PromptSettings,
+    RewardSettings,
+    SamplingSettings,
+    SftSettings,
+)
+from backflip.data import encode_sample, load_prompts, read_texts
+from backflip.errors import SettingsError
+from backflip.feedback.gold import find_gold
+from backflip.models import (
+    TextInputs,
+    TextPolicy,
+    TextScorer,
+    find_model,
+    load_causal_lm,
+    make_model,
+    pick_precision,
+    save_model,
+    train_tokenizer,
+)
+from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.rewards.text import TextReward
+from backflip.sampling import TextSampler
+from backflip.training.domain import Save
+from backflip.training.fit import Trainee
+from backflip.training.language import (
+    encode_texts,
+    finetuning,
+    pretraining,
+    read_demonstrations,
+)
+from backflip.training.learner import Part
+from backflip.training.rollouts import Mix
+
+
+class TextDomain:
+    """Makes policies, reward networks and samplers from folders of language models.
+
+    Args:
+        gold: name of the gold measure; None where people judge and nobody knows it.
+        demonstrations: samples that people or teachers showed, by the workspace.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ModelSettings,
+        prompts: PromptSettings,
+        sampling: SamplingSettings,
+        reward: RewardSettings,
+        pretrain: PretrainSettings | None = None,
+        sft: SftSettings | None = None,
+        gold: str | None = None,
+        seed: int = 0,
+        demonstrations: Callable[[], list[Sample]] = list,
+    ):
+        self.model = model
+        self.prompt_settings = prompts
+        self.sampling = sampling
+        self.reward_settings = reward
+        self.pretrain = pretrain
+        self.sft = sft
+        self.seed = seed
+        self._gold = find_gold(gold) if gold else None
+        self._demonstrations = demonstrations
+        self._tokenizer: Any = None
+
+    def prompts(self) -> list[Prompt]:
+        return self._prompts
+
+    @cached_property
+    def _prompts(self) -> list[Prompt]:
+        return load_prompts(self.prompt_settings, self.seed)
+
+    def start(self, folder: Path, *, seed: int) -> Path:
+        """The model named in the settings; one of random weights where `pretrain.scratch` asks."""
+        scratch = self.pretrain.scratch if self.pretrain else None
+        if scratch is None or self.pretrain is None:
+            found = find_model(self.model.name)
+            if isinstance(found, Path):
+                return found
+            target = folder / "model"
+            if not target.exists():
+                save_model(*load_causal_lm(found), target)
+            return target
+        target = folder / "scratch"
+        if not target.exists():
+            if not self.pretrain.text:
+                raise SettingsError(
+                    "names no text to learn a tokenizer from", where="pretrain.text"
+                )
+            texts = read_texts([Path(file) for file in self.pretrain.text])
+            tokenizer = train_tokenizer(texts, scratch.vocabulary)
+            save_model(make_model(scratch, tokenizer, seed), tokenizer, target)
+        return target
+
+    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+        if self.pretrain is None:
+            raise SettingsError("the recipe has no [pretrain]", where="pretrain")
+        policy = self.policy(folder, seed=seed)
+        return pretraining(policy, self.pretrain, seed=seed), policy.save
+
+    def finetuning(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+        if self.sft is None:
+            raise SettingsError("the recipe has no [sft]", where="sft")
+        policy = self.policy(folder, seed=seed)
+        shown = read_demonstrations(self.sft) if self.sft.data else self._demonstrations()
+        return finetuning(policy, shown, self.sft, seed=seed), policy.save
+
+    def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
+        dtype = pick_precision(self.model.precision)
+        model, tokenizer = load_causal_lm(str(folder), dtype=dtype)
+        return TextSampler(model, tokenizer, model_id=model_id)
+
+    def policy(self, folder: Path, *, seed: int) -> TextPolicy:
+        settings = self.model.model_copy(update={"name": str(folder)})
+        return self._tempered(TextPolicy.load(settings, seed=seed))
+
+    def reference(self, folder: Path) -> TextPolicy | None:
+        return None if self.model.lora is not None else self.frozen(folder)
+
+    def frozen(self, folder: Path) -> TextPolicy:
+        settings = ModelSettings(name=str(folder), precision=self.model.precision)
+        return self._tempered(TextPolicy.load(settings, trainable=False))
+
+    def scorer(self, folder: Path, *, seed: int) -> TextReward:
+        own = self.reward_settings.model
+        start = str(folder) if own.name == self.model.name else own.name
+        settings = own.model_copy(update={"name": start})
+        scale = self.reward_settings.head_scale
+        return TextReward(TextScorer.load(settings, seed=seed, head_scale=scale))
+
+    def value(self, folder: Path, *, seed: int) -> TextScorer:
+        settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
+        value = TextScorer.load(settings, seed=seed)
+        if value.tokenizer.get_vocab() != self._tokens().get_vocab():
+            raise SettingsError(
+                "the value model starts from the reward model, which reads other tokens than the "
+                "policy writes",
+                where="reward.model.name",
+                hint="Leave it out, name a model of the same family, or use an algorithm without "
+                "values.",
+            )
+        return value
+
+    def reward(self, folder: Path) -> TextReward:
+        settings = ModelSettings(name=str(folder), precision=self.reward_settings.model.precision)
+        return TextReward(TextScorer.load(settings, trainable=False))
+
+    def collate(self, samples: Sequence[Sample]) -> TextInputs:
+        encoded = [encode_sample(self._tokens(), sample) for sample in samples]
+        return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
+
+    def gold(self, sample: Sample) -> float | None:
+        return self._gold(sample) if self._gold else None
+
+    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> Mix | None:
+        """Next-token loss beside PPO's own (InstructGPT's PPO-ptx), where it is asked for."""
+        settings = algorithm.settings
+        if not isinstance(settings, PPOSettings) or not settings.ptx_coefficient:
+            return None
+        length = self.sampling.max_tokens
+        pieces = [
+            text[start : start + length + 1]
+            for text in encode_texts(self._tokens(), settings.ptx_text)
+            for start in range(0, len(text) - 1, length)
+        ]
+        if not pieces:
+            raise SettingsError("holds no text to learn from", where="algorithm.ptx_text")
+        order = Order(len(pieces), derive_seed(seed, "ptx"))
+
+        def part(update: int) -> Part:
+            size = settings.ptx_batch_size
+            chosen = pick(pieces, order.take(update * size, size))
+            inputs = TextInputs.of([p[:1] for p in chosen], [p[1:] for p in chosen], pad_id=0)
+            return Part(Batch(inputs=inputs), _next_token, weight=settings.ptx_coefficient)
+
+        return part
+
+    def _tempered(self, policy: TextPolicy) -> TextPolicy:
+        policy.temperature = self.sampling.temperature or 1.0
+        self._tokenizer = policy.tokenizer
+        return policy
+
+    def _tokens(self) -> Any:
+        if self._tokenizer is None:
+            raise ValueError("load a policy first: it brings the tokenizer")
+        return self._tokenizer
+
+
+def _next_token(outputs: Outputs, batch: Batch) -> list[Term]:
+    logprobs = outputs.logprobs_BT.masked_fill(~batch.mask_BT, 0.0)
+    return [Term("ptx_loss", -logprobs.sum(), weight=1.0)]

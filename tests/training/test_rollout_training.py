@@ -1,0 +1,275 @@
+"""The online trainee on three actions, one of which is rewarded."""
+
+import math
+
+import pytest
+import torch
+from bandit import BEST, SHAPE, Rewarded, clip_of, policy, situations
+from torch import Tensor
+
+from backflip.agents import AgentSampler, ClipInputs, ClipValue
+from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Rollouts, Term
+from backflip.config import OptimizerSettings, SamplingSettings
+from backflip.errors import TrainingError
+from backflip.training import Learner, Part, RolloutTraining
+from backflip.training.rollouts import describe, split
+
+START = torch.tensor([1.0, 0.5])
+
+
+def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> RolloutTraining:
+    fields = {
+        "steps": 12,
+        "prompts_per_step": 8,
+        "epochs": 2,
+        "minibatches": 2,
+        "kl_beta": 0.0,
+        "optimizer": OptimizerSettings(learning_rate=0.02),
+        **change,
+    }
+    algorithm = PPO(PPOSettings(**fields))
+    learner = Learner(
+        policy(),
+        algorithm.settings.optimizer,
+        total_updates=100,
+        reference=policy().frozen_copy(),
+        value=ClipValue(SHAPE, seed=1),
+        entropy=algorithm.uses_entropy,
+    )
+    return RolloutTraining(
+        algorithm=algorithm,
+        learner=learner,
+        sampler=AgentSampler(policy(seed=9), model_id="model-1"),
+        reward=reward or Rewarded(),
+        prompts=situations(),
+        sampling=SamplingSettings(max_tokens=3),
+        collate=lambda samples: ClipInputs.of([sample.clip for sample in samples]),
+        seed=seed,
+        watch=watch,
+        mix=mix,
+    )
+
+
+def chances(training: RolloutTraining) -> Tensor:
+    return training.learner.policy.distribution(START).probs.detach()
+
+
+def run(training: RolloutTraining, steps: range | None = None) -> list[dict[str, float]]:
+    return [training.step(i) for i in steps or range(training.num_steps)]
+
+
+def state(training: RolloutTraining) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in training.state().tensors.items()}
+
+
+def test_the_rewarded_action_is_learned():
+    training = make(steps=25)
+    before = chances(training)
+    assert before.tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
+    rewards = [m["reward"] for m in run(training)]
+    assert chances(training)[BEST] > 0.9
+    assert sum(rewards[-5:]) > sum(rewards[:5])
+
+
+def test_a_strong_pull_to_the_reference_holds_it_back():
+    free, held = make(steps=15), make(steps=15, kl_beta=2.0)
+    metrics = run(free), run(held)
+    assert chances(free)[BEST] - chances(held)[BEST] > 0.2
+    assert metrics[0][-1]["kl"] > metrics[1][-1]["kl"]
+
+
+def test_what_is_measured_is_what_happened():
+    reward = Rewarded()
+    training = make(reward, watch=lambda samples: {"seen": float(len(samples))})
+    first = training.learner.policy.distribution(START).logits.detach()
+    metrics = training.step(0)
+    scores = [float(s.clip.actions[0] == BEST) for s in reward.seen]
+    mean = sum(scores) / 8
+    assert metrics["num_samples"] == metrics["seen"] == 8
+    assert metrics["reward"] == pytest.approx(mean)
+    assert metrics["reward_std"] == pytest.approx(
+        math.sqrt(sum((s - mean) ** 2 for s in scores) / 8)
+    )
+    assert metrics["length"] == 1
+    assert metrics["truncated"] == 0
+    assert metrics["kl"] == pytest.approx(0, abs=1e-6)  # it has not learned yet
+    assert metrics["sampler_gap"] == pytest.approx(0, abs=1e-6)  # it acted with these weights
+    assert metrics["updates"] == 4
+    for sample in reward.seen:
+        assert sample.model == "model-1"
+        expected = float(first[int(sample.clip.actions[0])])
+        assert float(sample.content.logprobs[0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_samples_know_the_weights_that_acted():
+    reward = Rewarded()
+    run(make(reward), range(3))
+    assert [s.weights_version for s in reward.seen] == [0] * 8 + [1] * 8 + [2] * 8
+
+
+def test_a_prompt_that_comes_twice_in_a_step_is_acted_on_twice():
+    reward = Rewarded()
+    training = make(reward, prompts_per_step=60)
+    metrics = training.step(0)
+    assert metrics["num_samples"] == 60
+    assert len({s.id for s in reward.seen if s.prompt_id == situations()[0].id}) > 1
+    actions = [[int(s.clip.actions[0]) for s in reward.seen if s.prompt == p] for p in situations()]
+    assert [len(a) for a in actions] == [10] * 6
+    assert all(len(set(a)) > 1 for a in actions)
+
+
+def test_kl_is_measured_from_the_reference():
+    reward = Rewarded()
+    training = make(reward)
+    run(training, range(5))
+    reward.seen.clear()
+    now = training.learner.policy.distribution(START).logits.detach()
+    then = policy().distribution(START).logits.detach()
+    metrics = training.step(5)
+    gaps = [float((now - then)[int(s.clip.actions[0])]) for s in reward.seen]
+    assert metrics["kl"] == pytest.approx(sum(gaps) / 8, abs=1e-6)
+
+
+def test_samples_without_a_score_are_left_out():
+    reward = Rewarded(silent={0})
+    training = make(reward, prompts_per_step=16)
+    metrics = training.step(0)
+    scored = [s for s in reward.seen if int(s.clip.actions[0]) != 0]
+    assert 0 < len(scored) < 16
+    assert metrics["num_samples"] == len(scored)
+
+
+def test_a_reward_that_applies_to_nothing_is_an_error_with_advice():
+    training = make(Rewarded(silent={0, 1, 2}))
+    before = state(training)
+    with pytest.raises(TrainingError, match="applies to none of the samples") as caught:
+        training.step(0)
+    assert "samples of this kind" in caught.value.hint
+    after = state(training)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "value"),
+    [
+        ({"steps": 3}, "steps", 3),
+        ({"prompts_per_step": 5}, "num_samples", 5),
+        ({"samples_per_prompt": 3}, "num_samples", 24),
+        ({"epochs": 3}, "updates", 6),
+        ({"minibatches": 1}, "updates", 2),
+        ({"minibatches": 4}, "updates", 8),
+    ],
+)
+def test_every_online_setting_changes_what_is_done(change, name, value):
+    usual, other = make(), make(**change)
+    metrics = [run(one, range(1))[0] | {"steps": one.num_steps} for one in (usual, other)]
+    assert metrics[1][name] == value
+    assert metrics[0][name] != value
+
+
+def test_max_kl_ends_the_epochs_early():
+    rates = OptimizerSettings(learning_rate=0.1)
+    fast = {"epochs": 6, "minibatches": 1, "prompts_per_step": 30, "optimizer": rates}
+    assert make(**fast).step(0)["updates"] == 6
+    assert make(**fast, max_kl=1e-4).step(0)["updates"] < 6
+
+
+def test_samples_of_one_prompt_differ_and_prompts_take_turns():
+    reward = Rewarded()
+    training = make(reward, samples_per_prompt=2, prompts_per_step=4)
+    run(training, range(3))
+    prompts = [s.prompt_id for s in reward.seen]
+    assert all(prompts[i] == prompts[i + 1] for i in range(0, 24, 2))
+    counts = [prompts.count(p.id) for p in situations()]
+    assert counts == [4] * 6  # 12 places, 6 prompts, each once before any twice
+    assert [s.index for s in reward.seen[:4]] == [0, 1, 0, 1]
+
+
+def test_the_adaptive_coefficient_is_moved_once_a_step_and_kept():
+    training = make(kl_beta=0.5, kl_target=1.0, kl_horizon=100.0)
+    betas = [m["kl_beta"] for m in run(training, range(3))]
+    assert betas[0] == 0.5
+    assert betas[1] == pytest.approx(0.5 * (1 - 0.2 * 8 / 100))
+    again = make(kl_beta=0.5, kl_target=1.0, kl_horizon=100.0)
+    again.load_state(training.state())
+    assert again.step(3) == training.step(3)
+
+
+def test_another_seed_is_another_run():
+    one, other = make(seed=0), make(seed=1)
+    assert run(one, range(2)) != run(other, range(2))
+
+
+@pytest.mark.parametrize("stop", [1, 5])
+def test_it_goes_on_bit_for_bit(stop):
+    straight, broken, again = make(), make(), make()
+    metrics = run(straight)
+    seen = run(broken, range(stop))
+    again.load_state(broken.state())
+    seen += run(again, range(stop, again.num_steps))
+    assert seen == metrics
+    assert all(torch.equal(t, state(again)[n]) for n, t in state(straight).items())
+
+
+def test_an_extra_part_is_added_to_every_update():
+    asked: list[int] = []
+
+    def mix(update: int) -> Part:
+        asked.append(update)
+        pulled = ClipInputs.of([clip_of(0, situations()[0]).clip])
+
+        def loss(outputs: Outputs, batch: Batch) -> list[Term]:
+            return [Term("pull", -outputs.logprobs_BT.sum(), weight=1.0)]
+
+        return Part(Batch(inputs=pulled), loss, weight=5.0)
+
+    plain, pulled = make(), make(mix=mix)
+    run(plain, range(4))
+    metrics = run(pulled, range(4))
+    assert asked == list(range(16))
+    assert chances(pulled)[0] > 0.8 > chances(plain)[0]
+    assert metrics[-1]["pull"] < metrics[0]["pull"]
+
+
+def make_rollouts() -> Rollouts:
+    samples = [clip_of(i % 3, situations()[0], i) for i in range(7)]
+    inputs = ClipInputs.of([s.clip for s in samples])
+    blank = torch.zeros(7, 1)
+    return Rollouts(
+        samples=samples,
+        inputs=inputs,
+        logprobs_BT=blank - 1.0,
+        ref_logprobs_BT=blank - torch.arange(7.0)[:, None],
+        scores_B=torch.arange(7.0),
+        truncated_B=torch.arange(7) < 2,
+        values_BT=blank,
+    )
+
+
+def test_a_description_by_hand():
+    found = describe(make_rollouts())
+    assert found["kl"] == pytest.approx(sum(i - 1 for i in range(7)) / 7)
+    assert found["reward"] == 3
+    assert found["reward_std"] == pytest.approx(2)
+    assert found["truncated"] == pytest.approx(2 / 7)
+    assert found["sampler_gap"] == pytest.approx(math.log(3) - 1, abs=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+def test_minibatches_hold_each_item_once(parts):
+    batch = Batch(inputs=make_rollouts().inputs, old_logprobs_BT=torch.arange(7.0)[:, None])
+    minibatches = split(batch, parts, seed=3)
+    held = [int(x) for m in minibatches for x in m.old_logprobs_BT[:, 0]]
+    assert sorted(held) == list(range(7))
+    sizes = [m.num_items for m in minibatches]
+    assert len(sizes) == parts
+    assert max(sizes) - min(sizes) <= 1
+    if parts == 2:
+        others = [split(batch, 2, seed=s)[0].old_logprobs_BT.flatten().tolist() for s in range(9)]
+        assert len({tuple(o) for o in others}) > 1
+
+
+def test_more_minibatches_than_samples_are_refused():
+    batch = Batch(inputs=make_rollouts().inputs)
+    with pytest.raises(TrainingError, match="8 minibatches were asked for, but a step has 7"):
+        split(batch, 8, seed=0)
