@@ -1,0 +1,172 @@
+"""What a report tells, read from the workspace."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from backflip.feedback.gold import describe_gold
+from backflip.feedback.store import Series, Workspace, lineage
+
+Curves = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a run, as far as it went.
+
+    Attributes:
+        feedback, reward, policy, evaluation: results of its stages; None where not done.
+        curves: metrics of the policy's training by name: steps and values.
+        flags: names of what was flagged while the policy was trained.
+    """
+
+    number: int
+    feedback: dict[str, Any] | None
+    reward: dict[str, Any] | None
+    policy: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
+    curves: Curves
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and what the starting model and the last policy did with it."""
+
+    prompt: str
+    before: str
+    after: str
+    before_scores: dict[str, float]
+    after_scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """A model, and the feedback that shaped it."""
+
+    id: str
+    name: str
+    stage: str
+    parents: tuple[str, ...]
+    snapshot: str | None
+    entries: int
+    annotators: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report tells of a run.
+
+    Attributes:
+        gold: what the gold measure is, in words; None where people judged.
+        groups: annotator to the group that it is of, in the workspace.
+        version: of the program that made the run.
+    """
+
+    run: str
+    name: str
+    status: str
+    version: str
+    recipe: dict[str, Any]
+    gold: str | None
+    rounds: tuple[Round, ...]
+    examples: tuple[Example, ...]
+    models: tuple[Shaped, ...]
+    groups: dict[str, str]
+
+    @property
+    def last(self) -> Round | None:
+        """The last round that was evaluated."""
+        done = [r for r in self.rounds if r.evaluation is not None]
+        return done[-1] if done else None
+
+
+def gather(workspace: Workspace, run_id: str) -> Facts:
+    """Read what is known of a run.
+
+    Raises:
+        WorkspaceError: there is no such run.
+    """
+    run = workspace.runs.get(run_id)
+    results = {stage.key: stage.result for stage in workspace.stages.all(run_id)}
+    numbers = sorted({_number(key) for key in results} - {0})
+    rounds = tuple(_round(workspace, run_id, number, results) for number in numbers)
+    done = [r.evaluation for r in rounds if r.evaluation is not None]
+    teachers = run.recipe["feedback"]["source"] == "teachers"
+    return Facts(
+        run=run_id,
+        name=run.name,
+        status=run.status,
+        version=run.version,
+        recipe=run.recipe,
+        gold=describe_gold(run.recipe["feedback"]["gold"]) if teachers else None,
+        rounds=rounds,
+        examples=_examples(workspace, done[-1]) if done else (),
+        models=_models(workspace, run_id),
+        groups={a.name: a.group for a in workspace.annotators.all()},
+    )
+
+
+def _number(key: str) -> int:
+    name = key.split("/")[0]
+    return int(name.removeprefix("round-")) if name.startswith("round-") else 0
+
+
+def _round(workspace: Workspace, run_id: str, number: int, results: dict[str, Any]) -> Round:
+    key = f"round-{number}"
+    series: list[Series] = workspace.metrics.series(run_id, stage=f"{key}/policy")
+    flags = workspace.metrics.series(run_id, stage=f"{key}/policy/flags")
+    return Round(
+        number=number,
+        feedback=results.get(f"{key}/feedback"),
+        reward=results.get(f"{key}/reward"),
+        policy=results.get(f"{key}/policy"),
+        evaluation=results.get(f"{key}/evaluate"),
+        curves={s.name: (s.steps, s.values) for s in series},
+        flags=tuple(s.name for s in flags),
+    )
+
+
+def _examples(workspace: Workspace, evaluation: dict[str, Any]) -> tuple[Example, ...]:
+    rows = evaluation["examples"]
+    samples = workspace.samples.get(
+        row[side]["sample"] for row in rows for side in ("before", "after")
+    )
+
+    def told(sample_id: str) -> str:
+        content = samples[sample_id].content
+        return getattr(content, "text", f"a clip of {content.length} steps")
+
+    def scores(side: dict[str, Any]) -> dict[str, float]:
+        return {name: value for name, value in side.items() if name != "sample"}
+
+    return tuple(
+        Example(
+            prompt=row["prompt"],
+            before=told(row["before"]["sample"]),
+            after=told(row["after"]["sample"]),
+            before_scores=scores(row["before"]),
+            after_scores=scores(row["after"]),
+        )
+        for row in rows
+    )
+
+
+def _models(workspace: Workspace, run_id: str) -> tuple[Shaped, ...]:
+    shaped: list[Shaped] = []
+    for model in workspace.models.all():
+        if model.run != run_id:
+            continue
+        entries = lineage(workspace, model).all_entries
+        shaped.append(
+            Shaped(
+                id=model.id,
+                name=model.name,
+                stage=model.stage,
+                parents=model.parents,
+                snapshot=model.snapshot,
+                entries=len(entries),
+                annotators=dict(Counter(entry.annotator for entry in entries).most_common()),
+            )
+        )
+    return tuple(shaped)

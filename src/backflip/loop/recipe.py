@@ -1,0 +1,173 @@
+"""A recipe: everything a run needs to know, and nothing it does not.
+
+A recipe is a TOML file, then `key.path=value` on the command line; what comes out is kept with
+the run. `Recipe.algorithm` takes the settings of any registered algorithm, told by its `type`.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from importlib import resources
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from backflip.algorithms import ALGORITHMS, AlgorithmSettings, OnlineSettings, PPOSettings, type_of
+from backflip.config import (
+    EvaluationSettings,
+    FeedbackSettings,
+    LoopSettings,
+    ModelSettings,
+    PretrainSettings,
+    PromptSettings,
+    RewardSettings,
+    SamplingSettings,
+    Settings,
+    SftSettings,
+    apply_overrides,
+    merge,
+    read_toml,
+)
+from backflip.errors import SettingsError
+from backflip.records import content_id
+
+if TYPE_CHECKING:
+    AnyAlgorithm = AlgorithmSettings
+else:
+    AnyAlgorithm = Annotated[
+        reduce(or_, [a.settings_type for a in ALGORITHMS.values()]), Field(discriminator="type")
+    ]
+
+
+class Recipe(Settings):
+    """The settings of a run."""
+
+    name: str = Field(
+        default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run, for people"
+    )
+    seed: int = Field(default=0, ge=0, description="all random decisions follow from it")
+    model: ModelSettings = Field(
+        default=ModelSettings(), description="the model that the run starts from"
+    )
+    prompts: PromptSettings = Field(
+        default=PromptSettings(), description="what the policy is asked"
+    )
+    pretrain: PretrainSettings | None = Field(default=None, description="none: no such stage")
+    sft: SftSettings | None = Field(default=None, description="none: no such stage")
+    sampling: SamplingSettings = Field(
+        default=SamplingSettings(), description="how replies are drawn"
+    )
+    feedback: FeedbackSettings = Field(
+        default=FeedbackSettings(), description="who judges, how many samples, in which kinds"
+    )
+    reward: RewardSettings = Field(default=RewardSettings(), description="the reward model")
+    algorithm: AnyAlgorithm = Field(
+        default_factory=PPOSettings, description="how the policy is trained, told by its type"
+    )
+    evaluation: EvaluationSettings = Field(
+        default=EvaluationSettings(), description="how the policy is measured"
+    )
+    loop: LoopSettings = Field(default=LoopSettings(), description="rounds and checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, data: Any) -> Any:
+        """`feedback = "people"` means `feedback.source`, and `algorithm = "dpo"` its type."""
+        if not isinstance(data, dict):
+            return data
+        data = _in_full(data)
+        if isinstance(data.get("algorithm"), dict):
+            data["algorithm"] = {"type": "ppo", **data["algorithm"]}
+        return _reward_on_policy(data)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.algorithm, OnlineSettings) and not self.sampling.is_plain:
+            raise ValueError(
+                f"sampling: {type_of(self.algorithm)} learns from the policy's own distribution; "
+                "leave top_k, top_p and min_p off and the temperature above 0"
+            )
+        if self.prompts.source.startswith("env:") and self.feedback.gold == "sentiment":
+            raise ValueError('feedback.gold: an environment\'s clips have gold "environment"')
+        return self
+
+    @property
+    def run_id(self) -> str:
+        """The run that this recipe stands for: the same recipe goes on with the same run."""
+        return content_id("run", self.model_dump(mode="json"))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with the package, by name."""
+    folder = Path(str(resources.files("backflip.loop") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by its path or the name of a shipped one, and lay overrides over it.
+
+    A recipe may start from another: `base = "demo"` at its top, by name or path beside it.
+
+    Raises:
+        SettingsError: no such recipe, not TOML, an unknown key, a value out of range.
+    """
+    path = _find(source, Path())
+    data = apply_overrides(_read(path, seen=()), [_spelled_out(o) for o in overrides])
+    return Recipe.parse(data, where=str(source))
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise SettingsError("recipes start from each other in a circle", where=str(path))
+    data = _in_full(read_toml(path))
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise SettingsError("base is not the name or the path of a recipe", where=str(path))
+    return merge(_read(_find(base, path.parent), (*seen, path.resolve())), data)
+
+
+def _in_full(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's data with its shorthands spelled out, so that a base's other keys stay."""
+    data = dict(data)
+    for key, stands_for in (("feedback", "source"), ("algorithm", "type")):
+        if isinstance(data.get(key), str):
+            data[key] = {stands_for: data[key]}
+    return data
+
+
+def _reward_on_policy(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's data in which a reward model without a name starts from the policy's model."""
+    model, reward = data.get("model"), data.get("reward", {})
+    name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
+    inner = reward.get("model", {}) if isinstance(reward, dict) else None
+    if name is None or not isinstance(inner, dict):
+        return data
+    return {**data, "reward": {**reward, "model": {"name": name, **inner}}}
+
+
+def _find(source: str | Path, beside: Path) -> Path:
+    shipped = shipped_recipes()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    path = beside / source
+    if not path.is_file():
+        raise SettingsError(
+            f"no recipe {str(source)!r}",
+            hint=f"Give a TOML file, or one of: {', '.join(shipped)}.",
+        )
+    return path
+
+
+def _spelled_out(override: str) -> str:
+    """`feedback=people` means its source, whatever the recipe says beside it; `algorithm=dpo`
+    means that algorithm with its own defaults, since another one's settings do not apply.
+    """
+    key, sign, value = (part.strip() for part in override.partition("="))
+    if key == "feedback":
+        return f"feedback.source{sign}{value}"
+    if key == "algorithm":
+        return f'algorithm{sign}{{type = "{value.strip(chr(34))}"}}'
+    return override

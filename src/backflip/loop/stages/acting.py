@@ -1,0 +1,163 @@
+"""Letting the policy act, and asking what people think of what it did."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from backflip.config import FeedbackSettings
+from backflip.errors import SettingsError, TrainingError
+from backflip.feedback.judge import Judge
+from backflip.feedback.kinds import Comparison, FeedbackBase
+from backflip.feedback.store import Task
+from backflip.feedback.teachers import Item, ask_crowd, make_crowd, make_items
+from backflip.records import Order, Prompt, Sample, pick
+
+if TYPE_CHECKING:
+    from backflip.loop.run import Stage
+
+Result = dict[str, Any]
+
+
+def baseline(stage: "Stage", start: Result) -> Result:
+    """What the starting model says to the held-out prompts: later policies are held against it."""
+    settings = stage.recipe.evaluation
+    prompts = heldout_prompts(stage, settings.prompts)
+    samples = act(stage, start["model"], prompts, settings.samples_per_prompt)
+    return {"model": start["model"], "samples": [sample.id for sample in samples]}
+
+
+def sample(stage: "Stage", policy: Result) -> Result:
+    """Let the policy answer this round's prompts."""
+    settings = stage.recipe.feedback
+    prompts = [prompt for prompt in stage.domain.prompts() if prompt.split == "train"]
+    number = min(settings.prompts, len(prompts))
+    chosen = pick(prompts, Order(len(prompts), stage.seed).take(0, number))
+    samples = act(stage, policy["model"], chosen, settings.samples_per_prompt)
+    return {"model": policy["model"], "samples": [sample.id for sample in samples]}
+
+
+def act(stage: "Stage", model: str, prompts: Sequence[Prompt], per_prompt: int) -> list[Sample]:
+    """Draw samples from a model of the workspace, and keep them there."""
+    settings = stage.recipe.sampling.model_copy(update={"num_samples": per_prompt})
+    sampler = stage.domain.sampler(stage.model_folder(model), model_id=model)
+    with stage.reporter.bar("Sampling", len(prompts) * per_prompt, "samples") as advance:
+        samples = sampler.sample(prompts, settings, seed=stage.seed, advance=advance)
+    stage.workspace.samples.add(samples)
+    return samples
+
+
+def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
+    """The first held-out prompts, as many as there are up to `number`."""
+    return [p for p in stage.domain.prompts() if p.split == "heldout"][:number]
+
+
+def feedback(stage: "Stage", asked: Result) -> Result:
+    """Ask about the samples, and fix what is learned from now as a snapshot."""
+    settings, workspace = stage.recipe.feedback, stage.workspace
+    found = workspace.samples.get(asked["samples"])
+    samples = [found[sample_id] for sample_id in asked["samples"]]
+    items = make_items(samples, settings.kinds)
+    if not items:
+        raise TrainingError(
+            "there is nothing to ask about: every prompt got the same reply each time",
+            hint="Raise sampling.temperature or feedback.samples_per_prompt.",
+        )
+    ask = {"teachers": ask_teachers, "judge": ask_judge, "people": ask_people}[settings.source]
+    skipped = ask(stage, items)
+    entries = usable_entries(stage)
+    snapshot = workspace.snapshots.take([entry.id for entry in entries])
+    new = workspace.journal.active(run=stage.run.id, rounds=stage.round)
+    return {
+        "snapshot": snapshot.id,
+        "entries": len(entries),
+        "new_entries": len(new),
+        "skipped": skipped,
+        "annotators": sorted({entry.annotator for entry in entries}),
+    }
+
+
+def usable_entries(stage: "Stage") -> list[FeedbackBase]:
+    """The entries that count: of this run's rounds so far, or of the whole workspace."""
+    journal = stage.workspace.journal
+    if stage.recipe.feedback.use == "workspace":
+        return journal.active()
+    return journal.active(run=stage.run.id)
+
+
+def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:
+    """Simulated annotators answer. Returns the number of questions that were skipped."""
+    settings, workspace = stage.recipe.feedback, stage.workspace
+    crowd = make_crowd(settings.teachers, settings.gold, seed=stage.recipe.seed)
+    for teacher in crowd:
+        workspace.annotators.add(
+            teacher.name, group="teachers", settings=teacher.settings.model_dump(mode="json")
+        )
+    with stage.reporter.bar("Asking teachers", len(items), "items") as advance:
+        answers = ask_crowd(
+            crowd, items, overlap=settings.overlap, seed=stage.seed, advance=advance
+        )
+    workspace.samples.add(answers.written)
+    workspace.journal.add(answers.entries, run=stage.run.id, round=stage.round)
+    return answers.num_skipped
+
+
+def ask_judge(stage: "Stage", items: Sequence[Item]) -> int:
+    """A language model behind an address answers. Returns the number of skipped questions."""
+    settings, workspace = stage.recipe.feedback, stage.workspace
+    if settings.kinds != ("comparison",):
+        raise SettingsError("a judge compares; it gives no other kind", where="feedback.kinds")
+    journal, name = workspace.journal, f"judge:{settings.judge.model}"
+    workspace.annotators.add(name, group="judge", settings=settings.judge.model_dump(mode="json"))
+    # A judge is dear: a resumed stage asks only about what has no answer yet.
+    known = journal.active(run=stage.run.id, rounds=stage.round, annotator=name)
+    answered = {entry.sample_ids for entry in known}
+    pairs = [(item.samples[0], item.samples[1]) for item in items]
+    pairs = [pair for pair in pairs if (pair[0].id, pair[1].id) not in answered]
+    with (
+        Judge(settings.judge) as judge,
+        stage.reporter.bar("Asking the judge", len(pairs), "pairs") as advance,
+    ):
+
+        def keep(entry: Comparison) -> None:
+            journal.add([entry], run=stage.run.id, round=stage.round)
+            advance(1)
+
+        judged = judge.compare_all(pairs, on_entry=keep)
+    if judged.failures and not (judged.entries or answered):
+        raise judged.failures[0]
+    for failure in judged.failures:
+        stage.reporter.warn(str(failure))
+    return len(judged.failures)
+
+
+def ask_people(stage: "Stage", items: Sequence[Item]) -> int:
+    """Put the items up and wait until people have answered them all."""
+    settings: FeedbackSettings = stage.recipe.feedback
+    queue = stage.workspace.queue
+    queue.put(
+        stage.run.id,
+        stage.round,
+        [
+            Task(
+                kind=item.kind,
+                sample_ids=tuple(s.id for s in item.samples),
+                axis=item.axis or "overall",
+            )
+            for item in items
+        ],
+        overlap=settings.overlap,
+    )
+    stage.reporter.say(
+        f"Waiting for people: {len(items)} items, {settings.overlap} answers each. Answer with\n"
+        f"  backflip label --terminal --workspace {stage.workspace.root}"
+    )
+    progress = queue.progress(stage.run.id, stage.round)
+    with stage.reporter.bar("Answers", progress.wanted, "answers") as advance:
+        seen = 0
+        while True:
+            progress = queue.progress(stage.run.id, stage.round)
+            advance(progress.done - seen)
+            seen = progress.done
+            if progress.finished:
+                return progress.skipped
+            time.sleep(settings.poll_seconds)

@@ -1,0 +1,298 @@
+"""Learning a reward from what people said, and training the policy on it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from backflip.algorithms import (
+    OfflineAlgorithm,
+    OfflineSettings,
+    OnlineAlgorithm,
+    OnlineSettings,
+    make_algorithm,
+    type_of,
+)
+from backflip.errors import TrainingError
+from backflip.evaluation import reward_report
+from backflip.feedback.kinds import FeedbackBase
+from backflip.loop.stages.keeping import keep_model, train
+from backflip.records import Sample, derive_seed
+from backflip.rewards import (
+    AnnotatorModel,
+    EnsembleReward,
+    GatedReward,
+    MixtureReward,
+    Reward,
+    RewardFit,
+    preferred_pairs,
+    split_by_prompt,
+)
+from backflip.training import (
+    Learner,
+    PairTraining,
+    RewardTraining,
+    RolloutTraining,
+    Trainee,
+    offline_steps,
+)
+
+if TYPE_CHECKING:
+    from backflip.loop.run import Stage
+
+Result = dict[str, Any]
+Samples = Mapping[str, Sample]
+
+
+def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Result:
+    """Train the reward models of every axis on a snapshot of feedback."""
+    entries = stage.workspace.snapshots.rows(told["snapshot"])
+    samples = stage.workspace.samples.get({i for entry in entries for i in entry.sample_ids})
+    reference = stage.workspace.samples.get(baseline["samples"])
+    models: dict[str, list[str]] = {}
+    reports: dict[str, Any] = {}
+    for axis in stage.recipe.reward.axes:
+        of_axis = [entry for entry in entries if entry.axis == axis]
+        if not of_axis:
+            found = sorted({entry.axis for entry in entries})
+            raise TrainingError(
+                f"there is no feedback on axis {axis!r}",
+                where="reward.axes",
+                hint=f"The snapshot has feedback on: {', '.join(found) or 'nothing'}.",
+            )
+        models[axis], reports[axis] = _train_axis(
+            stage, axis, of_axis, samples, list(reference.values()), start, told["snapshot"]
+        )
+    return {"rewards": models, "snapshot": told["snapshot"], "reports": reports}
+
+
+def _train_axis(
+    stage: "Stage",
+    axis: str,
+    entries: Sequence[FeedbackBase],
+    samples: Samples,
+    reference: Sequence[Sample],
+    start: Result,
+    snapshot: str,
+) -> tuple[list[str], dict[str, Any]]:
+    """The ensemble of one axis: ids of its members, and how good they are together."""
+    settings = stage.recipe.reward
+    kept, heldout = split_by_prompt(
+        entries, samples, share=settings.heldout, seed=derive_seed(stage.recipe.seed, "heldout")
+    )
+    ids: list[str] = []
+    members: list[dict[str, float]] = []
+    reliabilities: list[dict[str, float]] = []
+    for member in range(settings.ensemble):
+        seed = derive_seed(stage.seed, axis, member)
+        network = stage.domain.scorer(stage.model_folder(start["model"]), seed=seed)
+        annotators = AnnotatorModel.of(kept, settings)
+        fitted = RewardFit(network, annotators, kept, samples, settings, seed)
+        part = f"{axis}-{member}"
+        title = f"reward model {part}" if len(settings.axes) * settings.ensemble > 1 else "reward"
+        metrics: dict[str, Any] = train(
+            stage, RewardTraining(fitted, settings), title=title, part=part
+        )
+        if settings.mixture.mode == "gated" and axis == settings.mixture.safe:
+            # The gate's threshold is a log odds of being safe, so the score must stay one.
+            network.normalise_by(annotators.threshold("safe").item(), 1.0)
+        else:
+            network.normalise(reference)
+        measured = fitted.evaluate(heldout)
+        metrics |= {"heldout_nll": measured.nll, "heldout_accuracy": measured.accuracy}
+        members.append(measured.scores)
+        reliabilities.append(annotators.reliabilities())
+        ids.append(
+            keep_model(
+                stage,
+                "reward",
+                lambda folder, record, net=network, extra=reliabilities[-1]: net.save(
+                    folder, {**record, "axis": axis, "reliabilities": extra}
+                ),
+                part=part,
+                parents=(start["model"],),
+                snapshot=snapshot,
+                metrics=metrics,
+            )
+        )
+    mean = {i: float(np.mean([scores[i] for scores in members])) for i in members[0]}
+    betas = {
+        name: float(np.exp(np.mean([np.log(found[name]) for found in reliabilities])))
+        for name in reliabilities[0]
+    }
+    report = reward_report(heldout, mean, samples, betas)
+    return ids, {**report, "trained_on": len(kept), "heldout": len(heldout)}
+
+
+def load_reward(stage: "Stage", rewards: Mapping[str, Sequence[str]]) -> Reward:
+    """The trained models of every axis as the one reward that the recipe's mixture makes."""
+    settings = stage.recipe.reward
+    axes: dict[str, Reward] = {}
+    for axis, ids in rewards.items():
+        members = [stage.domain.reward(stage.model_folder(model)) for model in ids]
+        axes[axis] = (
+            members[0]
+            if len(members) == 1
+            else EnsembleReward(
+                members, combine=settings.combine, penalty=settings.uncertainty_penalty
+            )
+        )
+    mixture = settings.mixture
+    if mixture.mode == "gated":
+        return GatedReward(
+            helpful=axes[mixture.helpful], safe=axes[mixture.safe], threshold=mixture.threshold
+        )
+    if len(axes) == 1 and not mixture.weights:
+        return next(iter(axes.values()))
+    return MixtureReward(
+        {axis: (part, mixture.weights.get(axis, 1.0)) for axis, part in axes.items()}
+    )
+
+
+def policy(
+    stage: "Stage", start: Result, current: Result, told: Result, reward: Result | None
+) -> Result:
+    """Train the policy from where the last round left it, near the starting model."""
+    settings = stage.recipe.algorithm
+    algorithm = make_algorithm(settings)
+    network = stage.domain.policy(stage.model_folder(start["model"]), seed=stage.recipe.seed)
+    if "trained" in current:
+        network.load_trainable_state(load_file(_artifact(stage, current["trained"])))
+    if isinstance(algorithm, OnlineAlgorithm) and isinstance(settings, OnlineSettings):
+        if reward is None:
+            raise TrainingError(f"{type_of(settings)} learns from a reward model; none was given")
+        trainee = _online(stage, algorithm, settings, network, start, reward)
+    elif isinstance(algorithm, OfflineAlgorithm) and isinstance(settings, OfflineSettings):
+        trainee = _offline(stage, algorithm, settings, network, start, told)
+    else:
+        raise TypeError(f"{type(algorithm).__name__} is of no family")
+    metrics = train(stage, trainee, title="policy", watch=Watchdog(stage))
+    parents = (
+        current["model"],
+        *(m for ids in (reward or {}).get("rewards", {}).values() for m in ids),
+    )
+    model = keep_model(
+        stage,
+        "policy",
+        network.save,
+        parents=parents,
+        snapshot=told["snapshot"],
+        metrics=metrics,
+    )
+    trained = stage.folder / "trained.safetensors"
+    save_file(network.trainable_state(), trained)
+    return {"model": model, "trained": str(trained.relative_to(stage.workspace.artifacts))}
+
+
+def _online(
+    stage: "Stage",
+    algorithm: OnlineAlgorithm,
+    settings: OnlineSettings,
+    network: Any,
+    start: Result,
+    reward: Result,
+) -> Trainee:
+    recipe, domain = stage.recipe, stage.domain
+    folder = stage.model_folder(start["model"])
+    value = None
+    if algorithm.uses_values:
+        first = next(iter(reward["rewards"].values()))[0]
+        value = domain.value(stage.model_folder(first), seed=stage.seed)
+    learner = Learner(
+        network,
+        settings.optimizer,
+        total_updates=settings.steps * settings.epochs * settings.minibatches,
+        reference=domain.reference(folder),
+        value=value,
+        value_learning_rate=getattr(settings, "value_learning_rate", None),
+        entropy=algorithm.uses_entropy,
+    )
+    return RolloutTraining(
+        algorithm=algorithm,
+        learner=learner,
+        sampler=domain.sampler(folder, model_id=start["model"]),
+        reward=load_reward(stage, reward["rewards"]),
+        prompts=[prompt for prompt in domain.prompts() if prompt.split == "train"],
+        sampling=recipe.sampling,
+        collate=domain.collate,
+        seed=stage.seed,
+        watch=lambda samples: mean_gold(stage, samples),
+        mix=domain.mixed_in(algorithm, seed=stage.seed),
+    )
+
+
+def _offline(
+    stage: "Stage",
+    algorithm: OfflineAlgorithm,
+    settings: OfflineSettings,
+    network: Any,
+    start: Result,
+    told: Result,
+) -> Trainee:
+    entries = stage.workspace.snapshots.rows(told["snapshot"])
+    samples = stage.workspace.samples.get({i for entry in entries for i in entry.sample_ids})
+    pairs = [
+        (samples[better], samples[worse])
+        for entry in entries
+        for better, worse in preferred_pairs(entry)
+    ]
+    learner = Learner(
+        network,
+        settings.optimizer,
+        total_updates=offline_steps(len(pairs), settings),
+        reference=stage.domain.reference(stage.model_folder(start["model"])),
+    )
+    return PairTraining(
+        algorithm=algorithm,
+        learner=learner,
+        pairs=pairs,
+        collate=stage.domain.collate,
+        seed=stage.seed,
+    )
+
+
+def mean_gold(stage: "Stage", samples: Sequence[Sample]) -> dict[str, float]:
+    """Mean gold measure of the samples, where it is known."""
+    known = [gold for gold in map(stage.domain.gold, samples) if gold is not None]
+    return {"gold": float(np.mean(known))} if known else {}
+
+
+class Watchdog:
+    """Flags a policy that runs away from its reference or into length, while it happens."""
+
+    def __init__(self, stage: "Stage"):
+        self.stage = stage
+        self.first_length: float | None = None
+        self.flagged: set[str] = set()
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        limits = self.stage.recipe.loop
+        length = metrics.get("length")
+        if self.first_length is None:
+            self.first_length = self._first_length()
+        if metrics.get("kl", 0.0) > limits.warn_kl:
+            self._flag("kl", step, f"KL from the reference is {metrics['kl']:.1f} nats a sample")
+        if length and self.first_length and length > limits.warn_length * self.first_length:
+            self._flag(
+                "length", step, f"samples grew from {self.first_length:.0f} to {length:.0f} actions"
+            )
+
+    def _first_length(self) -> float | None:
+        """What is kept of the first step: a run that goes on has not seen it itself."""
+        metrics = self.stage.workspace.metrics
+        found = metrics.series(self.stage.run.id, stage=self.stage.key, names=["length"])
+        return found[0].values[0] if found else None
+
+    def _flag(self, name: str, step: int, what: str) -> None:
+        self.stage.workspace.metrics.log(
+            self.stage.run.id, f"{self.stage.key}/flags", step, {name: 1.0}
+        )
+        if name not in self.flagged:
+            self.flagged.add(name)
+            self.stage.reporter.warn(f"{self.stage.key}, step {step}: {what}.")
+
+
+def _artifact(stage: "Stage", path: str) -> Path:
+    return stage.workspace.artifacts / path

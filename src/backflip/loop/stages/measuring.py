@@ -1,0 +1,118 @@
+"""Holding a policy against the model that the run started from."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from backflip.evaluation import clustered_interval, win_rate
+from backflip.loop.stages.acting import act, heldout_prompts
+from backflip.loop.stages.learning import load_reward
+from backflip.records import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backflip.loop.run import Stage
+
+Result = dict[str, Any]
+
+
+def evaluate(
+    stage: "Stage", start: Result, baseline: Result, policy: Result, reward: Result | None
+) -> Result:
+    """Answer the held-out prompts, and compare with what the starting model answered.
+
+    The gold measure decides who wins; where nobody knows it, the reward model does, and the
+    result says so.
+    """
+    settings = stage.recipe.evaluation
+    prompts = heldout_prompts(stage, settings.prompts)
+    after = act(stage, policy["model"], prompts, settings.samples_per_prompt)
+    kept = stage.workspace.samples.get(baseline["samples"])
+    before = [kept[sample_id] for sample_id in baseline["samples"]]
+    scores = _measures(stage, before, after, reward)
+    by = "gold" if "gold" in scores else "reward" if "reward" in scores else None
+    result: Result = {
+        "model": policy["model"],
+        "against": start["model"],
+        "prompts": len(prompts),
+        "judged_by": by,
+        "means": {
+            name: {"before": float(np.mean(old)), "after": float(np.mean(new))}
+            for name, (old, new) in scores.items()
+        },
+        "kl": _kl(stage, start, policy, after),
+        "examples": _examples(before, after, scores, settings.examples),
+    }
+    if by is not None:
+        old, new = scores[by]
+        win = win_rate(new, old, len(prompts), confidence=settings.confidence)
+        result["win_rate"] = {"value": win.value, "low": win.low, "high": win.high}
+    return result
+
+
+def _measures(
+    stage: "Stage", before: "Sequence[Sample]", after: "Sequence[Sample]", reward: Result | None
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Each measure of both sides, sample by sample; only those that know every sample."""
+    measures: dict[str, Any] = {
+        "gold": lambda samples: [stage.domain.gold(sample) for sample in samples],
+        "length": lambda samples: [float(len(s.content.logprobs)) for s in samples],
+        "truncated": lambda samples: [float(s.content.truncated) for s in samples],
+    }
+    if reward is not None:
+        measures["reward"] = load_reward(stage, reward["rewards"]).score
+    found = {name: (measure(before), measure(after)) for name, measure in measures.items()}
+    return {
+        name: sides
+        for name, sides in found.items()
+        if None not in sides[0] and None not in sides[1]
+    }
+
+
+def _kl(
+    stage: "Stage", start: Result, policy: Result, samples: "Sequence[Sample]"
+) -> dict[str, float]:
+    """Distance of the policy from the starting model on its own samples, in nats a sample."""
+    totals = []
+    for model in (policy["model"], start["model"]):
+        network = stage.domain.frozen(stage.model_folder(model))
+        inputs = stage.domain.collate(samples)
+        sums = []
+        with torch.no_grad():
+            for rows in torch.arange(inputs.num_rows).split(32):
+                part = inputs.select(rows)
+                logprobs = network.evaluate(part).logprobs_BT
+                sums.append(logprobs.masked_fill(~part.mask_BT, 0.0).sum(1))
+        totals.append(torch.cat(sums).double().numpy())
+    kl = clustered_interval(
+        totals[0] - totals[1],
+        [sample.prompt_id for sample in samples],
+        confidence=stage.recipe.evaluation.confidence,
+        seed=stage.recipe.seed,
+    )
+    return {"value": kl.value, "low": kl.low, "high": kl.high}
+
+
+def _examples(
+    before: "Sequence[Sample]",
+    after: "Sequence[Sample]",
+    scores: dict[str, tuple[list[float], list[float]]],
+    number: int,
+) -> list[dict[str, Any]]:
+    """The first replies, not the best ones, side by side with what was measured of them."""
+    return [
+        {
+            "prompt": old.prompt.text,
+            "before": {"sample": old.id, **_side(scores, 0, i)},
+            "after": {"sample": new.id, **_side(scores, 1, i)},
+        }
+        for i, (old, new) in enumerate(zip(before[:number], after[:number], strict=True))
+    ]
+
+
+def _side(
+    scores: dict[str, tuple[list[float], list[float]]], side: int, i: int
+) -> dict[str, float]:
+    return {name: sides[side][i] for name, sides in scores.items()}
