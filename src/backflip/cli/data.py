@@ -1,0 +1,190 @@
+"""Commands on feedback: import, export, count and withdraw it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backflip.cli.output import (
+    DEFAULT_WORKSPACE,
+    DatabaseOption,
+    JsonOption,
+    WorkspaceOption,
+    open_workspace,
+    show,
+    table,
+)
+from backflip.errors import SettingsError
+
+feedback_app = typer.Typer(
+    no_args_is_help=True, help="Import, export, count and withdraw feedback."
+)
+KindOption = Annotated[
+    list[str] | None, typer.Option("--kind", help="Only entries of this kind; again for more.")
+]
+SHOWN_REJECTIONS = 20
+# Written out, since the formats themselves take a while to import; a test holds the two together.
+FORMAT_NAMES = (
+    "backflip-jsonl, backflip-parquet, hh, rewardbench, trl-preference, trl-unpaired or "
+    "trl-prompt-completion"
+)
+
+
+@feedback_app.command("import")
+def import_(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file, a data set's folder or a hub id.")
+    ],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    format: Annotated[str, typer.Option(help=f"{FORMAT_NAMES}; auto: told by the fields.")] = (
+        "auto"
+    ),
+    annotator: Annotated[
+        str | None, typer.Option(help="Who answered, where the file does not tell.")
+    ] = None,
+    axis: Annotated[str, typer.Option(help="What was judged, where the file does not tell.")] = (
+        "overall"
+    ),
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a file's feedback to the workspace; bad rows are named and left out.
+
+    The same file twice counts once.
+    """
+    from backflip.feedback.formats import import_file
+
+    with open_workspace(workspace, create=True, database=database) as opened:
+        report = import_file(opened, file, format, annotator=annotator, axis=axis)
+    facts = {
+        "format": report.format,
+        "entries": report.entries,
+        "new": report.new,
+        "samples": report.samples,
+        "rejected": report.num_rejected,
+        "rejections": [
+            {"file": r.file, "line": r.line, "reason": r.reason} for r in report.rejected
+        ],
+    }
+    show(facts, as_json, lambda: _import_lines(report))
+
+
+def _import_lines(report: Any) -> str:
+    lines = [
+        f"{report.entries} entries read as {report.format}, {report.new} of them new; "
+        f"{report.num_rejected} rows left out."
+    ]
+    lines += [f"  {rejected}" for rejected in report.rejected[:SHOWN_REJECTIONS]]
+    if report.num_rejected > SHOWN_REJECTIONS:
+        lines.append(f"  and {report.num_rejected - SHOWN_REJECTIONS} more (see --json)")
+    return "\n".join(lines)
+
+
+@feedback_app.command("export")
+def export(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where to; its ending says which kind of file.")
+    ],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    format: Annotated[str, typer.Option(help=f"{FORMAT_NAMES}.")] = "backflip-jsonl",
+    kind: KindOption = None,
+    axis: Annotated[str | None, typer.Option(help="Only entries on this axis.")] = None,
+    annotator: Annotated[str | None, typer.Option(help="Only this annotator's entries.")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Texts instead of lists of turns, in TRL's formats.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the feedback that counts to a file; it is there whole or not at all."""
+    from backflip.feedback.formats import export_file
+    from backflip.feedback.kinds import KINDS
+
+    if unknown := sorted(set(kind or ()) - set(KINDS)):
+        raise SettingsError(
+            f"no kind {unknown[0]!r}", where="--kind", hint=f"Kinds: {', '.join(KINDS)}."
+        )
+    with open_workspace(workspace) as opened:
+        written = export_file(
+            opened, file, format, kinds=kind, axis=axis, annotator=annotator, plain=plain
+        )
+    facts = {
+        "file": str(file),
+        "format": format,
+        "rows": written.rows,
+        "left_out": written.left_out,
+    }
+
+    def lines() -> str:
+        told = [
+            f"{written.rows} rows written to {file}, {sum(written.left_out.values())} left out."
+        ]
+        told += [f"  {number}: {reason}" for reason, number in written.left_out.items()]
+        return "\n".join(told)
+
+    show(facts, as_json, lines)
+
+
+@feedback_app.command("stats")
+def stats(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Count the feedback by kind, annotator, origin and axis."""
+    with open_workspace(workspace) as opened:
+        found = opened.journal.stats()
+    groups = {
+        "kind": found.by_kind,
+        "annotator": found.by_annotator,
+        "origin": found.by_origin,
+        "axis": found.by_axis,
+    }
+    facts = {"active": found.active, "retracted": found.retracted, **groups}
+
+    def lines() -> str:
+        parts = [f"{found.active} entries count, {found.retracted} were withdrawn."]
+        for name, counts in groups.items():
+            parts.append(table([{name: key, "entries": n} for key, n in counts.items()]))
+        return "\n\n".join(parts)
+
+    show(facts, as_json, lines)
+
+
+@feedback_app.command("revoke")
+def revoke(
+    reason: Annotated[str, typer.Option(help="Why; kept in the journal.")],
+    entry: Annotated[str | None, typer.Option(help="Id of an entry to withdraw.")] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="Name of an annotator, to withdraw all that they said.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who withdraws it; kept in the journal.")] = "me",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Withdraw an entry or an annotator, and list what must be trained again without it."""
+    from backflip.feedback.store import touched
+
+    if (entry is None) == (annotator is None):
+        raise SettingsError("name either an --entry or an --annotator")
+    with open_workspace(workspace) as opened:
+        if entry is not None:
+            ids = [entry] if opened.journal.retract(entry, reason, by) else []
+        else:
+            ids = opened.journal.retract_annotator(str(annotator), reason, by)
+        found = touched(opened, [entry] if entry is not None else ids)
+    facts = {
+        "withdrawn": ids,
+        "snapshots": list(found.snapshots),
+        "reward_models": [m.id for m in found.reward_models],
+        "policies": [m.id for m in found.policies],
+    }
+
+    def lines() -> str:
+        rows = [{"train again": m.id, "stage": m.stage, "name": m.name} for m in found.models]
+        return (
+            f"{len(ids)} entries withdrawn; {len(found.snapshots)} snapshots hold them.\n\n"
+            f"{table(rows)}"
+        )
+
+    show(facts, as_json, lines)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register these commands."""
+    app.add_typer(feedback_app, name="feedback")

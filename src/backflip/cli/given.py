@@ -1,0 +1,150 @@
+"""What a stage is given: a run, the model to begin with, feedback, reward models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backflip.cli.output import run_in
+from backflip.errors import SettingsError, WorkspaceError
+
+if TYPE_CHECKING:
+    from backflip.loop import Recipe, Run
+
+Result = dict[str, Any]
+
+
+@contextmanager
+def stages_of(folder: Path, recipe: "Recipe") -> Iterator["Run"]:
+    """A run of the recipe to do single stages of, with nobody else at work on it."""
+    with run_in(folder, recipe) as run, run.alone():
+        run.begin()
+        yield run
+
+
+def start_of(run: "Run", model: str | None, before: str | None = None) -> Result:
+    """The model that a stage begins with: a named one, or what the recipe comes to before it."""
+    from backflip.loop import stages
+
+    if model is not None:
+        return {"model": acting_model(run, model)}
+    start = run.stage("start", stages.start)
+    for name in ("pretrain", "sft"):
+        if name == before:
+            break
+        if getattr(run.recipe, name) is not None:
+            start = run.stage(name, getattr(stages, name), start)
+    return start
+
+
+def acting_model(run: "Run", name: str) -> str:
+    """The id of a model of the workspace that acts."""
+    model = run.workspace.models.get(name)
+    if model.stage == "reward":
+        raise SettingsError(f"{name} is a reward model: it scores, and does not act")
+    return model.id
+
+
+def samples_of(run: "Run", model: str | None) -> Result:
+    """What the model does with the prompts of the first round."""
+    from backflip.loop import stages
+
+    start = start_of(run, model)
+    key = "round-1/sample" if model is None else "round-1/" + stage_key("sample", start)
+    return run.stage(key, stages.sample, start)
+
+
+def baseline_of(run: "Run", start: Result, model: str | None) -> Result:
+    """What the starting model does with the held-out prompts."""
+    from backflip.loop import stages
+
+    key = "baseline" if model is None else stage_key("baseline", start)
+    return run.stage(key, stages.baseline, start)
+
+
+def stage_key(name: str, *inputs: Any) -> str:
+    """A key of its own for a stage with inputs that are not the recipe's."""
+    from backflip.records import content_id
+
+    return content_id(name, inputs)
+
+
+def snapshot_of(run: "Run", named: str | None) -> str:
+    """A snapshot of all that counts now and is about such prompts, or the named one."""
+    from backflip.records import Situation
+
+    workspace, source = run.workspace, run.recipe.prompts.source
+    if named is not None:
+        workspace.snapshots.rows(named)
+        return named
+    about: dict[str, str] = {}
+    for prompt in workspace.prompts.all():
+        content = prompt.content
+        situation = isinstance(content, Situation)
+        about[prompt.id] = f"env:{content.environment}" if situation else "text"
+    wanted = source if source.startswith("env:") else "text"
+    entries = workspace.journal.active()
+    samples = workspace.samples.get({name for entry in entries for name in entry.sample_ids})
+    entries = [e for e in entries if about[samples[e.sample_ids[0]].prompt_id] == wanted]
+    if not entries:
+        raise WorkspaceError(
+            "there is no feedback to learn from",
+            where=str(workspace.root),
+            hint="Import some (backflip feedback import FILE), or ask for it (backflip label).",
+        )
+    return workspace.snapshots.take([entry.id for entry in entries]).id
+
+
+def rewards_of(run: "Run", names: list[str]) -> Result:
+    """Reward models by the axis that they are named for; the recipe's only one needs no name."""
+    axes = run.recipe.reward.axes
+    found: dict[str, list[str]] = {}
+    for name in names:
+        axis, _, reference = name.rpartition("=")
+        model = run.workspace.models.get(reference)
+        if model.stage != "reward":
+            raise SettingsError(f"{reference} is a {model.stage} model, not a reward model")
+        found.setdefault(axis or (axes[0] if len(axes) == 1 else "overall"), []).append(model.id)
+    if missing := set(axes) - set(found):
+        raise SettingsError(
+            f"no reward model for axis {min(missing)!r}",
+            where="--reward",
+            hint=f"Name one: --reward {min(missing)}=MODEL; backflip models lists them.",
+        )
+    return {"rewards": found}
+
+
+def rewards_needed(
+    run: "Run", names: list[str] | None, snapshot: str | None
+) -> tuple[Result, Result]:
+    """For an algorithm that learns from a reward: the models, and the feedback behind them."""
+    algorithm = _algorithm(run)
+    if snapshot is not None:
+        raise SettingsError(
+            f"{algorithm} learns from reward models, not from a snapshot", where="--snapshot"
+        )
+    if not names:
+        raise SettingsError(
+            f"{algorithm} needs a reward model",
+            where="--reward",
+            hint="Train one (backflip reward) and name it: --reward MODEL; "
+            "backflip models lists those there are.",
+        )
+    rewards = rewards_of(run, names)
+    first = next(iter(rewards["rewards"].values()))[0]
+    return rewards, {"snapshot": run.workspace.models.get(first).snapshot}
+
+
+def pairs_needed(run: "Run", names: list[str] | None, snapshot: str | None) -> tuple[None, Result]:
+    """For an algorithm that learns from pairs: the snapshot that they come from."""
+    if names:
+        raise SettingsError(
+            f"{_algorithm(run)} learns from feedback itself, not from a reward model",
+            where="--reward",
+        )
+    return None, {"snapshot": snapshot_of(run, snapshot)}
+
+
+def _algorithm(run: "Run") -> str:
+    settings: Any = run.recipe.algorithm
+    return str(settings.type)

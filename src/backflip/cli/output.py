@@ -1,0 +1,221 @@
+"""What commands share: their common options, results for people or programs, progress bars."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backflip.errors import BackflipError, WorkspaceError
+
+if TYPE_CHECKING:
+    from backflip.feedback.store import Workspace
+    from backflip.loop import Recipe, Run
+
+DEFAULT_WORKSPACE = Path("workspace")
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="BACKFLIP_WORKSPACE", help="Folder with the database and files."
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result, or the error, as one JSON document.")
+]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a shipped recipe.")
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings laid over the recipe, as in loop.rounds=3."),
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A postgresql:// address, when the workspace is made; SQLite without it. Kept in "
+        "the workspace.",
+    ),
+]
+
+
+def show(result: Any, as_json: bool, lines: Callable[[], str]) -> None:
+    """Print a result: as one JSON document, or as `lines` for people."""
+    if as_json:
+        print_json(result)
+        return
+    # Names and texts come from files and models: a terminal must not obey them.
+    typer.echo(_clean(lines()))
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON that every program reads: NaN and infinities become null."""
+    typer.echo(json.dumps(_finite(value), indent=indent, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def fail(what: str, *, where: str | None, hint: str | None, as_json: bool) -> int:
+    """Tell an error, for programs on standard output too; returns the exit status."""
+    if as_json:
+        print_json({"error": {"what": what, "where": where, "hint": hint}})
+    told = _clean(str(BackflipError(what, where=where, hint=hint)))
+    typer.secho(f"Error: {told}", err=True, fg="red" if sys.stderr.isatty() else None)
+    return 1
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as aligned text."""
+    if not rows:
+        return "(none)"
+    names = list(columns or rows[0])
+    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def open_workspace(
+    folder: Path, *, create: bool = False, database: str | None = None
+) -> "Workspace":
+    """Open the workspace in `folder`, or make it there.
+
+    Raises:
+        WorkspaceError: as `Workspace.open`; or `database` is not where the workspace keeps its
+            rows.
+    """
+    from backflip.feedback.store import Workspace
+
+    marker = folder / "workspace.json"
+    if create and not marker.is_file():
+        return Workspace.create(folder, database)
+    if database is not None and json.loads(marker.read_text()).get("database") != database:
+        raise WorkspaceError(
+            "the workspace is there already and keeps its rows elsewhere",
+            where=str(folder),
+            hint="Leave --database out, or name another folder.",
+        )
+    return Workspace.open(folder)
+
+
+@contextmanager
+def run_in(folder: Path, recipe: "Recipe", *, database: str | None = None) -> Iterator["Run"]:
+    """A run of `recipe` in the workspace, told on standard error.
+
+    How it ended is kept with it: a run that was finished before stays so when more is done in it.
+    """
+    from backflip.loop import Run, make_domain
+
+    with open_workspace(folder, create=True, database=database) as workspace:
+        run = Run(workspace, recipe, make_domain(recipe, workspace), TerminalReporter())
+        before = _status(run)
+        try:
+            yield run
+        except KeyboardInterrupt:
+            _note_end(run, "stopped")
+            raise
+        except BaseException:
+            _note_end(run, "failed")
+            raise
+        _note_end(run, "finished" if before == "finished" else "stopped")
+
+
+def _status(run: "Run") -> str | None:
+    known = {each.id: each.status for each in run.workspace.runs.all()}
+    return known.get(run.id)
+
+
+def _note_end(run: "Run", status: str) -> None:
+    """Say how a run ended, unless it said so itself or another process is at work on it."""
+    with suppress(WorkspaceError), run.alone():
+        if _status(run) == "running":
+            run.workspace.runs.finish(run.id, status)
+
+
+class TerminalReporter:
+    """Words, bars and what came of them on standard error; no bars where that is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        self.console.print(_clean(text), markup=False)
+
+    def warn(self, text: str) -> None:
+        self.console.print(_clean(f"Warning: {text}"), style="yellow", markup=False)
+
+    @contextmanager
+    def bar(self, title: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+        """A bar while it lasts; a line of what was done stays behind."""
+        from rich.progress import Progress
+
+        start, done, last = time.monotonic(), 0, ""
+        hidden = not self.console.is_terminal
+        with Progress(
+            *_columns(), console=self.console, disable=hidden, transient=True
+        ) as progress:
+            task = progress.add_task(_clean(title), total=total, rate="", note="")
+
+            def advance(number: int, note: str = "") -> None:
+                nonlocal done, last
+                done, last = done + number, note or last
+                progress.advance(task, number)
+                speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
+                rate = f"{speed:.3g} {unit}/s" if speed else ""
+                progress.update(task, rate=rate, note=last)
+
+            yield advance
+        seconds = time.monotonic() - start
+        self.say(f"{title:<20} {done:>5} {unit}, {seconds:.1f} s  {last}".rstrip())
+
+
+def _columns() -> tuple[Any, ...]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+
+
+def _clean(text: str) -> str:
+    from backflip.feedback.terminal import clean_text
+
+    return clean_text(text)

@@ -1,0 +1,76 @@
+"""Results of stages as a reader sees them."""
+
+from typing import TYPE_CHECKING, Any
+
+from backflip.cli.output import table
+
+if TYPE_CHECKING:
+    from backflip.feedback.store import ModelRecord
+    from backflip.loop import Run
+
+
+def model_lines(run: "Run", model: "ModelRecord") -> str:
+    """A trained model: what it is, where it lies, and its last metrics."""
+    rows = [{"metric": name, "value": value} for name, value in model.metrics.items()]
+    folder = run.workspace.models.folder(model)
+    return f"{model.stage} model {model.id} ({model.name})\n{folder}\n\n{table(rows)}"
+
+
+def reply_lines(rows: list[dict[str, Any]]) -> str:
+    """Samples, each below its prompt."""
+    return "\n\n".join(
+        f"{row['id']}\n> {row['prompt']}\n{_reply(row)}{' (cut off)' if row['truncated'] else ''}"
+        for row in rows
+    )
+
+
+def _reply(row: dict[str, Any]) -> str:
+    return f"a clip of {row['length']} steps" if row["reply"] is None else str(row["reply"])
+
+
+def reward_lines(result: dict[str, Any]) -> str:
+    """How good the reward models of each axis are on feedback that they never saw."""
+    rows = []
+    for axis, report in result["reports"].items():
+        rows.append(
+            {
+                "axis": axis,
+                **_accuracy(report),
+                "models": " ".join(result["rewards"][axis]),
+            }
+        )
+    lines = [table(rows)]
+    for file, scores in result.get("bench", {}).items():
+        told = {"entries": scores["entries"], "rows left out": scores["rejected_rows"]}
+        lines.append(f"{file}\n{table([_accuracy(scores) | told])}")
+    return "\n\n".join(lines)
+
+
+def _accuracy(report: dict[str, Any]) -> dict[str, Any]:
+    accuracy, calibrated = report["accuracy"], report["calibration"]
+    overall = accuracy["overall"] if accuracy else {}
+    return {
+        "accuracy": overall.get("value"),
+        "low": overall.get("low"),
+        "high": overall.get("high"),
+        "pairs": overall.get("count"),
+        "ECE": calibrated["error"] if calibrated else None,
+    }
+
+
+def evaluation_lines(result: dict[str, Any]) -> str:
+    """A policy beside the one that it is held against."""
+    rows = [
+        {"measure": name, "before": sides["before"], "after": sides["after"]}
+        for name, sides in result["means"].items()
+    ]
+    kl = result["kl"]
+    lines = [table(rows), f"KL {kl['value']:.2f} [{kl['low']:.2f}, {kl['high']:.2f}] nats a sample"]
+    if win := result.get("win_rate"):
+        lines.append(
+            f"Win rate by {result['judged_by']}: {win['value']:.1%} "
+            f"[{win['low']:.1%}, {win['high']:.1%}]"
+        )
+    else:
+        lines.append("Nobody judged: name a reward model (--reward) for a win rate.")
+    return "\n\n".join(lines)

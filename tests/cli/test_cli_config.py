@@ -1,0 +1,61 @@
+"""Recipes as they resolve, and settings as TOML."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_desk import done
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backflip.cli.toml import to_toml
+from backflip.loop import load_recipe, shipped_recipes
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+SCALARS = st.one_of(
+    TEXTS,
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+TABLES = st.recursive(
+    st.dictionaries(TEXTS, st.one_of(SCALARS, st.lists(SCALARS)), max_size=4),
+    lambda inner: st.dictionaries(
+        TEXTS,
+        st.one_of(SCALARS, st.lists(SCALARS), inner, st.lists(inner, min_size=1, max_size=3)),
+        max_size=4,
+    ),
+    max_leaves=6,
+)
+
+
+@given(TABLES)
+def test_toml_reads_back_as_what_was_written(data: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml(data)) == data
+
+
+def test_toml_leaves_out_what_it_cannot_say() -> None:
+    text = to_toml({"a": None, "b": {"c": None, "d": 1}})
+    assert tomllib.loads(text) == {"b": {"d": 1}}
+    assert "# a is not set" in text
+
+
+@pytest.mark.parametrize("recipe", ["tiny.toml", "point.toml", *shipped_recipes()])
+def test_show_prints_a_recipe_that_is_the_same_run(desk: Path, tmp_path: Path, recipe: str) -> None:
+    overrides = ["loop.rounds=3", 'reward.mixture.weights={"overall" = 2.0}', "model.lora.rank=2"]
+    shown = done("config", "show", recipe, *overrides).out
+    (tmp_path / "shown.toml").write_text(shown)
+    resolved = load_recipe(recipe, overrides)
+    assert load_recipe(tmp_path / "shown.toml") == resolved
+    assert load_recipe(tmp_path / "shown.toml").run_id == resolved.run_id
+    facts = done("config", "show", recipe, *overrides, "--json").json
+    assert facts == resolved.model_dump(mode="json")
+
+
+def test_recipes_are_listed(desk: Path) -> None:
+    found = done("config", "recipes", "--json").json
+    assert found == {name: str(path) for name, path in shipped_recipes().items()}
+    assert "demo" in found
+    out = done("config", "recipes").out
+    assert all(name in out and path in out for name, path in found.items())

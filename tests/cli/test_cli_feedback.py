@@ -1,0 +1,133 @@
+"""Feedback in files, counts of it, and what is to be done when it is withdrawn."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_desk import Outcome, backflip, done
+
+from backflip.cli.data import FORMAT_NAMES
+from backflip.feedback.formats import FORMATS
+from backflip.feedback.store import Workspace
+
+
+@pytest.fixture
+def copy(text_stages: dict[str, Outcome], tmp_path: Path) -> Path:
+    """A copy of the workspace of the text stages, to be changed."""
+    shutil.copytree("text", tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_export_and_import_carry_all_over(text_stages: dict[str, Outcome], tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    written = done("feedback", "export", file, "-w", "text", "--json").json
+    told = text_stages["label"].json
+    assert (written["rows"], written["left_out"]) == (told["entries"], {})
+    other = tmp_path / "other"
+    for new in (told["entries"], 0):
+        read = done("feedback", "import", file, "-w", other, "--json").json
+        assert (read["entries"], read["new"], read["rejected"]) == (told["entries"], new, 0)
+    with Workspace.open("text") as before, Workspace.open(other) as after:
+        assert before.journal.active() == after.journal.active()
+
+
+def test_export_tells_what_a_format_cannot_hold(
+    text_stages: dict[str, Outcome], tmp_path: Path
+) -> None:
+    file = tmp_path / "pairs.jsonl"
+    arguments = ("feedback", "export", file, "-w", "text", "--format", "trl-preference")
+    written = done(*arguments, "--json").json
+    ratings = text_stages["label"].json["entries"] - written["rows"]
+    assert sum(written["left_out"].values()) == ratings > 0
+    assert all("rating" in reason or "tie" in reason for reason in written["left_out"])
+    assert all(f": {reason}" in done(*arguments).out for reason in written["left_out"])
+    only = done(*arguments, "--kind", "comparison", "--json").json
+    assert only["rows"] == written["rows"]
+    assert set(only["left_out"]) <= {r for r in written["left_out"] if "rating" not in r}
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert isinstance(rows[0]["chosen"], list)
+    done(*arguments, "--plain")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert isinstance(rows[0]["chosen"], str)
+
+
+def test_import_names_bad_rows(desk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "votes.jsonl"
+    good = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
+    bad = [{"prompt": "Hi", "chosen": "Same", "rejected": "Same"}] * 22
+    file.write_text("\n".join(map(json.dumps, [good, *bad])))
+    arguments = ("feedback", "import", file, "-w", tmp_path / "new", "--annotator", "mia")
+    arguments += ("--axis", "helpful", "--format", "trl-preference")
+    outcome = done(*arguments)
+    assert "1 of them new; 22 rows left out" in outcome.out
+    assert outcome.out.count("votes.jsonl:") == 20
+    assert "and 2 more" in outcome.out
+    facts = done(*arguments, "--json").json
+    assert facts["new"] == 0
+    assert [row["line"] for row in facts["rejections"]] == list(range(2, 24))
+    stats = done("feedback", "stats", "-w", tmp_path / "new", "--json").json
+    assert stats["annotator"] == {"mia": 1}
+    assert stats["axis"] == {"helpful": 1}
+
+
+def test_a_hostile_row_cannot_command_the_terminal(desk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "votes.jsonl"
+    file.write_text('{"prompt": "Hi", "chosen": "a", "rejected": {"\\u001b[2Jx": 1}}\n')
+    outcome = done("feedback", "import", file, "-w", tmp_path / "new", "--format", "trl-preference")
+    assert "1 rows left out" in outcome.out
+    assert "\x1b" not in outcome.out + outcome.err
+
+
+def test_stats_count(text_stages: dict[str, Outcome]) -> None:
+    stats = done("feedback", "stats", "-w", "text", "--json").json
+    told = text_stages["label"].json
+    assert stats["active"] == told["entries"]
+    assert stats["retracted"] == 0
+    for group in ("kind", "annotator", "origin", "axis"):
+        assert sum(stats[group].values()) == told["entries"]
+    out = done("feedback", "stats", "-w", "text").out
+    assert f"{told['entries']} entries count, 0 were withdrawn." in out
+    for name, number in stats["annotator"].items():
+        assert [name, str(number)] in [line.split() for line in out.splitlines()]
+
+
+def test_an_annotator_who_leaves_touches_what_learned_from_them(
+    copy: Path, text_stages: dict[str, Outcome]
+) -> None:
+    with Workspace.open(copy) as workspace:
+        entries = workspace.journal.active(annotator="careful-1")
+    arguments = ("feedback", "revoke", "--annotator", "careful-1", "--reason", "asked to")
+    facts = done(*arguments, "--by", "lea", "-w", copy, "--json").json
+    assert sorted(facts["withdrawn"]) == sorted(entry.id for entry in entries)
+    assert facts["snapshots"] == [text_stages["label"].json["snapshot"]]
+    assert text_stages["reward"].json["rewards"]["overall"][0] in facts["reward_models"]
+    policies = {text_stages["ppo"].json["id"], text_stages["dpo"].json["id"]}
+    assert policies <= set(facts["policies"])
+    with Workspace.open(copy) as workspace:
+        assert not workspace.journal.active(annotator="careful-1")
+        row = workspace.journal.history(entries[0].id)[-1]
+        assert (row.annotator, row.reason) == ("lea", "asked to")
+
+
+def test_an_entry_is_withdrawn_once(copy: Path) -> None:
+    with Workspace.open(copy) as workspace:
+        entry = workspace.journal.active()[0].id
+    arguments = ("feedback", "revoke", "--entry", entry, "--reason", "a slip", "-w", copy)
+    out = done(*arguments).out
+    assert "1 entries withdrawn; 1 snapshots hold them." in out
+    assert "train again" in out
+    again = done(*arguments, "--json").json
+    assert again["withdrawn"] == []
+    assert len(again["snapshots"]) == 1, "what holds it is told all the same"
+
+
+def test_revoke_wants_one_thing(text_stages: dict[str, Outcome]) -> None:
+    for both in ([], ["--entry", "x", "--annotator", "y"]):
+        outcome = backflip("feedback", "revoke", "--reason", "x", "-w", "text", *both)
+        assert outcome.code == 1
+        assert "--entry or an --annotator" in outcome.err
+
+
+def test_help_names_every_format() -> None:
+    assert set(FORMAT_NAMES.replace(" or ", " ").replace(",", "").split()) == set(FORMATS)

@@ -1,0 +1,91 @@
+"""Results for people and programs, and the reporter of a run."""
+
+import io
+import json
+import math
+import os
+import pty
+import sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
+
+import pytest
+
+from backflip.cli.output import TerminalReporter, print_json, show, table
+
+
+def test_json_is_json_whatever_was_measured() -> None:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        print_json({"loss": math.nan, "parts": [math.inf, 1.5], 3: (-math.inf,), "bare": "\ud800"})
+    found = json.loads(out.getvalue(), parse_constant=lambda name: pytest.fail(name))
+    assert found == {"loss": None, "parts": [None, 1.5], "3": [None], "bare": "\ud800"}
+
+
+def test_show_gives_people_or_programs_their_own() -> None:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show({"a": 1}, True, lambda: pytest.fail("nobody reads this"))
+    assert json.loads(out.getvalue()) == {"a": 1}
+    out = io.StringIO()
+    with redirect_stdout(out):
+        show({"a": 1}, False, lambda: "bad \x1b[2J name")
+    assert out.getvalue() == "bad \\x1b[2J name\n"
+
+
+def test_table_is_aligned() -> None:
+    rows = [{"name": "a", "share": 0.123456, "of": None}, {"name": "long", "share": 1, "of": 2}]
+    assert table(rows).splitlines() == [
+        "name  share   of",
+        "a     0.1235  -",
+        "long  1       2",
+    ]
+    assert table([]) == "(none)"
+
+
+def report_some(reporter: TerminalReporter) -> None:
+    reporter.say("[bold]said[/bold] \x1b[31m")
+    reporter.warn("a long warning " * 20)
+    with reporter.bar("Sampling", 30, "samples") as advance:
+        for _ in range(3):
+            advance(10, note="loss 0.5")
+
+
+def test_a_pipe_gets_lines_and_no_bars() -> None:
+    err = io.StringIO()
+    with redirect_stderr(err):
+        report_some(TerminalReporter())
+    said, warned, sampled = err.getvalue().splitlines()
+    assert said == "[bold]said[/bold] \\x1b[31m"
+    assert warned.count("a long warning") == 20
+    assert sampled.startswith("Sampling ")
+    assert sampled.endswith(" loss 0.5")
+    assert " 30 samples, " in sampled
+
+
+def test_what_was_cut_off_is_not_told_as_done() -> None:
+    err = io.StringIO()
+    with (
+        redirect_stderr(err),
+        pytest.raises(KeyboardInterrupt),
+        TerminalReporter().bar("Sampling", 30, "samples"),
+    ):
+        raise KeyboardInterrupt
+    assert err.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        report_some(TerminalReporter())
+    raw = b""
+    with suppress(OSError):  # the end of what a closed terminal has to say
+        while chunk := os.read(ours, 65536):
+            raw += chunk
+    os.close(ours)
+    shown = raw.decode()
+    assert "━" in shown
+    assert "\x1b[31m" not in shown.split("Warning")[0], "what is said cannot colour the terminal"
+    assert " 30 samples, " in shown

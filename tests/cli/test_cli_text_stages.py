@@ -1,0 +1,201 @@
+"""Each stage of a language model's loop by its own command: pretrain to evaluate, and chat."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_desk import Outcome, backflip, done
+
+from backflip.feedback.store import Workspace
+from backflip.records import Prompt
+from backflip.sampling import TextSampler
+
+
+def test_training_stages_name_the_model_that_they_made(text_stages: dict[str, Outcome]) -> None:
+    for name, stage in {
+        "pretrain": "pretrain",
+        "sft": "sft",
+        "ppo": "policy",
+        "dpo": "policy",
+    }.items():
+        model = text_stages[name].json
+        assert model["stage"] == stage
+        folder = Path("text/artifacts") / model["path"]
+        assert (folder / "model.safetensors").is_file()
+        assert json.loads((folder / "backflip.json").read_text())["model"] == model["id"]
+
+
+def test_stages_stand_in_line(text_stages: dict[str, Outcome]) -> None:
+    """Each begins with what the recipe does before it, and nothing is done twice."""
+    with Workspace.open("text") as workspace:
+        known = {model.id: model for model in workspace.models.all()}
+        sft = known[text_stages["sft"].json["id"]]
+        assert sft.parents == (text_stages["pretrain"].json["id"],)
+        (reward,) = text_stages["reward"].json["rewards"]["overall"]
+        assert known[reward].parents == (sft.id,)
+        assert set(known[text_stages["ppo"].json["id"]].parents) == {sft.id, reward}
+        assert known[text_stages["dpo"].json["id"]].parents == (sft.id,)
+        assert [m.stage for m in known.values()].count("pretrain") == 1
+        samples = workspace.samples.get(row["id"] for row in text_stages["sample"].json)
+        assert {sample.model for sample in samples.values()} == {sft.id}
+        assert len(samples) == 20 * 2
+
+
+def test_feedback_is_about_the_samples_and_is_what_was_learned_from(
+    text_stages: dict[str, Outcome],
+) -> None:
+    told = text_stages["label"].json
+    assert told["new_entries"] + told["skipped"] == 20 + 40  # a comparison a pair, two ratings
+    with Workspace.open("text") as workspace:
+        entries = workspace.snapshots.rows(told["snapshot"])
+        shown = {row["id"] for row in text_stages["sample"].json}
+        assert {name for entry in entries for name in entry.sample_ids} == shown
+        (reward,) = text_stages["reward"].json["rewards"]["overall"]
+        for model in (reward, text_stages["ppo"].json["id"], text_stages["dpo"].json["id"]):
+            assert workspace.models.get(model).snapshot == told["snapshot"]
+
+
+def test_bench_scores_the_rows_that_can_be_read(text_stages: dict[str, Outcome]) -> None:
+    scores = text_stages["reward"].json["bench"]["bench.jsonl"]
+    assert scores["entries"] == 5
+    assert scores["rejected_rows"] == 1
+    assert scores["accuracy"]["overall"]["count"] == 5
+
+
+def test_evaluation_compares_on_held_out_prompts(text_stages: dict[str, Outcome]) -> None:
+    result = text_stages["evaluate"].json
+    assert result["model"] == text_stages["dpo"].json["id"]
+    assert result["against"] == text_stages["sft"].json["id"]
+    assert result["prompts"] == 6
+    assert set(result["means"]) == {"gold", "length", "truncated", "reward"}
+    assert np.isfinite(result["kl"]["value"])
+    assert result["win_rate"]["low"] <= result["win_rate"]["value"] <= result["win_rate"]["high"]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "sft", "sample", "label", "ppo"])
+def test_a_stage_that_is_done_is_not_done_again(text_stages: dict[str, Outcome], name: str) -> None:
+    before = text_stages[name]
+    command = {"ppo": "policy"}.get(name, name)
+    (reward,) = text_stages["reward"].json["rewards"]["overall"]
+    extra = ["--reward", reward] if name == "ppo" else []
+    again = done(command, "tiny.toml", "-w", "text", "--json", *extra)
+    assert again.json == before.json
+    assert before.err
+    assert not again.err, "nothing was sampled, asked or trained"
+
+
+def test_results_for_people_hold_what_the_json_holds(text_stages: dict[str, Outcome]) -> None:
+    sft = text_stages["sft"].json
+    out = done("sft", "tiny.toml", "-w", "text").out
+    assert sft["id"] in out
+    assert f"{sft['metrics']['loss']:.4g}" in out
+    out = done("sample", "tiny.toml", "-w", "text").out
+    assert all(row["id"] in out and row["prompt"] in out for row in text_stages["sample"].json)
+    out = done("reward", "tiny.toml", "-w", "text", "--bench", "bench.jsonl").out
+    scores = text_stages["reward"].json["bench"]["bench.jsonl"]
+    assert "bench.jsonl" in out
+    assert f"{scores['accuracy']['overall']['value']:.4g}" in out.splitlines()[-1].split()
+    win = text_stages["evaluate"].json["win_rate"]["value"]
+    (reward,) = text_stages["reward"].json["rewards"]["overall"]
+    dpo = text_stages["dpo"].json["id"]
+    out = done("evaluate", dpo, "tiny.toml", "-w", "text", "--reward", reward).out
+    assert f"Win rate by gold: {win:.1%}" in out
+
+
+def test_models_lists_all_and_where_they_lie(text_stages: dict[str, Outcome]) -> None:
+    listed = done("models", "-w", "text", "--json").json
+    assert {"base", "pretrain", "sft", "reward", "policy"} == {model["stage"] for model in listed}
+    assert all(Path(model["folder"]).is_dir() for model in listed)
+    out = done("models", "-w", "text").out
+    assert all(model["id"] in out and model["folder"] in out for model in listed)
+
+
+def test_lineage_leads_from_a_policy_to_the_annotators(text_stages: dict[str, Outcome]) -> None:
+    policy = text_stages["ppo"].json["id"]
+    found = done("lineage", policy[:14], "-w", "text", "--json").json
+    (reward,) = text_stages["reward"].json["rewards"]["overall"]
+    told = text_stages["label"].json
+    assert found["model"] == policy
+    assert {reward, text_stages["sft"].json["id"]} < {model["id"] for model in found["models"]}
+    assert set(found["annotators"]) == set(told["annotators"])
+    assert len(found["entries"]) == sum(found["annotators"].values()) == told["entries"]
+    out = done("lineage", policy, "-w", "text").out
+    assert all(f"{name} " in out for name in told["annotators"])
+
+
+def test_run_goes_on_from_single_stages(text_stages: dict[str, Outcome]) -> None:
+    """`run` of the same recipe takes over what the commands of stages did."""
+    result = done("run", "tiny.toml", "-w", "text", "--json").json
+    with Workspace.open("text") as workspace:
+        stages = {stage.key: stage.result for stage in workspace.stages.all(result["run"])}
+        assert workspace.runs.get(result["run"]).status == "finished"
+        policy = workspace.models.get(stages["round-1/policy"]["model"])
+    assert stages["sft"]["model"] == text_stages["sft"].json["id"]
+    assert stages["round-1/feedback"] == text_stages["label"].json
+    assert policy.parents[0] == text_stages["sft"].json["id"]
+    assert Path(result["report"]).read_text().startswith("<!doctype html>")
+    assert result["rounds"] == [stages["round-1/evaluate"]]
+
+
+class TestChat:
+    def test_one_question(self, text_stages: dict[str, Outcome]) -> None:
+        model = text_stages["sft"].json["id"]
+        ask = ("chat", model, "-w", "text", "--prompt", "Tell me how it is.", "--max-tokens", "5")
+        answer = done(*ask, "--json").json
+        assert answer["prompt"] == "Tell me how it is."
+        assert answer["finish"] in ("length", "stop")
+        assert done(*ask, "--json").json == answer, "the same seed gives the same reply"
+        others = {done(*ask, "--json", "--seed", seed).json["reply"] for seed in "123"}
+        assert others != {answer["reply"]}
+
+    def test_a_dialogue_remembers_until_it_is_told_not_to(
+        self, text_stages: dict[str, Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[list[tuple[str, str]]] = []
+        sample = TextSampler.sample
+
+        def watched(self: TextSampler, prompts: list[Prompt], *rest: Any, **named: Any) -> Any:
+            asked.extend([(m.role, m.content) for m in prompt.messages] for prompt in prompts)
+            return sample(self, prompts, *rest, **named)
+
+        monkeypatch.setattr(TextSampler, "sample", watched)
+        model = text_stages["sft"].json["id"]
+        said = "How is it?\nAnd now?\n/new\nHow is it?\n\nnot read\n"
+        arguments = ("chat", model, "-w", "text", "--temperature", "0", "--max-tokens", "5")
+        outcome = done(*arguments, "--json", stdin=said)
+        first, second, third = [json.loads(line) for line in outcome.out.splitlines()]
+        opening = [("user", "How is it?")]
+        assert asked == [
+            opening,
+            [*opening, ("assistant", first["reply"]), ("user", "And now?")],
+            opening,
+        ]
+        assert second["prompt"] == "And now?"
+        assert third == first
+
+    def test_a_folder_is_a_model_too(self, text_stages: dict[str, Outcome]) -> None:
+        (listed,) = [
+            m for m in done("models", "-w", "text", "--json").json if m["name"] == "tiny/sft"
+        ]
+        ask = ("--prompt", "How is it?", "--max-tokens", "4")
+        by_folder = done("chat", listed["folder"], "-w", "nowhere", *ask)
+        assert by_folder.out == done("chat", "tiny/sft", "-w", "text", *ask).out
+
+    def test_what_a_model_says_cannot_command_the_terminal(
+        self, text_stages: dict[str, Outcome]
+    ) -> None:
+        model = text_stages["sft"].json["id"]
+        for seed in range(5):
+            out = done(
+                "chat", model, "-w", "text", "--prompt", "x", "--max-tokens", "40",
+                "--temperature", "5", "--seed", str(seed),
+            ).out  # fmt: skip
+            assert not [c for c in out if ord(c) < 32 and c != "\n"]
+
+    def test_a_reward_model_does_not_talk(self, text_stages: dict[str, Outcome]) -> None:
+        (reward,) = text_stages["reward"].json["rewards"]["overall"]
+        outcome = backflip("chat", reward, "-w", "text", "--prompt", "x")
+        assert outcome.code == 1
+        assert "reward model" in outcome.err
