@@ -9,8 +9,10 @@ from cli_desk import done
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backflip import models
+from backflip.cli import loop
 from backflip.cli.toml import to_toml
-from backflip.loop import load_recipe, shipped_recipes
+from backflip.loop import Recipe, load_recipe, shipped_recipes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = st.one_of(
@@ -59,3 +61,32 @@ def test_recipes_are_listed(desk: Path) -> None:
     assert "demo" in found
     out = done("config", "recipes").out
     assert all(name in out and path in out for name, path in found.items())
+
+
+class TestDemo:
+    """Which recipe the demo takes; the run itself is what `run` does."""
+
+    def chosen(self, monkeypatch: pytest.MonkeyPatch, *overrides: str, fast: bool = True) -> Recipe:
+        taken: list[Recipe] = []
+        monkeypatch.setattr(models, "has_fast_bfloat16", lambda: fast)
+        monkeypatch.setattr(loop, "_go", lambda folder, recipe, **_: taken.append(recipe))
+        outcome = done("demo", *overrides)
+        assert ("float32" in outcome.err) is not fast
+        (recipe,) = taken
+        return recipe
+
+    def test_by_processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.chosen(monkeypatch) == load_recipe("demo")
+        assert self.chosen(monkeypatch, fast=False) == load_recipe("demo-float32")
+        assert self.chosen(monkeypatch, "seed=3") == load_recipe("demo", ["seed=3"])
+
+    @pytest.mark.parametrize("said", ["feedback=people", 'feedback.source="people"'])
+    def test_a_person_is_asked_what_a_person_can_answer(
+        self, monkeypatch: pytest.MonkeyPatch, said: str
+    ) -> None:
+        """One answer a question: no question goes twice to one person."""
+        asked = self.chosen(monkeypatch, said, "feedback.prompts=10").feedback
+        assert (asked.source, asked.prompts, asked.overlap) == ("people", 10, 1)
+        assert asked.kinds == ("comparison",)
+        assert asked.samples_per_prompt == 2
+        assert self.chosen(monkeypatch, said).feedback.prompts == 24

@@ -74,6 +74,7 @@ MISTAKES = {
         ["'a'"],
     ),
     "no terminal": (["label", "--terminal", "-w", "agents"], ["terminal"]),
+    "no run to answer": (["label", "--terminal", "--run", "run-x", "-w", "agents"], ["run-x"]),
     "neither recipe nor terminal": (["label"], ["--terminal", "recipe"]),
     "both": (["label", "point.toml", "--terminal"], ["--terminal", "recipe"]),
     "no database": (

@@ -6,6 +6,7 @@ import math
 import os
 import pty
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import pytest
@@ -77,15 +78,21 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     ours, theirs = pty.openpty()
+    shown: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # Linux's way of saying that the other side has closed
+            while raw := os.read(ours, 4096):
+                shown.append(raw)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         report_some(TerminalReporter())
-    raw = b""
-    with suppress(OSError):  # the end of what a closed terminal has to say
-        while chunk := os.read(ours, 65536):
-            raw += chunk
+    reader.join()
     os.close(ours)
-    shown = raw.decode()
-    assert "━" in shown
-    assert "\x1b[31m" not in shown.split("Warning")[0], "what is said cannot colour the terminal"
-    assert " 30 samples, " in shown
+    screen = b"".join(shown).decode()
+    assert "━" in screen
+    assert "\x1b[31m" not in screen.split("Warning")[0], "what is said cannot colour the terminal"
+    assert " 30 samples, " in screen
