@@ -49,7 +49,12 @@ class Server:
                     server.most_under_way = max(server.most_under_way, server.under_way)
                 try:
                     said = server.answer(body)
-                    status, headers, raw = completion(said) if isinstance(said, str) else said
+                finally:
+                    # Before the reply goes out: once it has, the judge may send the next request.
+                    with server.lock:
+                        server.under_way -= 1
+                status, headers, raw = completion(said) if isinstance(said, str) else said
+                try:
                     self.send_response(status)
                     for name, value in headers.items():
                         self.send_header(name, value)
@@ -58,9 +63,6 @@ class Server:
                     self.wfile.write(raw)
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # the judge gave up
-                finally:
-                    with server.lock:
-                        server.under_way -= 1
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -282,6 +282,7 @@ def answer(folder: Path, names: tuple[str, ...], number: int) -> int:
             if not all(tasks):  # not yet put up, or all answered
                 if given:
                     break
+                time.sleep(0.02)  # SQLite has one writer: who asks without pause shuts others out
                 continue
             for task in tasks[: number - given]:
                 samples = workspace.samples.get(task.sample_ids)

@@ -1,0 +1,90 @@
+"""What is flagged while a policy is trained, and that a resumed run flags the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from loop_helpers import agent_recipe, make_run
+
+from backflip.feedback.store import Workspace
+from backflip.loop import Run, Silent
+from backflip.loop.run import Stage
+from backflip.loop.stages.learning import Watchdog
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def stage(workspace: Workspace) -> Stage:
+    run, _ = make_run(workspace, agent_recipe(loop={"warn_kl": 5.0, "warn_length": 2.0}))
+    run.begin()
+    return Stage(run, "round-1/policy")
+
+
+def flags(stage: Stage) -> dict[str, tuple[int, ...]]:
+    found = stage.workspace.metrics.series(stage.run.id, "round-1/policy/flags")
+    return {series.name: series.steps for series in found}
+
+
+def tell(watchdog: Watchdog, stage: Stage, step: int, **metrics: float) -> None:
+    """As `train` does: what was measured is kept, then watched."""
+    stage.workspace.metrics.log(stage.run.id, stage.key, step, metrics)
+    watchdog(step, metrics)
+
+
+def test_distance_and_length_are_flagged_above_their_limits_alone(stage: Stage):
+    watchdog, reporter = Watchdog(stage), stage.reporter
+    tell(watchdog, stage, 1, kl=0.0, length=10.0)
+    tell(watchdog, stage, 2, kl=5.0, length=20.0)
+    assert flags(stage) == {}
+    tell(watchdog, stage, 3, kl=5.1, length=12.0)
+    tell(watchdog, stage, 4, kl=2.0, length=20.1)
+    tell(watchdog, stage, 5, kl=9.0, length=30.0)
+    assert flags(stage) == {"kl": (3, 5), "length": (4, 5)}
+    assert len(reporter.warnings) == 2  # each is told once
+    assert "round-1/policy, step 3: KL from the reference is 5.1 nats" in reporter.warnings[0]
+    assert "samples grew from 10 to 20 actions" in reporter.warnings[1]
+
+
+def test_a_resumed_run_holds_lengths_against_the_first_step(stage: Stage):
+    tell(Watchdog(stage), stage, 1, kl=0.0, length=10.0)
+    again = Watchdog(stage)
+    tell(again, stage, 2, kl=0.0, length=19.0)
+    tell(again, stage, 3, kl=0.0, length=21.0)
+    assert flags(stage) == {"length": (3,)}
+
+
+def test_a_stage_without_samples_is_not_flagged(stage: Stage):
+    tell(Watchdog(stage), stage, 1, loss=99.0)
+    assert flags(stage) == {}
+
+
+def flagged(workspace: Workspace, data: dict[str, Any]) -> tuple[Run, Silent]:
+    run, reporter = make_run(workspace, data)
+    run.go()
+    return run, reporter
+
+
+def test_a_policy_that_runs_away_is_flagged_while_it_is_trained(tmp_path: Path):
+    algorithm = {
+        "type": "ppo",
+        "steps": 4,
+        "prompts_per_step": 8,
+        "kl_beta": 0.0,
+        "optimizer": {"learning_rate": 0.05},
+    }
+    warned = {}
+    for limit in (0.5, 1e6):
+        loop = {"rounds": 1, "warn_kl": limit}
+        with Workspace.create(tmp_path / str(limit)) as workspace:
+            run, reporter = flagged(workspace, agent_recipe(algorithm=algorithm, loop=loop))
+            kl = workspace.metrics.series(run.id, "round-1/policy", ["kl"])[0]
+            found = workspace.metrics.series(run.id, "round-1/policy/flags")
+            above = tuple(s for s, v in zip(kl.steps, kl.values, strict=True) if v > limit)
+            assert (found[0].steps if found else ()) == above
+            warned[limit] = len(reporter.warnings)
+    assert warned == {0.5: 1, 1e6: 0}
