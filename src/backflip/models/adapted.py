@@ -27,8 +27,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from backflip.config import LoraSettings
 from backflip.errors import ModelError
 from backflip.models.files import new_folder, write_record
+from backflip.models.inputs import TextInputs
 from backflip.models.lora import adapted_layers, adapters_off, add_adapters, plain_state
 from backflip.models.quiet import isolated_rng, quiet
+from backflip.models.shared import SharedRows, reads_shared_rows, same_states
 
 
 class AdaptedModel(nn.Module):
@@ -63,6 +65,8 @@ class AdaptedModel(nn.Module):
                 # is read. The true padding gets none anyway: nothing that counts looks at it.
                 module.padding_idx = None
         super().train(False)
+        with self.autocast():
+            self._shares_prompts = reads_shared_rows(model)
 
     @classmethod
     def from_model(
@@ -135,7 +139,28 @@ class AdaptedModel(nn.Module):
         )
         return torch.autocast(self.device.type, self.precision) if mixed else nullcontext()
 
-    def hidden(self, tokens_BL: Tensor, positions_BL: Tensor | None = None) -> Tensor:
+    def states(self, inputs: TextInputs, rows_N: Tensor, places_N: Tensor) -> Tensor:
+        """(N, D) last hidden states at some places of some rows.
+
+        Where several rows have one prompt, it is read once (see `models.shared`), if the
+        architecture allows.
+
+        Raises:
+            ModelError: see `hidden`.
+        """
+        shared = SharedRows.of(inputs) if self._shares_prompts else None
+        if shared is None:
+            needed = int(places_N.max()) + 1
+            return self.hidden(inputs.input_ids_BL[:, :needed])[rows_N, places_N]
+        hidden_GLD = self.hidden(shared.tokens_GL, shared.positions_GL, shared.mask_G1LL)
+        return hidden_GLD[shared.row_B[rows_N], shared.columns(rows_N, places_N)]
+
+    def hidden(
+        self,
+        tokens_BL: Tensor,
+        positions_BL: Tensor | None = None,
+        sees_B1LL: Tensor | None = None,
+    ) -> Tensor:
         """(B, L, D) last hidden states of right-padded rows, after the final norm.
 
         No attention mask is needed: in a causal network a token sees only those before it, so
@@ -145,23 +170,27 @@ class AdaptedModel(nn.Module):
             tokens_BL: token ids on the network's device.
             positions_BL: place of each token in its document, when several documents are packed
                 into a row; none sees another. None: a row is one document.
+            sees_B1LL: which tokens see which, where that is neither of the two.
 
         Raises:
             ModelError: a row is longer than the network reads, or a token is not in its
                 vocabulary.
         """
-        self._check_tokens(tokens_BL)
-        places = {} if positions_BL is None else {"position_ids": positions_BL}
+        self._check_tokens(tokens_BL, positions_BL)
+        given = {"position_ids": positions_BL, "attention_mask": sees_B1LL}
         with self.autocast():
-            output = self.model.base_model(input_ids=tokens_BL, use_cache=False, **places)
+            output = self.model.base_model(
+                input_ids=tokens_BL,
+                use_cache=False,
+                **{name: value for name, value in given.items() if value is not None},
+            )
         return output.last_hidden_state
 
-    def _check_tokens(self, tokens_BL: Tensor) -> None:
+    def _check_tokens(self, tokens_BL: Tensor, positions_BL: Tensor | None = None) -> None:
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if longest is not None and tokens_BL.shape[1] > longest:
-            raise ModelError(
-                f"a row has {tokens_BL.shape[1]} tokens; the model reads at most {longest}"
-            )
+        length = tokens_BL.shape[1] if positions_BL is None else int(positions_BL.max()) + 1
+        if longest is not None and length > longest:
+            raise ModelError(f"a row has {length} tokens; the model reads at most {longest}")
         size = vocabulary_size(self.model)
         if tokens_BL.numel() and not 0 <= int(tokens_BL.min()) <= int(tokens_BL.max()) < size:
             raise ModelError(
@@ -291,9 +320,7 @@ def _check_causal(model: PreTrainedModel) -> None:
         model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         for ids in (tokens, tokens[:, :4])
     )
-    apart = (whole[:, :4].float() - start.float()).abs().max()
-    tolerance = 0.1 if whole.dtype == torch.bfloat16 else 1e-3
-    if not apart <= tolerance * start.float().abs().max():
+    if not same_states(whole[:, :4], start):
         raise ModelError(
             f"{type(model).__name__} is not causal: its tokens see those after them",
             hint="Take a decoder-only language model.",

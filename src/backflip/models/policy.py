@@ -111,11 +111,9 @@ class TextPolicy(AdaptedModel):
             nothing_BT = torch.zeros(mask_BT.shape, device=self.device)
             return PolicyOutput(nothing_BT, nothing_BT if entropy else None)
         self._check_tokens(inputs.input_ids_BL)
-        # The last column holds last tokens only, and predicts nothing.
-        hidden_BLD = self.hidden(inputs.input_ids_BL[:, :-1])
         rows_N = mask_BT.nonzero()[:, 0]
         return self._read(
-            hidden_BLD[rows_N, inputs.predicting_BT[mask_BT]],
+            self.states(inputs, rows_N, inputs.predicting_BT[mask_BT]),
             inputs.actions_BT[mask_BT],
             mask_BT,
             temperature=self.temperature,

@@ -117,9 +117,8 @@ class TextScorer(AdaptedModel):
             ModelError: a row is longer than the model reads, or not of its vocabulary.
         """
         inputs = inputs.to(self.device)
-        hidden_BLD = self.hidden(inputs.input_ids_BL)
         rows_B = torch.arange(inputs.num_rows, device=self.device)
-        return self._apply_head(hidden_BLD[rows_B, inputs.row_tokens - 1])
+        return self._apply_head(self.states(inputs, rows_B, inputs.row_tokens - 1))
 
     def values(self, inputs: TextInputs) -> Tensor:
         """(B, T) float32: the head on the state before each reply token; 0 where masked.
@@ -137,9 +136,8 @@ class TextScorer(AdaptedModel):
         if not bool(mask_BT.any()):
             return blank_BT
         self._check_tokens(inputs.input_ids_BL)
-        hidden_BLD = self.hidden(inputs.input_ids_BL[:, :-1])
         rows_N = mask_BT.nonzero()[:, 0]
-        raw_N = self._apply_head(hidden_BLD[rows_N, inputs.predicting_BT[mask_BT]])
+        raw_N = self._apply_head(self.states(inputs, rows_N, inputs.predicting_BT[mask_BT]))
         center, scale = self.record.get("center", 0.0), self.record.get("scale", 1.0)
         values_N = (raw_N - center) / scale
         return blank_BT.masked_scatter(mask_BT, values_N)

@@ -1,0 +1,142 @@
+"""Replies to one prompt, read behind one copy of it.
+
+The two sides of a comparison and the K candidates of a ranking answer the same prompt, which is
+often the longest part of a row. Instead of B rows
+
+    prompt reply_1
+    prompt reply_2
+
+there is one row for each prompt,
+
+    prompt reply_1 reply_2
+
+in which each reply counts its positions from the end of the prompt, and sees the prompt and itself
+alone. Every token sees what it saw in a row of its own, so its state is the same up to rounding,
+and gradients of the replies meet in the one prompt.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from backflip.models.inputs import TextInputs
+
+_PADDING = -1
+
+
+@dataclass(frozen=True, eq=False)
+class SharedRows:
+    """G rows that hold the B rows of some inputs, each prompt once.
+
+    Attributes:
+        tokens_GL: prompt, its replies end to end, padding.
+        positions_GL: place of each token in its own row of the inputs; 0 in the padding.
+        segments_GL: 0 in the prompt, n in its nth reply, -1 in the padding.
+        row_B: which of the G rows holds each of the B.
+        start_B: column there of its reply's first token.
+        prompt_lengths_B: tokens of its prompt.
+    """
+
+    tokens_GL: Tensor
+    positions_GL: Tensor
+    segments_GL: Tensor
+    row_B: Tensor
+    start_B: Tensor
+    prompt_lengths_B: Tensor
+
+    @classmethod
+    def of(cls, inputs: TextInputs) -> Self | None:
+        """Gather rows by their prompts; None when no two rows have the same one."""
+        ids_BL = inputs.input_ids_BL.cpu().numpy()
+        prompts, replies = inputs.prompt_lengths_B.tolist(), inputs.reply_lengths_B.tolist()
+        groups: dict[bytes, list[int]] = {}
+        for row, length in enumerate(prompts):
+            groups.setdefault(ids_BL[row, :length].tobytes(), []).append(row)
+        if len(groups) == len(prompts):
+            return None
+        longest = max(prompts[g[0]] + sum(replies[row] for row in g) for g in groups.values())
+        shape = (len(groups), longest)
+        tokens_GL = np.full(shape, inputs.pad_id, np.int64)
+        positions_GL = np.zeros(shape, np.int64)
+        segments_GL = np.full(shape, _PADDING, np.int64)
+        row_B, start_B = np.zeros(len(prompts), np.int64), np.zeros(len(prompts), np.int64)
+        for group, rows in enumerate(groups.values()):
+            column = length = prompts[rows[0]]
+            tokens_GL[group, :length] = ids_BL[rows[0], :length]
+            positions_GL[group, :length] = np.arange(length)
+            segments_GL[group, :length] = 0
+            for segment, row in enumerate(rows, start=1):
+                row_B[row], start_B[row] = group, column
+                reply = slice(column, column + replies[row])
+                tokens_GL[group, reply] = ids_BL[row, length : length + replies[row]]
+                positions_GL[group, reply] = np.arange(length, length + replies[row])
+                segments_GL[group, reply] = segment
+                column += replies[row]
+        device = inputs.input_ids_BL.device
+        return cls(
+            tokens_GL=torch.from_numpy(tokens_GL).to(device),
+            positions_GL=torch.from_numpy(positions_GL).to(device),
+            segments_GL=torch.from_numpy(segments_GL).to(device),
+            row_B=torch.from_numpy(row_B).to(device),
+            start_B=torch.from_numpy(start_B).to(device),
+            prompt_lengths_B=inputs.prompt_lengths_B,
+        )
+
+    @property
+    def mask_G1LL(self) -> Tensor:
+        """True where a token (third axis) sees another (fourth); every token sees itself."""
+        own_GL1, other_G1L = self.segments_GL[:, :, None], self.segments_GL[:, None, :]
+        places_L = torch.arange(self.tokens_GL.shape[1], device=self.tokens_GL.device)
+        before_LL = places_L[None, :] <= places_L[:, None]
+        return (before_LL & ((other_G1L == 0) | (other_G1L == own_GL1)))[:, None]
+
+    def columns(self, rows_N: Tensor, places_N: Tensor) -> Tensor:
+        """(N,) columns here of tokens at `places_N` of rows `rows_N` of the inputs."""
+        shift_N = (self.start_B - self.prompt_lengths_B)[rows_N]
+        return places_N + torch.where(places_N < self.prompt_lengths_B[rows_N], 0, shift_N)
+
+
+@torch.no_grad()
+def reads_shared_rows(model: PreTrainedModel) -> bool:
+    """Whether a network reads `SharedRows` as it reads the rows they are made of.
+
+    A layer that looks through a window or keeps a state would not, nor does every implementation
+    of attention take a mask of this form; such a network reads each row by itself.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if getattr(config, "sliding_window", None) and not hasattr(config, "layer_types"):
+        kinds.add("sliding_attention")
+    takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
+    if kinds != {"full_attention"} or not takes_positions:
+        return False
+    if config._attn_implementation != "sdpa":
+        return False
+    ids = np.arange(1, 11) % config.vocab_size
+    inputs = TextInputs.of([ids[:4]] * 2, [ids[4:7], ids[7:]], pad_id=0).to(model.device)
+    shared = SharedRows.of(inputs)
+    if shared is None:
+        return False
+    plain_BLD = model.base_model(input_ids=inputs.input_ids_BL, use_cache=False).last_hidden_state
+    shared_GLD = model.base_model(
+        input_ids=shared.tokens_GL,
+        position_ids=shared.positions_GL,
+        attention_mask=shared.mask_G1LL,
+        use_cache=False,
+    ).last_hidden_state
+    rows_N = torch.arange(2, device=model.device).repeat_interleave(7)
+    places_N = torch.arange(7, device=model.device).repeat(2)
+    read = shared_GLD[shared.row_B[rows_N], shared.columns(rows_N, places_N)]
+    return same_states(read, plain_BLD[rows_N, places_N])
+
+
+def same_states(states: Tensor, others: Tensor) -> bool:
+    """Whether hidden states differ by no more than rounding."""
+    apart = (states.float() - others.float()).abs().max()
+    tolerance = 0.1 if others.dtype == torch.bfloat16 else 1e-3
+    return bool(apart <= tolerance * others.float().abs().max())
