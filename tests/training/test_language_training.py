@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backflip.config import OptimizerSettings, PretrainSettings, SftSettings
 from backflip.data import encode_sample
-from backflip.errors import SettingsError, TrainingError
+from backflip.errors import FormatError, SettingsError, TrainingError
 from backflip.models import TextPolicy
 from backflip.records import Completion, Prompt, Sample
 from backflip.training.fit import fit
@@ -17,7 +17,7 @@ from backflip.training.language import finetuning, pretraining
 
 DIALOGUES = [
     ("What sings?", "The kettle."),
-    ("Who is tall?", "The lighthouse, and it was never asked."),
+    ("Who is tall?", "The lighthouse, and it was never asked whether it liked the view so much."),
     ("What costs two seconds?", "A kind answer."),
     ("Rain?", "Rivers on the window, all afternoon."),
     ("And an unkind one?", "An afternoon."),
@@ -86,6 +86,17 @@ def test_fine_tuning_is_the_mean_over_reply_tokens_of_dialogues_alone(
     tokens = sum(len(encode_sample(tokenizer, sample)[1]) for sample in dialogues())
     assert metrics["tokens"] == tokens
     assert (metrics["rows"] < 5) == packing
+
+
+def test_a_row_is_as_long_as_the_longest_dialogue(build_model, tokenizer):
+    policy = TextPolicy.from_model(build_model(), tokenizer)
+    lengths = [sum(map(len, encode_sample(tokenizer, sample))) for sample in dialogues()]
+    packed, apart = (sft(policy, packing=packing).batch(0) for packing in (True, False))
+    assert packed.tokens.shape == (packed.num_rows, max(lengths))
+    assert packed.segments.max() > 1
+    assert apart.tokens.shape == (5, max(lengths))
+    with pytest.raises(FormatError, match=f"{max(lengths)} tokens do not fit a row of 40"):
+        sft(policy, sequence_length=40).batch(0)
 
 
 def test_nothing_flows_from_where_no_reply_is_predicted(build_model, tokenizer):

@@ -61,10 +61,11 @@ class LanguageTraining:
         for rows in cut_by_size(lengths, self._micro_tokens):
             part = packed.select(rows.numpy())
             mask_BL = torch.from_numpy(part.mask)
+            packs = bool((part.segments > 1).any())  # rows of one text need no mask
             logprobs_BL = self.policy.evaluate_rows(
                 torch.from_numpy(part.tokens).long(),
                 mask_BL,
-                torch.from_numpy(part.positions).long(),
+                torch.from_numpy(part.positions).long() if packs else None,
             )
             loss_sum, _ = next_token_loss(logprobs_BT=logprobs_BL, mask_BT=mask_BL)
             if loss_sum.requires_grad:
@@ -124,6 +125,10 @@ def finetuning(
 ) -> LanguageTraining:
     """Supervised fine-tuning: every epoch has each dialogue once.
 
+    The rows of a step are as long as its longest dialogue. Longer ones would hold no more to the
+    token, and attention, whose work grows with the square of a row, would spend it on tokens that
+    do not see each other.
+
     Raises:
         TrainingError: there are no demonstrations.
     """
@@ -142,7 +147,9 @@ def finetuning(
         epoch, index = divmod(step, per_epoch)
         number = min(size, len(encoded) - index * size)
         chosen = pick(encoded, order.take(epoch * len(encoded) + index * size, number))
-        return pack_dialogues(chosen, length=settings.sequence_length, packing=settings.packing)
+        longest = max(len(prompt) + len(reply) for prompt, reply in chosen)
+        length = min(longest, settings.sequence_length)
+        return pack_dialogues(chosen, length=length, packing=settings.packing)
 
     return LanguageTraining(
         policy, batch, num_steps=settings.epochs * per_epoch, optimizer=settings.optimizer
