@@ -12,7 +12,7 @@ from backflip.errors import SettingsError
 from backflip.records import Prompt, Sample, Situation
 
 POINT_SHAPE = {"observation": 2, "actions": 3, "discrete": True, "width": 8}
-SETTINGS = SamplingSettings(max_tokens=20, num_samples=2)
+SETTINGS = SamplingSettings(max_tokens=20)
 
 
 def starts(environment: str = POINT, number: int = 4) -> list[Prompt]:
@@ -27,9 +27,12 @@ def roused(shape: dict, seed: int = 0) -> AgentPolicy:
     return policy
 
 
-def act(policy: AgentPolicy, prompts: list[Prompt], seed: int = 0, **change) -> list[Sample]:
+def act(
+    policy: AgentPolicy, prompts: list[Prompt], seed: int = 0, num_samples: int = 2, **change
+) -> list[Sample]:
     settings = SETTINGS.model_copy(update=change)
-    return AgentSampler(policy, model_id="model-1").sample(prompts, settings, seed=seed)
+    sampler = AgentSampler(policy, model_id="model-1")
+    return sampler.sample(prompts, settings, num_samples=num_samples, seed=seed)
 
 
 def test_the_same_seed_acts_the_same_in_any_company():
@@ -41,6 +44,18 @@ def test_the_same_seed_acts_the_same_in_any_company():
     assert {s.id for s in alone} == set(all_at_once)
     assert len(all_at_once) == 8
     assert [s.index for s in act(policy, starts())] == [0, 1] * 4
+
+
+def test_a_clip_can_be_drawn_again_from_what_it_says_of_itself():
+    policy = roused(POINT_SHAPE)
+    for sample in act(policy, starts(), seed=5, num_samples=3, max_tokens=9):
+        again = AgentSampler(policy, model_id="model-1").sample(
+            [sample.prompt],
+            SamplingSettings.parse(sample.settings),
+            num_samples=sample.index + 1,
+            seed=sample.seed,
+        )
+        assert again[-1].id == sample.id
 
 
 def test_other_seeds_and_indices_act_otherwise():
@@ -138,7 +153,7 @@ def test_loaded_weights_act_and_are_named():
     acting, learned = AgentSampler(AgentPolicy(POINT_SHAPE)), roused(POINT_SHAPE, seed=4)
     acting.load(learned.weights(), version=7)
     expected = act(learned, starts())
-    found = acting.sample(starts(), SETTINGS, seed=0)
+    found = acting.sample(starts(), SETTINGS, num_samples=2, seed=0)
     assert all(
         np.array_equal(a.clip.actions, b.clip.actions) for a, b in zip(found, expected, strict=True)
     )
@@ -148,7 +163,7 @@ def test_loaded_weights_act_and_are_named():
 def test_progress_is_told_clip_by_clip():
     told: list[int] = []
     sampler = AgentSampler(AgentPolicy(POINT_SHAPE))
-    sampler.sample(starts(), SETTINGS, seed=0, advance=told.append)
+    sampler.sample(starts(), SETTINGS, num_samples=2, seed=0, advance=told.append)
     assert told == [1] * 8
 
 

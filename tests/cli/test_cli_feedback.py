@@ -9,6 +9,7 @@ from cli_desk import Outcome, backflip, done
 
 from backflip.cli.data import FORMAT_NAMES
 from backflip.feedback.formats import FORMATS
+from backflip.feedback.kinds import GoodBad
 from backflip.feedback.store import Workspace
 
 
@@ -118,8 +119,35 @@ def test_an_entry_is_withdrawn_once(copy: Path) -> None:
     assert "1 entries withdrawn; 1 snapshots hold them." in out
     assert "train again" in out
     again = done(*arguments, "--json").json
-    assert again["withdrawn"] == []
+    assert (again["withdrawn"], again["withdrawn_before"]) == ([], [entry])
     assert len(again["snapshots"]) == 1, "what holds it is told all the same"
+
+
+def test_revoking_an_annotator_again_tells_the_same_again(copy: Path) -> None:
+    """Who closed the window needs the list once more; what was said since is withdrawn too."""
+    with Workspace.open(copy) as workspace:
+        entries = [entry.id for entry in workspace.journal.active(annotator="hasty-1")]
+        sample = workspace.journal.active()[0].sample_ids[0]
+    arguments = ("feedback", "revoke", "--annotator", "hasty-1", "--reason", "asked to", "-w", copy)
+    first = done(*arguments, "--json").json
+    assert (sorted(first["withdrawn"]), first["withdrawn_before"]) == (sorted(entries), [])
+    assert first["reward_models"]
+    assert first["policies"]
+    again = done(*arguments, "--json").json
+    assert (again["withdrawn"], sorted(again["withdrawn_before"])) == ([], sorted(entries))
+    for key in ("snapshots", "reward_models", "policies"):
+        assert again[key] == first[key]
+    out = done(*arguments).out
+    assert out.startswith(
+        f"Nothing new to withdraw; {len(entries)} had been withdrawn before; 1 snapshots hold them."
+    )
+    assert all(name in out for name in first["reward_models"] + first["policies"])
+    with Workspace.open(copy) as workspace:
+        (late,) = workspace.journal.add([GoodBad(annotator="hasty-1", sample=sample, good=True)])
+    third = done(*arguments, "--json").json
+    assert third["withdrawn"] == [late]
+    assert sorted(third["withdrawn_before"]) == sorted(entries)
+    assert third["policies"] == first["policies"]
 
 
 def test_revoke_wants_one_thing(text_stages: dict[str, Outcome]) -> None:

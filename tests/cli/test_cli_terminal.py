@@ -36,7 +36,8 @@ def test_a_run_waits_for_people_through_ctrl_c(desk: Path, tmp_path: Path) -> No
     code, screen = at_terminal(*label, keys=keys)
     assert code == 0
     assert "Taken back." in screen
-    assert "2 answers given." in screen
+    assert "mia: 0 answers given so far, 8 questions open for you." in screen
+    assert "2 answers given in this sitting, 2 in all." in screen
     assert "backflip/Point-v0: 6 steps" in screen
     with Workspace.open(folder) as workspace:
         entries = workspace.journal.active(annotator="mia")
@@ -46,7 +47,9 @@ def test_a_run_waits_for_people_through_ctrl_c(desk: Path, tmp_path: Path) -> No
     second.wait_for("Waiting for people")
     code, out = at_terminal(*label, "--json", keys=lambda question, number: "1")
     assert code == 0
-    assert json.loads(re.findall(r"\{.*?\}", out, flags=re.DOTALL)[-1])["answers"] == 5
+    told = json.loads(re.findall(r"\{.*?\}", out, flags=re.DOTALL)[-1])
+    assert told == {"answers": 5, "in_all": 7, "annotator": "mia"}
+    assert "mia: 2 answers given so far, 5 questions open for you." in out
     code, out = second.end()
     assert code == 0, second.said
     result = json.loads(out)

@@ -1,5 +1,6 @@
 """Prompts: read from anywhere, and a held-out share that stays the same."""
 
+import gzip
 import json
 
 import pytest
@@ -38,6 +39,13 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path):
     path.write_bytes(b"\xef\xbb\xbfFirst?\r\n\n  Second?  \nFirst?\nThird?")
     prompts = load_prompts(settings(path, heldout=1), seed=0)
     assert [p.text for p in prompts] == ["First?", "Second?", "Third?"]
+
+
+def test_a_text_file_may_be_zipped(tmp_path):
+    path = tmp_path / "p.txt.gz"
+    path.write_bytes(gzip.compress(b"First?\nSecond?\n"))
+    prompts = load_prompts(settings(path, heldout=1), seed=0)
+    assert [(p.text, p.source) for p in prompts] == [(t, "p.txt.gz") for t in ("First?", "Second?")]
 
 
 def test_rows_hold_texts_or_turns(tmp_path):

@@ -154,6 +154,34 @@ def test_a_run_that_has_only_begun_has_a_report_too(workspace):
     assert "People judged" in page
 
 
+def test_single_stages_make_no_round(workspace):
+    """`backflip sample` and `backflip label --model` keep their results under a round's name."""
+    recipe = {"feedback": {"source": "people", "gold": "sentiment"}}
+    workspace.runs.start("run-3", "parts", recipe, "1.2.3")
+    for key in ("round-1/sample", "round-1/feedback-0123456789abcdef0123"):
+        workspace.stages.begin("run-3", key)
+        workspace.stages.finish("run-3", key, {"model": "m", "samples": []})
+    workspace.stages.begin("run-3", "round-2/policy")  # begun, and nothing said yet
+    text = summary(workspace, "run-3")
+    page = write_report(workspace, "run-3").read_text(encoding="utf-8")
+    assert text.splitlines()[1:] == ["", "No round has been evaluated yet."]
+    assert page.count("No round has been evaluated yet.") == 1
+    headings = re.findall(r"<h[23]>(.*?)</h[23]>", page)
+    assert headings == ["Recipe"], "nothing else has anything below it"
+
+
+def test_a_round_under_way_is_told_as_far_as_it_went(run):
+    run.stages.begin("run-1", "round-2/feedback")
+    told = {"new_entries": 7, "annotators": ["mia", "ann"], "skipped": 0}
+    run.stages.finish("run-1", "round-2/feedback", told)
+    text = summary(run, "run-1")
+    assert text.splitlines()[-2:] == [
+        "Round 2",
+        "  feedback      7 new entries from 2 annotators, 0 skipped",
+    ]
+    assert "<h3>Round 2</h3>" in write_report(run, "run-1").read_text(encoding="utf-8")
+
+
 def test_an_unknown_run_is_refused(workspace):
     with pytest.raises(WorkspaceError):
         gather(workspace, "run-9")

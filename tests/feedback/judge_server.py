@@ -113,6 +113,16 @@ def replies_in(body: dict[str, Any]) -> tuple[str, str]:
     return part("REPLY A"), part("REPLY B")
 
 
+def parts_of(body: dict[str, Any]) -> dict[str, str]:
+    """Every marked part of a request by its name."""
+    text = body["messages"][1]["content"]
+    nonce = re.search(r"^\[PROMPT (\w+)\]$", text, re.MULTILINE)[1]
+    found = re.findall(
+        rf"^\[([A-Z ]+) {nonce}\]\n(.*?)\n\[END OF \1 {nonce}\]$", text, re.DOTALL | re.MULTILINE
+    )
+    return dict(found)
+
+
 def likes_kindness(body: dict[str, Any]) -> str:
     first, second = replies_in(body)
     if ("dear" in first) == ("dear" in second):

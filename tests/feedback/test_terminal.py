@@ -16,7 +16,7 @@ from backflip.feedback.kinds import (
     Demonstration,
     Ranking,
 )
-from backflip.feedback.store import Workspace
+from backflip.feedback.store import Task, Workspace
 from backflip.feedback.terminal import label_terminal
 from backflip.feedback.terminal.forms import FORMS
 from backflip.records import Clip, Prompt, Sample, Situation
@@ -209,6 +209,42 @@ def test_undo_reaches_into_the_session_before_but_not_its_count(ws: Workspace) -
     assert [e.good for e in ws.journal.active()] == [False, False]
 
 
+def test_a_sitting_begins_and_ends_with_how_far_it_is(ws: Workspace) -> None:
+    put(ws, "good_bad", PAIR[:1], PAIR[1:], *[[s] for s in replies("x", "y", "z")])
+    first = Session(ws, ["g", "b", "s", "q"]).seen
+    assert f"{ME}: 0 answers given so far, 5 questions open for you." in first
+    assert first.endswith("2 answers given in this sitting, 2 in all.\n")
+    second = Session(ws, ["g", "q"]).seen
+    assert second.startswith(f"{ME}: 2 answers given so far, 2 questions open for you.\n")
+    assert second.endswith("1 answer given in this sitting, 3 in all.\n")
+    third = Session(ws, ["u", "q"]).seen
+    assert f"{ME}: 3 answers given so far, 1 question open for you." in third
+    assert third.endswith("0 answers given in this sitting, 2 in all.\n"), "one was taken back"
+
+
+def test_counts_are_of_the_run_that_is_asked_for(ws: Workspace) -> None:
+    put(ws, "good_bad", PAIR[:1])
+    ws.queue.put("run-2", 1, [Task(kind="good_bad", sample_ids=(PAIR[0].id,))])
+    Session(ws, ["g", "q"])
+    for run, told in (("run-2", "0 answers given so far, 1 question"), ("run-1", "1 answer given")):
+        output = io.StringIO()
+        keys = Script(["q"] if run == "run-2" else [])
+        label_terminal(ws, ME, Console(file=output), keyboard=keys, run=run)
+        assert told in output.getvalue()
+
+
+def test_what_was_told_outlives_the_clearing_of_the_screen(ws: Workspace) -> None:
+    """On a real terminal each question wipes what stood there; the greeting would go unread."""
+    put(ws, "correction", clips()[:1])
+    put(ws, "good_bad", PAIR[:1])
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=100, legacy_windows=False)
+    label_terminal(ws, ME, console, keyboard=Script(["q"]))
+    last_screen = output.getvalue().split("\x1b[2J")[-1]
+    for told in ("2 questions open for you", "cannot be given in a terminal", "Is the reply good?"):
+        assert told in last_screen
+
+
 def test_nothing_to_do_ends_at_once(ws: Workspace) -> None:
     session = Session(ws, [])
     assert session.answered == 0
@@ -298,9 +334,9 @@ def test_two_replies_stand_side_by_side_where_there_is_room(ws: Workspace) -> No
     assert all(s.text in narrow for s in PAIR)
 
 
-def test_clips_are_shown_without_their_rewards_and_never_written(ws: Workspace) -> None:
+def clips() -> list[Sample]:
     prompt = Prompt(content=Situation(environment="Point-v0", seed=1))
-    clips = [
+    return [
         Sample.of(
             prompt,
             Clip(
@@ -316,8 +352,11 @@ def test_clips_are_shown_without_their_rewards_and_never_written(ws: Workspace) 
         )
         for i in range(2)
     ]
-    put(ws, "comparison", clips)
-    put(ws, "correction", clips[:1])
+
+
+def test_clips_are_shown_without_their_rewards_and_never_written(ws: Workspace) -> None:
+    put(ws, "comparison", clips())
+    put(ws, "correction", clips()[:1])
     session = Session(ws, ["t", "x"])
     assert session.answered == 1
     assert "Point-v0: 3 steps, the episode ended" in session.seen

@@ -92,7 +92,7 @@ def test_a_real_terminal_from_first_key_to_last(ws: Workspace) -> None:
         terminal.press("4")
         terminal.expect("any other key quits")
         terminal.press("q")
-        terminal.expect("3 answers given.")
+        terminal.expect("3 answers given in this sitting, 3 in all.")
         terminal.expect("count 3")
     finally:
         code = terminal.close()

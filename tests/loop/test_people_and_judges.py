@@ -15,7 +15,7 @@ import torch
 from loop_helpers import agent_recipe, make_run, remains, text_recipe
 
 from backflip.errors import JudgeError, SettingsError
-from backflip.feedback.kinds import Comparison, Rating
+from backflip.feedback.kinds import Comparison, Critique, Rating
 from backflip.feedback.store import Workspace, lineage
 
 
@@ -51,11 +51,14 @@ def under_way(workspace: Workspace, data: dict[str, Any]) -> Iterator[dict[str, 
 
 
 def preference(workspace: Workspace, task: Any) -> Any:
-    """What a person says: the clip with more reward, or the level of one."""
+    """What a person says: the clip with more reward, or of one its level or as many "!"."""
     samples = workspace.samples.get(task.sample_ids)
     golds = [float(samples[i].clip.rewards.sum()) for i in task.sample_ids]
+    level = min(max(int(6 + golds[0] / 10), 1), 5)
+    if task.kind == "critique":
+        text = f"Well{'!' * level}"
+        return Critique(annotator=task.annotator, sample=task.sample_ids[0], text=text)
     if task.kind == "rating":
-        level = min(max(int(6 + golds[0] / 10), 1), 5)
         return Rating(annotator=task.annotator, sample=task.sample_ids[0], level=level)
     choice = "a" if golds[0] > golds[1] else "b"
     return Comparison(annotator=task.annotator, samples=task.sample_ids, choice=choice)
@@ -156,7 +159,9 @@ def test_dpo_on_people_has_no_one_to_judge_by(workspace: Workspace):
 
 
 class Judging(BaseHTTPRequestHandler):
-    """Prefers the reply with more letters "e", and fails when it is told to."""
+    """Prefers the reply with more letters "e", reads as many levels as a critique has "!", and
+    fails when it is told to.
+    """
 
     asked: list[str]
     fail: Callable[[int], bool]
@@ -168,8 +173,11 @@ class Judging(BaseHTTPRequestHandler):
         if type(self).fail(len(type(self).asked)):
             self.send_error(400)
             return
-        first, second = (text.split(f"[REPLY {x} ")[1].split("[END OF")[0] for x in "AB")
-        verdict = "A" if first.count("e") > second.count("e") else "B"
+        if "[CRITIQUE " in text:
+            verdict = str(text.split("[CRITIQUE ")[1].split("[END OF")[0].count("!"))
+        else:
+            first, second = (text.split(f"[REPLY {x} ")[1].split("[END OF")[0] for x in "AB")
+            verdict = "A" if first.count("e") > second.count("e") else "B"
         raw = json.dumps({"choices": [{"message": {"content": f"VERDICT: {verdict}"}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(raw)))
@@ -229,8 +237,8 @@ def test_a_judge_is_asked_about_each_pair_once_however_often_the_run_is_stopped(
             run.go()
             left.append(remains(workspace, run))
             assert len(left[-1]["feedback"]) == 10
-            # Of the six that were not kept yet, one or two were under way when the run stopped.
-            assert len(judge.asked) <= (10 if name == "straight" else 12)
+            # No request was under way while an answer was kept: none had to be sent again.
+            assert len(judge.asked) == 10
     assert {e["origin"] for e in left[0]["feedback"]} == {"judge"}
     assert left[0]["weights"] == left[1]["weights"]
     said = [[{**entry, "seconds": None} for entry in one["feedback"]] for one in left]
@@ -258,3 +266,76 @@ def test_a_judge_gives_comparisons_alone(judge: type[Judging], workspace: Worksp
     run, _ = make_run(workspace, judged(tmp_path, judge, kinds=["rating"]))
     with pytest.raises(SettingsError, match="a judge compares"):
         run.go()
+
+
+def criticised(judge: type[Judging] | None, **change: Any) -> dict[str, Any]:
+    """A round in which people compare and write what they think, and give no levels."""
+    settings = None if judge is None else {"url": judge.url, "model": "m", "retries": 0, **change}
+    data = people(kinds=["comparison", "critique"], samples_per_prompt=2, judge=settings)
+    return data | {"loop": {"rounds": 1}}
+
+
+def critiques(workspace: Workspace) -> list[Critique]:
+    return [e for e in workspace.journal.active(kinds="critique") if isinstance(e, Critique)]
+
+
+def test_a_judge_reads_the_levels_of_what_people_wrote(judge: type[Judging], workspace: Workspace):
+    with under_way(workspace, criticised(judge)) as outcome:
+        answer_all(workspace, ("mia", "noah"), outcome)
+    assert "error" not in outcome
+    run, found = outcome["run"], critiques(workspace)
+    assert len(found) == len(judge.asked) == 16
+    assert all(entry.level == entry.text.count("!") for entry in found)
+    assert {(e.annotator, e.origin) for e in found} <= {("mia", "people"), ("noah", "people")}
+    told = workspace.stages.result(run.id, "round-1/feedback")
+    assert told["new_entries"] == told["entries"] == 8 + 16
+    learned = {e.id for e in workspace.snapshots.rows(told["snapshot"])}
+    assert {e.id for e in found} <= learned
+    # What was said stays as it was said, and says who read it.
+    for entry in found:
+        old_id = entry.key.removesuffix(" read by judge:m")
+        said, taken_back = workspace.journal.history(old_id)
+        assert (said.entry.text, said.entry.level) == (entry.text, None)
+        assert (taken_back.annotator, taken_back.reason) == (
+            "judge:m",
+            f"judge:m read level {entry.level} from it",
+        )
+    groups = {a.name: a.group for a in workspace.annotators.all()}
+    assert groups == {"mia": "people", "noah": "people", "judge:m": "judge"}
+    trained = lineage(workspace, outcome["results"][-1]["model"])
+    assert {e.id for e in found} <= {e.id for e in trained.all_entries}
+
+
+def test_without_a_judge_nobody_reads_them(workspace: Workspace):
+    with under_way(workspace, criticised(None)) as outcome:
+        answer_all(workspace, ("mia",), outcome)
+    assert "error" not in outcome
+    assert {entry.level for entry in critiques(workspace)} == {None}
+
+
+def test_a_judge_that_reads_some_is_warned_of_and_goes_on_with_the_rest(
+    judge: type[Judging], workspace: Workspace
+):
+    """None read is an error; the run goes on from it, and asks only for what it does not have."""
+    judge.fail = staticmethod(lambda number: True)
+    data = criticised(judge, parallel=1)
+    with under_way(workspace, data) as outcome:
+        answer_all(workspace, ("mia",), outcome)
+    assert isinstance(outcome["error"], JudgeError)
+    assert {entry.level for entry in critiques(workspace)} == {None}
+    judge.asked.clear()
+    judge.fail = staticmethod(lambda number: number % 4 == 0)
+    run, reporter = make_run(workspace, data)
+    run.go()
+    assert len(judge.asked) == 16
+    assert len(reporter.warnings) == 4
+    assert all("critique" in warning for warning in reporter.warnings)
+    levels = [entry.level for entry in critiques(workspace)]
+    assert (len(levels), levels.count(None)) == (16, 4)
+    asked = len(judge.asked)
+    judge.fail = staticmethod(lambda number: False)
+    feedback = data["feedback"] | {"use": "workspace", "source": "teachers", "teachers": [{}]}
+    other, _ = make_run(workspace, data | {"feedback": {**feedback, "kinds": ["comparison"]}})
+    other.go()
+    assert len(judge.asked) == asked + 4, "what has a level is not read again"
+    assert all(entry.level == entry.text.count("!") for entry in critiques(workspace))

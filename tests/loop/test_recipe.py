@@ -133,6 +133,7 @@ def test_a_recipe_takes_every_registered_algorithm(name):
         ("reward.mixture.wieghts.a=4", "did you mean 'reward.mixture.weights'"),
         ("algorithm=pppo", "algorithm: .*'pppo'"),
         ("feedback.kinds=['comparisn']", "feedback.kinds.0: .*'comparison'"),
+        ("sampling.num_samples=4", r"unknown key 'sampling\.num_samples'"),
         ("loop.rounds=0", "loop.rounds: .*greater than or equal to 1"),
         ("loop.rounds", "not of the form key.path=value"),
         ("seed.x=1", "'seed.x' leads through a value"),
@@ -147,6 +148,17 @@ def test_faults_name_the_key_and_the_nearest(override, message, write):
     with pytest.raises(SettingsError, match=message) as caught:
         load_recipe(path, [override])
     assert caught.value.where in (str(path), None)
+
+
+@pytest.mark.parametrize("kind", ["correction", "demonstration"])
+def test_teachers_are_not_asked_to_write_clips(write, kind):
+    text = '[prompts]\nsource = "env:backflip/Point-v0"\n[feedback]\ngold = "environment"'
+    path = write("a.toml", text)
+    asked = f"feedback.kinds=['comparison', '{kind}']"
+    with pytest.raises(SettingsError, match=f"cannot write a clip.* no {kind} .*like comparison"):
+        load_recipe(path, [asked])
+    assert load_recipe(path, [asked, "feedback=people"]).feedback.kinds[1] == kind
+    assert load_recipe(path, [asked, "prompts.source=p.txt", "feedback.gold=sentiment"])
 
 
 def test_an_algorithm_that_does_not_sample_may_filter(write):
@@ -200,6 +212,7 @@ def changed(settings: Settings, path: tuple[str, ...], value) -> Settings:
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")  # a text where a number may stand
 def test_the_run_changes_with_any_setting():
     full = {"pretrain": {"scratch": {}}, "sft": {}, "model": {"lora": {}}}
+    full |= {"feedback": {"judge": {}}}
     for algorithm in ALGORITHMS:
         recipe = Recipe.parse({**full, "algorithm": algorithm})
         ids = {recipe.run_id: "nothing"}

@@ -62,14 +62,14 @@ def test_a_reply_is_the_same_in_any_company(make_sampler, family):
     sampler = make_sampler(family, ends=range(40))  # some replies end early, places change hands
     alone = {}
     for prompt in PROMPTS:
-        one = SamplingSettings(max_tokens=24, num_samples=3, batch_size=1)
-        alone |= by_place(sampler.sample([prompt], one, seed=5))
+        one = SamplingSettings(max_tokens=24, batch_size=1)
+        alone |= by_place(sampler.sample([prompt], one, num_samples=3, seed=5))
     assert len({len(c.tokens) for c in alone.values()}) > 3
     order = np.random.default_rng(0)
     for batch_size in (3, 8, 64):
         shuffled = [PROMPTS[i] for i in order.permutation(len(PROMPTS))]
-        many = SamplingSettings(max_tokens=24, num_samples=3, batch_size=batch_size)
-        together = by_place(sampler.sample(shuffled, many, seed=5))
+        many = SamplingSettings(max_tokens=24, batch_size=batch_size)
+        together = by_place(sampler.sample(shuffled, many, num_samples=3, seed=5))
         assert together.keys() == alone.keys()
         for place, reply in together.items():
             np.testing.assert_array_equal(reply.tokens, alone[place].tokens)
@@ -89,18 +89,18 @@ def test_a_reply_is_the_same_in_any_company(make_sampler, family):
 )
 def test_logprobs_are_those_of_a_plain_forward_pass(make_sampler, family, filters):
     sampler = make_sampler(family, ends=range(20))
-    settings = SamplingSettings(max_tokens=40, num_samples=2, batch_size=5, **filters)
-    for sample in sampler.sample(PROMPTS, settings, seed=1):
+    settings = SamplingSettings(max_tokens=40, batch_size=5, **filters)
+    for sample in sampler.sample(PROMPTS, settings, num_samples=2, seed=1):
         expected = teacher_forced(sampler.model, sample.completion, **filters)
         np.testing.assert_allclose(sample.completion.logprobs, expected, atol=1e-4)
 
 
 def test_bfloat16_logprobs_stay_near_a_plain_forward_pass(make_sampler):
     sampler = make_sampler(dtype=torch.bfloat16)
-    settings = SamplingSettings(max_tokens=40, num_samples=4)
+    settings = SamplingSettings(max_tokens=40)
     gaps = [
         sample.completion.logprobs - teacher_forced(sampler.model, sample.completion, temperature=1)
-        for sample in sampler.sample(PROMPTS, settings, seed=1)
+        for sample in sampler.sample(PROMPTS, settings, num_samples=4, seed=1)
     ]
     # bfloat16 has 8 bits: logits of size 4 are rounded by up to 0.016 whichever way they are made.
     assert np.abs(np.concatenate(gaps)).mean() < 0.03
@@ -139,8 +139,8 @@ def test_a_prompt_of_one_token(make_sampler, byte_tokenizer, monkeypatch):
 
 def test_room_grows_with_long_replies(make_sampler):
     sampler = make_sampler()
-    settings = SamplingSettings(max_tokens=150, num_samples=2, batch_size=3)
-    for sample in sampler.sample(PROMPTS[:2], settings, seed=3):
+    settings = SamplingSettings(max_tokens=150, batch_size=3)
+    for sample in sampler.sample(PROMPTS[:2], settings, num_samples=2, seed=3):
         expected = teacher_forced(sampler.model, sample.completion, temperature=1.0)
         np.testing.assert_allclose(sample.completion.logprobs, expected, atol=1e-4)
 
@@ -157,9 +157,9 @@ def test_a_prompt_up_to_the_last_position(make_sampler):
 
 def test_samples_say_where_they_come_from(make_sampler):
     sampler = make_sampler(model_id="model-7")
-    settings = SamplingSettings(max_tokens=5, num_samples=2, batch_size=3, top_k=50)
+    settings = SamplingSettings(max_tokens=5, batch_size=3, top_k=50)
     calls = []
-    samples = sampler.sample(PROMPTS, settings, seed=11, advance=calls.append)
+    samples = sampler.sample(PROMPTS, settings, num_samples=2, seed=11, advance=calls.append)
     assert [s.prompt_id for s in samples] == [p.id for p in PROMPTS for _ in range(2)]
     assert [s.index for s in samples] == [0, 1] * len(PROMPTS)
     assert sum(calls) == len(samples)
@@ -169,8 +169,24 @@ def test_samples_say_where_they_come_from(make_sampler):
         assert (sample.model, sample.seed, sample.weights_version) == ("model-7", 11, 0)
         assert sample.settings["top_k"] == 50
         assert "batch_size" not in sample.settings  # it changes memory only
-    other = sampler.sample(PROMPTS, settings, seed=12)
+    other = sampler.sample(PROMPTS, settings, num_samples=2, seed=12)
     assert any(a.text != b.text for a, b in zip(samples, other, strict=True))
+
+
+def test_a_sample_can_be_drawn_again_from_what_it_says_of_itself(make_sampler):
+    """However many were drawn of its prompt: that is no part of how it was drawn."""
+    drawn = make_sampler(ends=range(40)).sample(
+        PROMPTS, SamplingSettings(max_tokens=9, temperature=1.4, top_k=60), num_samples=4, seed=21
+    )
+    for sample in drawn[2::9]:
+        again = make_sampler(ends=range(40)).sample(
+            [sample.prompt],
+            SamplingSettings.parse(sample.settings),
+            num_samples=sample.index + 1,
+            seed=sample.seed,
+        )[-1]
+        assert (again.index, again.text) == (sample.index, sample.text)
+        assert again.completion.tokens.tolist() == sample.completion.tokens.tolist()
 
 
 def test_no_prompts_no_samples(make_sampler):
@@ -179,9 +195,9 @@ def test_no_prompts_no_samples(make_sampler):
 
 def test_replies_end_at_end_tokens_or_at_the_limit(make_sampler, byte_tokenizer):
     sampler = make_sampler(ends=range(40))
-    settings = SamplingSettings(max_tokens=12, num_samples=6)
+    settings = SamplingSettings(max_tokens=12)
     finishes = set()
-    for sample in sampler.sample(PROMPTS, settings, seed=2):
+    for sample in sampler.sample(PROMPTS, settings, num_samples=6, seed=2):
         reply = sample.completion
         ended = reply.tokens < 40
         assert not ended[:-1].any()
@@ -204,12 +220,14 @@ def test_end_tokens_come_from_the_model_and_the_tokenizer(make_tiny, byte_tokeni
 
 def test_a_reply_ends_before_a_stop_string(make_sampler):
     sampler = make_sampler(ends=())
-    plain = SamplingSettings(max_tokens=40, num_samples=4)
-    free = by_place(sampler.sample(PROMPTS, plain, seed=4))
+    plain = SamplingSettings(max_tokens=40)
+    free = by_place(sampler.sample(PROMPTS, plain, num_samples=4, seed=4))
     # Stop strings that occur: a pair of characters of some reply, and one character of another.
     pairs = [p for c in free.values() for p in re.findall("[!-~]{2}", c.text[5:])]
     stops = (pairs[0], pairs[-1][0])
-    stopped = by_place(sampler.sample(PROMPTS, plain.model_copy(update={"stop": stops}), seed=4))
+    stopped = by_place(
+        sampler.sample(PROMPTS, plain.model_copy(update={"stop": stops}), num_samples=4, seed=4)
+    )
     cut = 0
     for place, reply in stopped.items():
         whole = free[place]
@@ -231,8 +249,8 @@ def test_places_are_refilled_at_once(make_sampler, monkeypatch):
         return step(self, tokens, lengths, cache)
 
     monkeypatch.setattr(Decoder, "step", spy)
-    settings = SamplingSettings(max_tokens=16, num_samples=4, batch_size=6)
-    samples = sampler.sample(PROMPTS, settings, seed=8)
+    settings = SamplingSettings(max_tokens=16, batch_size=6)
+    samples = sampler.sample(PROMPTS, settings, num_samples=4, seed=8)
     # No step is spent on a reply that is finished, and no place is empty while replies wait.
     assert sum(widths) == sum(len(s.completion.tokens) for s in samples)
     full = widths.index(next(w for w in widths if w < 6))
@@ -250,7 +268,7 @@ def test_prompts_are_read_once(make_sampler, monkeypatch):
         return read(self, prompts)
 
     monkeypatch.setattr(Decoder, "read", spy)
-    sampler.sample(PROMPTS, SamplingSettings(max_tokens=6, num_samples=5, batch_size=4), seed=0)
+    sampler.sample(PROMPTS, SamplingSettings(max_tokens=6, batch_size=4), num_samples=5, seed=0)
     assert len(seen) == len(PROMPTS)
 
 

@@ -9,17 +9,17 @@ from backflip.sampling import TextSampler, packed
 from backflip.sampling.packed import PackedLinears
 
 PROMPTS = [Prompt.from_text(text) for text in ("One.", "And two more.")]
-SETTINGS = SamplingSettings(max_tokens=12, num_samples=2)
+SETTINGS = SamplingSettings(max_tokens=12)
 
 
 @pytest.mark.parametrize("family", ["llama", "llama-tied", "gpt2"])
 def test_loaded_weights_act(make_tiny, byte_tokenizer, family):
     source = make_tiny(family, seed=1)
-    expected = TextSampler(source, byte_tokenizer).sample(PROMPTS, SETTINGS, seed=3)
+    expected = TextSampler(source, byte_tokenizer).sample(PROMPTS, SETTINGS, num_samples=2, seed=3)
     sampler = TextSampler(make_tiny(family, seed=2), byte_tokenizer)
-    before = sampler.sample(PROMPTS, SETTINGS, seed=3)
+    before = sampler.sample(PROMPTS, SETTINGS, num_samples=2, seed=3)
     sampler.load(source.state_dict(), version=17)
-    after = sampler.sample(PROMPTS, SETTINGS, seed=3)
+    after = sampler.sample(PROMPTS, SETTINGS, num_samples=2, seed=3)
     texts = [s.text for s in expected]
     assert [s.text for s in after] == texts != [s.text for s in before]
     assert {s.weights_version for s in after} == {17}
@@ -27,7 +27,7 @@ def test_loaded_weights_act(make_tiny, byte_tokenizer, family):
     with torch.no_grad():
         for weight in source.parameters():
             weight.zero_()
-    assert [s.text for s in sampler.sample(PROMPTS, SETTINGS, seed=3)] == texts
+    assert [s.text for s in sampler.sample(PROMPTS, SETTINGS, num_samples=2, seed=3)] == texts
 
 
 def test_a_tied_head_may_be_missing(make_tiny, byte_tokenizer):
@@ -36,8 +36,10 @@ def test_a_tied_head_may_be_missing(make_tiny, byte_tokenizer):
     del weights["lm_head.weight"]
     sampler = TextSampler(make_tiny("llama-tied", seed=2), byte_tokenizer)
     sampler.load(weights, version=1)
-    expected = TextSampler(source, byte_tokenizer).sample(PROMPTS, SETTINGS, seed=3)
-    assert [s.text for s in sampler.sample(PROMPTS, SETTINGS, seed=3)] == [s.text for s in expected]
+    expected = TextSampler(source, byte_tokenizer).sample(PROMPTS, SETTINGS, num_samples=2, seed=3)
+    assert [s.text for s in sampler.sample(PROMPTS, SETTINGS, num_samples=2, seed=3)] == [
+        s.text for s in expected
+    ]
 
 
 @pytest.mark.parametrize(
@@ -90,11 +92,11 @@ def test_models_that_the_engine_would_get_wrong_are_refused(byte_tokenizer):
 def test_weights_changed_in_place_act_at_once(make_tiny, byte_tokenizer):
     model = make_tiny("llama", seed=2)
     sampler = TextSampler(model, byte_tokenizer)
-    before = [s.text for s in sampler.sample(PROMPTS, SETTINGS, seed=3)]
+    before = [s.text for s in sampler.sample(PROMPTS, SETTINGS, num_samples=2, seed=3)]
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight.mul_(-1.5)
-    fresh = TextSampler(model, byte_tokenizer).sample(PROMPTS, SETTINGS, seed=3)
-    after = [s.text for s in sampler.sample(PROMPTS, SETTINGS, seed=3)]
+    fresh = TextSampler(model, byte_tokenizer).sample(PROMPTS, SETTINGS, num_samples=2, seed=3)
+    after = [s.text for s in sampler.sample(PROMPTS, SETTINGS, num_samples=2, seed=3)]
     assert after == [s.text for s in fresh] != before
 
 

@@ -4,7 +4,7 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison
+from backflip.feedback.kinds import Comparison, Demonstration
 from backflip.feedback.store import ModelRecord, Workspace, lineage, touched
 from backflip.records import Sample
 
@@ -79,6 +79,63 @@ def test_what_a_revocation_touches(workspace: Workspace, two_rounds: dict[str, C
     nothing = touched(workspace, [unused.id])
     assert (nothing.snapshots, nothing.models) == ((), ())
     assert touched(workspace, []).models == ()
+
+
+@pytest.fixture
+def two_runs(workspace: Workspace, samples: list[Sample]) -> dict[str, str]:
+    """Two runs, the second from the first one's policy, and where each entry went:
+
+    shown -> sft -> policy-1 (by reward-1 of `first`), policy-2 (by reward-2 of `second`)
+                 -> dpo (of `first` itself)
+    policy-1 -> base-2 -> late (by own, that grew from reward-1 and learned from `other`)
+    """
+    shown = Demonstration(annotator="ann", sample=IDS[2])
+    entries = {name: vote("mia", name) for name in ("first", "second", "other")} | {"shown": shown}
+    workspace.journal.add(entries.values())
+    taken = {
+        name: workspace.snapshots.take([entries[n].id for n in names]).id
+        for name, names in {
+            "shown": ["shown"],
+            "first": ["first"],
+            "second": ["first", "second"],
+            "other": ["other"],
+        }.items()
+    }
+    register(workspace, "base", "base")
+    register(workspace, "sft", "sft", "base", snapshot=taken["shown"])
+    register(workspace, "reward-1", "reward", "sft", snapshot=taken["first"])
+    register(workspace, "policy-1", "policy", "sft", "reward-1", snapshot=taken["first"])
+    register(workspace, "reward-2", "reward", "sft", snapshot=taken["second"])
+    register(workspace, "policy-2", "policy", "policy-1", "reward-2", snapshot=taken["second"])
+    register(workspace, "dpo", "policy", "sft", snapshot=taken["first"])
+    register(workspace, "base-2", "base", "policy-1")
+    register(workspace, "own", "reward", "base", "reward-1", snapshot=taken["other"])
+    register(workspace, "late", "policy", "base-2", "own", snapshot=taken["other"])
+    return {name: entry.id for name, entry in entries.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "reached"),
+    [
+        ("second", "reward-2 policy-2"),
+        ("other", "own late"),
+        ("first", "reward-1 policy-1 reward-2 policy-2 dpo base-2 own late"),
+        ("shown", "sft reward-1 policy-1 reward-2 policy-2 dpo base-2 own late"),
+    ],
+)
+def test_a_revocation_reaches_through_rounds_runs_and_algorithms(
+    workspace: Workspace, two_runs: dict[str, str], name: str, reached: str
+) -> None:
+    """Policies through their reward models and by pairs, later rounds, runs that start from them,
+    reward models that grew from others, and models that were shown what to say.
+    """
+    hit = touched(workspace, [two_runs[name]])
+    assert [model.id for model in hit.models] == reached.split()
+    assert {m.id for m in hit.reward_models} == {"reward-1", "reward-2", "own"} & set(
+        reached.split()
+    )
+    workspace.journal.retract(two_runs[name], "withdrew", by="ann")
+    assert touched(workspace, [two_runs[name]]) == hit, "taken back or not"
 
 
 def test_the_unknown_is_named(workspace: Workspace, two_rounds: dict[str, Comparison]) -> None:

@@ -323,3 +323,33 @@ def test_a_bad_question_is_refused_and_none_is_kept(
     with pytest.raises(WorkspaceError, match=message):
         workspace.queue.put("run-1", 0, [PAIRS[1], task], overlap=overlap)
     assert workspace.queue.progress("run-1", 0).items == 0
+
+
+def test_how_far_a_person_is(workspace: Workspace, clock: Clock) -> None:
+    """Counted by hand: answers given, and questions that `next` would still hand out."""
+    queue = workspace.queue
+
+    def standing(name: str, run: str | None = None) -> tuple[int, int]:
+        found = queue.standing(name, run=run)
+        return found.given, found.open
+
+    assert standing("mia") == (0, 0)
+    queue.put("run-1", 1, PAIRS, overlap=1)
+    queue.put("run-2", 1, PAIRS[:2], overlap=2)
+    assert (standing("mia"), standing("mia", "run-1")) == ((0, 5), (0, 3))
+    say(workspace, "mia")
+    assert (standing("mia"), standing("ann")) == ((1, 4), (0, 4))
+    held = queue.next("mia")
+    assert held is not None
+    assert standing("mia") == (1, 4), "what is held counts as open"
+    assert standing("ann") == (0, 3), "and is not open to others"
+    clock.time += 61
+    assert (standing("mia"), standing("ann")) == ((1, 4), (0, 4)), "the lease ran out"
+    queue.skip(held.id, "mia", "cannot tell")
+    assert standing("mia") == (1, 3), "a skip is no answer"
+    while say(workspace, "mia"):
+        pass
+    assert (standing("mia"), standing("mia", "run-2")) == ((4, 0), (2, 0))
+    assert standing("ann") == (0, 2), "places that others left"
+    queue.undo("mia")
+    assert standing("mia") == (3, 1)

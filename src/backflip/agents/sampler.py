@@ -29,13 +29,14 @@ class AgentSampler:
         prompts: Sequence[Prompt],
         settings: SamplingSettings,
         *,
+        num_samples: int = 1,
         seed: int,
         advance: Advance | None = None,
     ) -> list[Sample]:
         """K clips of each situation; see `Sampler.sample`."""
         samples: list[Sample] = []
         for prompt in prompts:
-            for index in range(settings.num_samples):
+            for index in range(num_samples):
                 clip = self._act(prompt, settings, derive_seed(seed, prompt.id, index))
                 samples.append(
                     Sample.of(
@@ -45,7 +46,7 @@ class AgentSampler:
                         weights_version=self.version,
                         seed=seed,
                         index=index,
-                        settings=settings.model_dump(mode="json"),
+                        settings=settings.model_dump(mode="json", exclude={"batch_size"}),
                     )
                 )
                 if advance is not None:

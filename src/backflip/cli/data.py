@@ -157,7 +157,10 @@ def revoke(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Withdraw an entry or an annotator, and list what must be trained again without it."""
+    """Withdraw an entry or an annotator, and list what must be trained again without it.
+
+    Given again, it lists the same once more.
+    """
     from backflip.feedback.store import touched
 
     if (entry is None) == (annotator is None):
@@ -165,11 +168,16 @@ def revoke(
     with open_workspace(workspace) as opened:
         if entry is not None:
             ids = [entry] if opened.journal.retract(entry, reason, by) else []
+            named = [entry]
         else:
             ids = opened.journal.retract_annotator(str(annotator), reason, by)
-        found = touched(opened, [entry] if entry is not None else ids)
+            named = opened.journal.said_by(str(annotator))
+        found = touched(opened, named)
+    new = set(ids)
+    before = [name for name in named if name not in new]
     facts = {
         "withdrawn": ids,
+        "withdrawn_before": before,
         "snapshots": list(found.snapshots),
         "reward_models": [m.id for m in found.reward_models],
         "policies": [m.id for m in found.policies],
@@ -177,10 +185,10 @@ def revoke(
 
     def lines() -> str:
         rows = [{"train again": m.id, "stage": m.stage, "name": m.name} for m in found.models]
-        return (
-            f"{len(ids)} entries withdrawn; {len(found.snapshots)} snapshots hold them.\n\n"
-            f"{table(rows)}"
-        )
+        known = f"{len(before)} had been withdrawn before" if before else ""
+        told = f"{len(ids)} entries withdrawn" if ids or not known else "Nothing new to withdraw"
+        told = "; ".join(filter(None, (told, known, f"{len(found.snapshots)} snapshots hold them")))
+        return f"{told}.\n\n{table(rows)}"
 
     show(facts, as_json, lines)
 

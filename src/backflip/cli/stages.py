@@ -203,8 +203,9 @@ def _label_here(folder: Path, annotator: str, only_run: str | None, as_json: boo
         # With --json, standard output is the program's; the person reads on the other one.
         console = Console(stderr=True) if as_json else None
         given = label_terminal(opened, annotator, console, run=only_run)
+        total = opened.queue.standing(annotator, run=only_run).given
     if as_json:
-        show({"answers": given, "annotator": annotator}, as_json, str)
+        show({"answers": given, "in_all": total, "annotator": annotator}, as_json, str)
 
 
 def reward(

@@ -108,9 +108,6 @@ class SamplingSettings(Settings):
         description="drop tokens less likely than this share of the likeliest; 0: none",
     )
     stop: tuple[str, ...] = Field(default=(), description="a reply ends before any of these")
-    num_samples: int = Field(
-        default=1, ge=1, description="replies to each prompt; a run's stages set it themselves"
-    )
     batch_size: int = Field(default=64, ge=1, description="replies drawn at once; memory only")
 
     @property

@@ -77,7 +77,7 @@ class TeacherSettings(Settings):
 
 
 class JudgeSettings(Settings):
-    """A language model behind an OpenAI-compatible address that compares two replies."""
+    """A language model behind an OpenAI-compatible address: compares replies, reads critiques."""
 
     url: str = Field(
         default="http://127.0.0.1:8000/v1", description="address above /chat/completions"
@@ -85,9 +85,11 @@ class JudgeSettings(Settings):
     model: str = Field(default="default", description="name that the address knows it by")
     criterion: str = Field(
         default="Which reply is more helpful, honest and pleasant to read?",
-        description="what the judge is asked",
+        description="what the judge is asked of two replies",
     )
-    both_orders: bool = Field(default=True, description="ask A-B and B-A; disagreement is a tie")
+    both_orders: bool = Field(
+        default=True, description="compare A-B and B-A; disagreement is a tie"
+    )
     timeout: float = Field(default=60.0, gt=0, description="seconds for one answer")
     retries: int = Field(default=2, ge=0, description="times a failed request is sent again")
     parallel: int = Field(default=4, ge=1, description="requests under way at once")
@@ -138,7 +140,11 @@ class FeedbackSettings(Settings):
     teachers: tuple[TeacherSettings, ...] = Field(
         default_factory=_default_crowd, description="groups of simulated annotators"
     )
-    judge: JudgeSettings = Field(default=JudgeSettings(), description="used by source = judge")
+    judge: JudgeSettings | None = Field(
+        default=None,
+        description="compares, where source = judge; where this section is there, also reads "
+        "critiques without a level",
+    )
     poll_seconds: float = Field(
         default=2.0, gt=0, description="seconds between two looks for people's answers"
     )
@@ -154,6 +160,11 @@ class FeedbackSettings(Settings):
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("kinds names a kind twice")
         return self
+
+    @property
+    def the_judge(self) -> JudgeSettings | None:
+        """The judge, where there is one: its section is there, or it is the source."""
+        return JudgeSettings() if self.judge is None and self.source == "judge" else self.judge
 
 
 class MixtureSettings(Settings):

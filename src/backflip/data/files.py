@@ -5,19 +5,20 @@ read the same way: as a stream of `Row`s, with a `Rejected` in the place of each
 read. Memory holds one row (Parquet: one small batch), whatever the size of the file.
 """
 
-import gzip
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
+from backflip.data.opening import look_up, no_such_file, open_binary
 from backflip.errors import FormatError
 
 MAX_ROW_BYTES = 1_000_000
 TOO_LONG = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
+TEXT_SUFFIXES = (".txt", ".md")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 _CHUNK = 1 << 16
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.\[\]%:-]+))?")
@@ -49,7 +50,12 @@ OnRejected = Callable[[Rejected], None]
 
 def stop_at_rejected(rejected: Rejected) -> NoReturn:
     """What readers do with a bad row unless told otherwise: a `FormatError` naming it."""
-    raise FormatError(rejected.reason, where=f"{rejected.file}:{rejected.line}")
+    raise FormatError(
+        rejected.reason,
+        where=f"{rejected.file}:{rejected.line}",
+        hint="Mend it, or take it out: a file with a bad row is not used, so that none is lost "
+        "unseen.",
+    )
 
 
 def read_rows(source: str | Path) -> Iterator[Row | Rejected]:
@@ -68,12 +74,13 @@ def read_rows(source: str | Path) -> Iterator[Row | Rejected]:
         FormatError: there is no such file, or nothing in it can be read.
     """
     path = Path(source)
-    if path.is_dir():
+    found = look_up(path)
+    if found == "folder":
         return _read_dataset_folder(path)
-    if not path.exists():
+    if found is None:
         if kind_of(path) is None and (match := _HUB_ID.fullmatch(str(source))):
             return _read_hub(match["name"], match["split"] or "train")
-        raise FormatError("no such file", where=str(source))
+        raise no_such_file(path)
     kind = kind_of(path)
     if kind is None:
         raise FormatError(
@@ -94,15 +101,17 @@ def kind_of(path: Path) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
 
 
-def open_binary(path: Path) -> IO[bytes] | gzip.GzipFile:
-    """Open a file for reading, gunzipped on the way where its name ends in `.gz`."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rb")
-    return path.open("rb")
+def is_text(path: Path) -> bool:
+    """Whether a file is read as plain text, by its name."""
+    return path.name.lower().removesuffix(".gz").endswith(TEXT_SUFFIXES)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes] | Rejected]:
-    """Numbered lines without their ends; over-long ones are rejected, and never held in memory."""
+    """Numbered lines without their ends; over-long ones are rejected, and never held in memory.
+
+    Raises:
+        FormatError: as `open_binary`; damage further on is a `Rejected` in its place.
+    """
     line = 0
     try:
         with open_binary(path) as stream:
@@ -279,6 +288,7 @@ def _read_parquet(path: Path) -> Iterator[Row | Rejected]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    open_binary(path).close()  # for its errors: pyarrow calls a missing right damage
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
@@ -307,22 +317,27 @@ def _parquet_rows(name: str, file: Any) -> Iterator[Row | Rejected]:
         yield Rejected(name, line + 1, f"the file cannot be read further: {error}")
 
 
-def _datasets() -> Any:
+def _datasets(what: str, where: str) -> Any:
     try:
         import datasets
     except ImportError:
         raise FormatError(
-            "reading a data set folder or the hub needs the package datasets",
-            hint="pip install 'backflip[hub]'",
+            f"{what} needs the package datasets", where=where, hint="pip install 'backflip[hub]'"
         ) from None
     return datasets
 
 
 def _read_dataset_folder(path: Path) -> Iterator[Row | Rejected]:
-    if not any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
-        raise FormatError("a folder, but not one that `datasets` saved", where=str(path))
+    marks = (path / "dataset_info.json", path / "dataset_dict.json")
+    if not any(look_up(mark) == "file" for mark in marks):
+        raise FormatError(
+            "a folder, but not one that `datasets` saved",
+            where=str(path),
+            hint="Name a file in it.",
+        )
+    datasets = _datasets("a folder: reading it", str(path))
     try:
-        loaded = _datasets().load_from_disk(str(path))
+        loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(f"the data set cannot be opened: {error}", where=str(path)) from None
     if not isinstance(loaded, dict):
@@ -333,7 +348,7 @@ def _read_dataset_folder(path: Path) -> Iterator[Row | Rejected]:
 
 
 def _read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
-    datasets = _datasets()
+    datasets = _datasets("no such file, and asking the hub for it", f"{name}:{split}")
     try:
         stream = datasets.load_dataset(name, split=split, streaming=True)
     except Exception as error:  # the hub client raises a class of its own for each way to fail

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backflip.config import PromptSettings
 from backflip.data.dialogues import make_prompt, prompt_from_row
-from backflip.data.files import Rejected, read_lines, read_rows, stop_at_rejected
+from backflip.data.files import Rejected, is_text, read_lines, read_rows, stop_at_rejected
 from backflip.errors import SettingsError
 from backflip.records import Message, Prompt, Situation, content_id
 
@@ -16,10 +16,10 @@ NUM_SITUATIONS = 512
 def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
     """Load the prompts that the settings name, each marked "train" or "heldout".
 
-    Sources: `builtin:NAME`; a `.txt` or `.md` file with a prompt on each line; the files, folders
-    and hub ids of `data.files.read_rows`, whose rows hold a "prompt" (a text or turns), or
-    "messages", "instruction", "question" or "text"; `env:ID`, which gives starts in an environment
-    (`limit` of them, 512 unless set). The same prompt twice counts once.
+    Sources: `builtin:NAME`; a `.txt` or `.md` file (also with `.gz`) with a prompt on each line;
+    the files, folders and hub ids of `data.files.read_rows`, whose rows hold a "prompt" (a text or
+    turns), or "messages", "instruction", "question" or "text"; `env:ID`, which gives starts in an
+    environment (`limit` of them, 512 unless set). The same prompt twice counts once.
 
     Which prompts are held out depends on `seed` and on each prompt's own content: they are the
     `heldout` ones whose hash with the seed is lowest. The order of the source and `limit` change
@@ -74,7 +74,7 @@ def _read(settings: PromptSettings, seed: int) -> Iterator[Prompt]:
             )
         with resources.as_file(resources.files("backflip.data") / "prompts" / f"{name}.jsonl") as p:
             yield from _rows(p, source)
-    elif source.lower().endswith((".txt", ".md")):
+    elif is_text(Path(source)):
         yield from _lines(Path(source))
     else:
         yield from _rows(source, Path(source).name)

@@ -6,17 +6,19 @@ from pathlib import Path
 from backflip.data.dialogues import demonstrations_from_row, text_field
 from backflip.data.files import (
     MAX_ROW_BYTES,
+    SUFFIXES,
+    TEXT_SUFFIXES,
     OnRejected,
     Rejected,
+    is_text,
     kind_of,
     read_lines,
     read_rows,
     stop_at_rejected,
 )
+from backflip.data.opening import look_up, no_such_file
 from backflip.errors import FormatError
 from backflip.records import Sample
-
-_TEXT_SUFFIXES = (".txt", ".md")
 
 
 def read_texts(
@@ -38,7 +40,7 @@ def read_texts(
         FormatError: no such file, an unknown kind of file, or a folder without any.
     """
     for path in _spread(paths):
-        if _is_text(path):
+        if is_text(path):
             yield from _read_plain(path, on_rejected)
             continue
         for row in read_rows(path):
@@ -76,22 +78,22 @@ def read_demonstrations(
             yield from samples
 
 
-def _is_text(path: Path) -> bool:
-    name = path.name.lower().removesuffix(".gz")
-    return name.endswith(_TEXT_SUFFIXES)
-
-
 def _spread(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Files as they are, folders as the readable files under them."""
     for given in map(Path, paths):
-        if not given.is_dir():
-            if not given.exists():
-                raise FormatError("no such file", where=str(given))
+        found = look_up(given)
+        if found is None:
+            raise no_such_file(given)
+        if found == "file":
             yield given
             continue
-        inside = sorted(p for p in given.rglob("*") if p.is_file() and (_is_text(p) or kind_of(p)))
+        inside = sorted(p for p in given.rglob("*") if p.is_file() and (is_text(p) or kind_of(p)))
         if not inside:
-            raise FormatError("a folder without any text, JSONL or Parquet file", where=str(given))
+            raise FormatError(
+                "a folder without any text, JSONL or Parquet file",
+                where=str(given),
+                hint=f"Endings that are read: {', '.join((*TEXT_SUFFIXES, *SUFFIXES))} (.gz)",
+            )
         yield from inside
 
 

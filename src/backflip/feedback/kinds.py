@@ -240,6 +240,8 @@ Feedback = Annotated[
     | Implicit,
     Field(discriminator="kind"),
 ]
+WRITTEN_KINDS = ("correction", "demonstration")
+"""Kinds that bring a sample of the annotator's own."""
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(Feedback)
 KINDS: dict[str, type[FeedbackBase]] = {
     cls.model_fields["kind"].default: cls for cls in FeedbackBase.__subclasses__()

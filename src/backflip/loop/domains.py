@@ -2,11 +2,9 @@
 
 from backflip.config import ModelSettings
 from backflip.errors import SettingsError
-from backflip.feedback.kinds import Demonstration
 from backflip.feedback.store import Workspace
 from backflip.loop.recipe import Recipe
 from backflip.models import BUILTIN_MODELS
-from backflip.records import Sample
 from backflip.training import Domain
 
 
@@ -23,14 +21,8 @@ def make_domain(recipe: Recipe, workspace: Workspace) -> Domain:
         return AgentDomain(prompts=recipe.prompts, gold=gold, seed=recipe.seed)
     from backflip.training.text import TextDomain
 
-    def demonstrations() -> list[Sample]:
-        entries = workspace.journal.active(kinds="demonstration")
-        ids = [entry.sample for entry in entries if isinstance(entry, Demonstration)]
-        found = workspace.samples.get(ids)
-        return [found[sample_id] for sample_id in ids]
-
     def placed(model: ModelSettings) -> ModelSettings:
-        return model.model_copy(update={"name": _place(model.name, workspace)})
+        return model.model_copy(update={"name": model_place(model.name, workspace)})
 
     return TextDomain(
         model=placed(recipe.model),
@@ -41,11 +33,10 @@ def make_domain(recipe: Recipe, workspace: Workspace) -> Domain:
         sft=recipe.sft,
         gold=gold,
         seed=recipe.seed,
-        demonstrations=demonstrations,
     )
 
 
-def _place(name: str, workspace: Workspace) -> str:
+def model_place(name: str, workspace: Workspace) -> str:
     """The folder of a model of the workspace; any other name as it is."""
     known = {m.id for m in workspace.models.all()} | {m.name for m in workspace.models.all()}
     if name not in known or name in BUILTIN_MODELS:

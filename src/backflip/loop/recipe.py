@@ -30,6 +30,7 @@ from backflip.config import (
     read_toml,
 )
 from backflip.errors import SettingsError
+from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.records import content_id
 
 if TYPE_CHECKING:
@@ -88,8 +89,16 @@ class Recipe(Settings):
                 f"sampling: {type_of(self.algorithm)} learns from the policy's own distribution; "
                 "leave top_k, top_p and min_p off and the temperature above 0"
             )
-        if self.prompts.source.startswith("env:") and self.feedback.gold == "sentiment":
+        in_environment = self.prompts.source.startswith("env:")
+        if in_environment and self.feedback.gold == "sentiment":
             raise ValueError('feedback.gold: an environment\'s clips have gold "environment"')
+        written = [kind for kind in self.feedback.kinds if kind in WRITTEN_KINDS]
+        if in_environment and self.feedback.source == "teachers" and written:
+            raise ValueError(
+                "feedback.kinds: simulated teachers cannot write a clip, so they give no "
+                f"{' and no '.join(written)} in an environment; ask for kinds that judge what the "
+                "agent did, like comparison, ranking or rating"
+            )
         return self
 
     @property

@@ -20,13 +20,14 @@ class Sampler(Protocol):
         prompts: Sequence[Prompt],
         settings: SamplingSettings,
         *,
+        num_samples: int = 1,
         seed: int,
         advance: Advance | None = None,
     ) -> list[Sample]:
-        """Draw `settings.num_samples` samples of each prompt, prompt by prompt, K in a row.
+        """Draw K = `num_samples` samples of each prompt, prompt by prompt, K in a row.
 
-        The same seed gives the same sample for a prompt and index whatever else is in the call
-        and whatever the batch size.
+        The same seed gives the same sample for a prompt and index whatever else is in the call,
+        however many samples there are of it, and whatever the batch size.
         """
         ...
 

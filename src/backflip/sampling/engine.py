@@ -34,11 +34,12 @@ READ_AHEAD_TOKENS = 2048
 
 @dataclass
 class _Reply:
-    """One reply under way: the k-th answer to a prompt."""
+    """One reply under way: the k-th answer to a prompt; no answer to it begins after the last."""
 
     number: int
     prompt: int
     index: int
+    last: bool
     uniforms: NDArray[np.float64]
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -89,10 +90,11 @@ class TextSampler:
         prompts: Sequence[Prompt],
         settings: SamplingSettings,
         *,
+        num_samples: int = 1,
         seed: int,
         advance: Advance | None = None,
     ) -> list[Sample]:
-        """Draw `settings.num_samples` replies to each prompt, prompt by prompt, K in a row.
+        """Draw K = `num_samples` replies to each prompt, prompt by prompt, K in a row.
 
         Log-probabilities are those of the distribution that was drawn from, after temperature and
         filters; at temperature 0 that is a point mass, and they are 0.
@@ -110,16 +112,17 @@ class TextSampler:
         )
         waiting = (
             _Reply(
-                number=i * settings.num_samples + k,
+                number=i * num_samples + k,
                 prompt=i,
                 index=k,
+                last=k == num_samples - 1,
                 uniforms=uniforms(seed, prompts[i].id, k, settings.max_tokens),
             )
             for i in order
-            for k in range(settings.num_samples)
+            for k in range(num_samples)
         )
         reader = _Reader(self._decoder, encoded, order)
-        total = len(prompts) * settings.num_samples
+        total = len(prompts) * num_samples
         batch = _Batch(self, settings, reader, encoded, rows=min(settings.batch_size, total))
         done: list[_Reply | None] = [None] * total
         with self._decoder.active():
@@ -134,15 +137,11 @@ class TextSampler:
             "seed": seed,
             "settings": settings.model_dump(mode="json", exclude={"batch_size"}),
         }
+        replies = [reply for reply in done if reply is not None]
+        contents = [self._completion(reply, encoded[reply.prompt]) for reply in replies]
         return [
-            Sample.of(
-                prompts[reply.prompt],
-                self._completion(reply, encoded[reply.prompt]),
-                index=reply.index,
-                **origin,
-            )
-            for reply in done
-            if reply is not None
+            Sample.of(prompts[reply.prompt], content, index=reply.index, **origin)
+            for reply, content in zip(replies, contents, strict=True)
         ]
 
     def _encode(self, prompt: Prompt, settings: SamplingSettings) -> IntArray:
@@ -281,7 +280,7 @@ class _Batch:
                 _, slots, rows = groups.setdefault(id(states), (states, [], []))
                 slots.append(slot)
                 rows.append(row)
-            if reply.index == self._settings.num_samples - 1:
+            if reply.last:
                 self._reader.forget(reply.prompt)
         device = self._decoder.device
         for states, slots, rows in groups.values():

@@ -46,7 +46,9 @@ class AgentDomain:
     def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
         raise SettingsError("an agent is not pre-trained on text", where="pretrain")
 
-    def finetuning(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+    def finetuning(
+        self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
+    ) -> tuple[Trainee, Save]:
         raise SettingsError("an agent is not fine-tuned on text", where="sft")
 
     def sampler(self, folder: Path, *, model_id: str) -> AgentSampler:

@@ -34,8 +34,13 @@ class Domain(Protocol):
         """Next-token training of the model in `folder`, and how to save what comes of it."""
         ...
 
-    def finetuning(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
-        """Supervised fine-tuning of the model in `folder`, and how to save what comes of it."""
+    def finetuning(
+        self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
+    ) -> tuple[Trainee, Save]:
+        """Supervised fine-tuning of the model in `folder`, and how to save what comes of it.
+
+        `shown` are the demonstrations to learn from where the recipe names no file of them.
+        """
         ...
 
     def sampler(self, folder: Path, *, model_id: str) -> Sampler: ...

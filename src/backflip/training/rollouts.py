@@ -51,9 +51,7 @@ class RolloutTraining:
         self.sampler = sampler
         self.reward = reward
         self.prompts = prompts
-        self.sampling = sampling.model_copy(
-            update={"num_samples": self.settings.samples_per_prompt}
-        )
+        self.sampling = sampling
         self.collate = collate
         self.seed = seed
         self.watch = watch
@@ -66,9 +64,10 @@ class RolloutTraining:
         prompts = pick(self.prompts, self.order.take(step * number, number))
         self.sampler.load(self.learner.weights(), version=step)
         samples: list[Sample] = []
+        each = self.settings.samples_per_prompt
         for turn, asked in enumerate(turns(prompts)):
             seed = derive_seed(self.seed, "rollout", step, turn)
-            samples += self.sampler.sample(asked, self.sampling, seed=seed)
+            samples += self.sampler.sample(asked, self.sampling, num_samples=each, seed=seed)
         rollouts = self.observe(samples)
         batch, metrics = self.algorithm.credit(rollouts)
         metrics |= describe(rollouts) | (self.watch(samples) if self.watch else {})

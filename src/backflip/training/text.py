@@ -1,6 +1,6 @@
 """Language models as a domain: where their parts come from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,6 @@ class TextDomain:
 
     Args:
         gold: name of the gold measure; None where people judge and nobody knows it.
-        demonstrations: samples that people or teachers showed, by the workspace.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class TextDomain:
         sft: SftSettings | None = None,
         gold: str | None = None,
         seed: int = 0,
-        demonstrations: Callable[[], list[Sample]] = list,
     ):
         self.model = model
         self.prompt_settings = prompts
@@ -72,7 +70,6 @@ class TextDomain:
         self.sft = sft
         self.seed = seed
         self._gold = find_gold(gold) if gold else None
-        self._demonstrations = demonstrations
         self._tokenizer: Any = None
 
     def prompts(self) -> list[Prompt]:
@@ -110,12 +107,14 @@ class TextDomain:
         policy = self.policy(folder, seed=seed)
         return pretraining(policy, self.pretrain, seed=seed), policy.save
 
-    def finetuning(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+    def finetuning(
+        self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
+    ) -> tuple[Trainee, Save]:
         if self.sft is None:
             raise SettingsError("the recipe has no [sft]", where="sft")
         policy = self.policy(folder, seed=seed)
-        shown = read_demonstrations(self.sft) if self.sft.data else self._demonstrations()
-        return finetuning(policy, shown, self.sft, seed=seed), policy.save
+        replies = read_demonstrations(self.sft) if self.sft.data else list(shown)
+        return finetuning(policy, replies, self.sft, seed=seed), policy.save
 
     def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
         dtype = pick_precision(self.model.precision)

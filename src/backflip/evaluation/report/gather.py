@@ -12,7 +12,7 @@ Curves = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 @dataclass(frozen=True)
 class Round:
-    """One round of a run, as far as it went.
+    """One round of a run, as far as it went; one of which there is nothing to say is no round.
 
     Attributes:
         feedback, reward, policy, evaluation: results of its stages; None where not done.
@@ -27,6 +27,12 @@ class Round:
     evaluation: dict[str, Any] | None
     curves: Curves
     flags: tuple[str, ...]
+
+    @property
+    def says_something(self) -> bool:
+        """Whether a stage is done that a reader is told of, or training has begun."""
+        done = (self.feedback, self.reward, self.policy, self.evaluation)
+        return any(result is not None for result in done) or bool(self.curves)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,10 @@ def gather(workspace: Workspace, run_id: str) -> Facts:
     run = workspace.runs.get(run_id)
     results = {stage.key: stage.result for stage in workspace.stages.all(run_id)}
     numbers = sorted({_number(key) for key in results} - {0})
-    rounds = tuple(_round(workspace, run_id, number, results) for number in numbers)
+    # Single stages, as of `backflip sample`, have keys in a round too, and say nothing of it.
+    rounds = tuple(
+        found for n in numbers if (found := _round(workspace, run_id, n, results)).says_something
+    )
     done = [r.evaluation for r in rounds if r.evaluation is not None]
     teachers = run.recipe["feedback"]["source"] == "teachers"
     return Facts(

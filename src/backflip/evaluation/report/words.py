@@ -12,6 +12,8 @@ def summary(workspace: Workspace, run_id: str) -> str:
     lines = [f"Run {facts.name} ({facts.run}), {facts.status}"]
     if facts.gold is not None:
         lines.append(f"Gold: {facts.gold}")
+    if not facts.rounds:
+        lines += ["", headline(facts)]
     for number in facts.rounds:
         lines += ["", f"Round {number.number}", *(f"  {line}" for line in round_lines(number))]
     return "\n".join(lines)

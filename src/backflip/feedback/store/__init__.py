@@ -14,10 +14,11 @@ from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
 from backflip.feedback.store.metrics import Metrics, Series
 from backflip.feedback.store.models import ModelRecord, Models, ModelStage
 from backflip.feedback.store.prompts import Prompts
-from backflip.feedback.store.queue import Progress, Queue, Task
+from backflip.feedback.store.queue import Queue
 from backflip.feedback.store.runs import Run, Runs, Stage, Stages
 from backflip.feedback.store.samples import Samples
 from backflip.feedback.store.snapshots import Snapshot, Snapshots
+from backflip.feedback.store.tasks import Progress, Standing, Task
 from backflip.feedback.store.workspace import Workspace
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Snapshots",
     "Stage",
     "Stages",
+    "Standing",
     "Task",
     "Touched",
     "Workspace",

@@ -126,6 +126,17 @@ class Journal:
         with self._database.read() as connection:
             return {row.id: parse_feedback(row.body) for row in select_rows(connection, ids)}
 
+    def said_by(self, name: str) -> list[str]:
+        """Ids of all that an annotator ever said, taken back or not, in journal order.
+
+        Raises:
+            WorkspaceError: no such annotator.
+        """
+        query = sa.select(_journal.c.id).where(_FEEDBACK, _journal.c.annotator == name)
+        with self._database.read() as connection:
+            self._require_annotator(connection, name)
+            return list(connection.execute(query.order_by(_journal.c.number)).scalars())
+
     def retract(self, entry_id: str, reason: str, by: str) -> bool:
         """Take an entry back; returns False when it was taken back before.
 
@@ -144,12 +155,32 @@ class Journal:
             WorkspaceError: no such annotator.
         """
         with self._database.write("annotators", "journal") as connection:
-            known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
-            if connection.execute(known).scalar() is None:
-                raise WorkspaceError(f"no annotator {name!r}", where=self._database.where)
+            self._require_annotator(connection, name)
             query = sa.select(_journal.c.id).where(_ACTIVE, _journal.c.annotator == name)
             ids = connection.execute(query.order_by(_journal.c.number)).scalars().all()
             return retract(connection, ids, reason, by)
+
+    def replace(self, entry_id: str, entry: FeedbackBase, reason: str, by: str) -> bool:
+        """Take an entry back and put another in its place, both or neither.
+
+        The new one belongs to the same run and round, and to the task that the old one answered:
+        to undo that answer takes the new one back.
+
+        Returns:
+            False when the old entry was taken back before; nothing is added then.
+
+        Raises:
+            WorkspaceError: no such entry, or the new one speaks of a sample that is not there.
+        """
+        places = schema.assignments
+        with self._database.write("queue", "annotators", "journal") as connection:
+            if not retract(connection, [entry_id], reason, by):
+                return False
+            (old,) = select_rows(connection, [entry_id])
+            append(connection, [entry], run=old.run, round=old.round)
+            moved = sa.update(places).where(places.c.entry_id == entry_id)
+            connection.execute(moved.values(entry_id=entry.id))
+            return True
 
     def history(self, entry_id: str) -> list[JournalRow]:
         """The entry's row and, when it was taken back, the retraction's.
@@ -164,6 +195,11 @@ class Journal:
         if not rows:
             raise WorkspaceError(f"no entry {entry_id!r}", where=self._database.where)
         return rows
+
+    def _require_annotator(self, connection: Connection, name: str) -> None:
+        known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
+        if connection.execute(known).scalar() is None:
+            raise WorkspaceError(f"no annotator {name!r}", where=self._database.where)
 
     def count(self) -> int:
         """Number of active entries."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from pydantic import Field
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
@@ -24,70 +23,12 @@ from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new
 from backflip.feedback.store.journal import append, retract
 from backflip.feedback.store.samples import require_samples
-from backflip.records import Record, content_id
+from backflip.feedback.store.tasks import Progress, Standing, Task
+from backflip.records import content_id
 
 LEASE_SECONDS = 1800.0
 _tasks, _places = schema.tasks, schema.assignments
-
-
-class Task(Record):
-    """A question to people.
-
-    The first three fields are the question; the queue fills in the others when it hands it out:
-
-    Attributes:
-        kind: of the feedback that is asked for.
-        sample_ids: what it is about; for a demonstration, samples of the prompt to answer.
-        axis: what to judge.
-        id: names the item.
-        run, round: where the answer belongs.
-        annotator: who is asked.
-        shown: order in which to show the samples, as indices into `sample_ids`.
-        expires: when the lease runs out, in seconds since 1970.
-    """
-
-    kind: str
-    sample_ids: tuple[str, ...] = Field(min_length=1)
-    axis: str = "overall"
-    id: str = ""
-    run: str = ""
-    round: int = 0
-    annotator: str = ""
-    shown: tuple[int, ...] = ()
-    expires: float = 0.0
-
-    @property
-    def shown_ids(self) -> tuple[str, ...]:
-        """The samples in the order in which to show them."""
-        return tuple(self.sample_ids[i] for i in self.shown)
-
-
-class Progress(Record):
-    """How far a round's questions are.
-
-    Attributes:
-        items: number of questions.
-        wanted: answers asked for: the sum of the items' overlaps.
-        done, skipped, leased: places answered, skipped, and taken by somebody now.
-        by_annotator: answers of each person.
-    """
-
-    items: int
-    wanted: int
-    done: int
-    skipped: int
-    leased: int
-    by_annotator: dict[str, int]
-
-    @property
-    def open(self) -> int:
-        """Places that nobody has taken."""
-        return max(self.wanted - self.done - self.skipped - self.leased, 0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come: every place was answered or skipped."""
-        return self.done + self.skipped >= self.wanted
+_mine = _places.alias("mine")
 
 
 class Queue:
@@ -247,6 +188,19 @@ class Queue:
                     by_annotator[annotator] = number
         return Progress(items=items, wanted=wanted or 0, by_annotator=by_annotator, **counts)
 
+    def standing(self, annotator: str, *, run: str | None = None) -> Standing:
+        """What a person has answered so far and may still be asked, in a run or in all."""
+        of_run = [] if run is None else [_tasks.c.run == run]
+        done = sa.and_(_places.c.annotator == annotator, _places.c.state == "done", *of_run)
+        answered = _places.join(_tasks, _tasks.c.id == _places.c.task_id)
+        given = sa.select(sa.func.count()).select_from(answered).where(done)
+        waiting = _open_to(annotator, self.clock(), of_run).with_only_columns(sa.func.count())
+        with self._database.read() as connection:
+            return Standing(
+                given=connection.execute(given).scalar_one(),
+                open=connection.execute(waiting).scalar_one(),
+            )
+
     def _lease(self, connection: Connection, task_id: str, annotator: str) -> Task:
         """Take or renew a place; the caller has made sure that there is one."""
         expires = self.clock() + self.lease_seconds
@@ -320,20 +274,25 @@ def _taken(now: float, *, besides: str, task_id: Any) -> sa.ScalarSelect[int]:
     return query.correlate(_tasks).scalar_subquery()
 
 
-def _pick(annotator: str, now: float, conditions: Sequence[Any]) -> sa.Select[str]:
+def _pick(annotator: str, now: float, conditions: Sequence[Any]) -> sa.Select[Any]:
     """The task to hand to a person: one that it holds, else the oldest with a free place."""
-    mine = _places.alias("mine")
-    join = _tasks.outerjoin(
-        mine, sa.and_(mine.c.task_id == _tasks.c.id, mine.c.annotator == annotator)
-    )
-    held = sa.and_(mine.c.state == "leased", mine.c.expires > now)
+    held = sa.case((_held(now), 0), else_=1)
+    return _open_to(annotator, now, conditions).order_by(held, _tasks.c.number).limit(1)
+
+
+def _open_to(annotator: str, now: float, conditions: Sequence[Any]) -> sa.Select[Any]:
+    """The tasks that a person holds or may be handed."""
+    mine = sa.and_(_mine.c.task_id == _tasks.c.id, _mine.c.annotator == annotator)
     free = sa.and_(
-        sa.or_(mine.c.state.is_(None), mine.c.state == "leased"),
+        sa.or_(_mine.c.state.is_(None), _mine.c.state == "leased"),
         _taken(now, besides=annotator, task_id=_tasks.c.id) < _tasks.c.overlap,
     )
-    query = sa.select(_tasks.c.id).select_from(join).where(_tasks.c.closed.is_(False), *conditions)
-    query = query.where(sa.or_(held, free))
-    return query.order_by(sa.case((held, 0), else_=1), _tasks.c.number).limit(1)
+    query = sa.select(_tasks.c.id).select_from(_tasks.outerjoin(_mine, mine))
+    return query.where(_tasks.c.closed.is_(False), *conditions, sa.or_(_held(now), free))
+
+
+def _held(now: float) -> sa.ColumnElement[bool]:
+    return sa.and_(_mine.c.state == "leased", _mine.c.expires > now)
 
 
 def _joined() -> sa.Select[Any]:

@@ -44,6 +44,7 @@ from backflip.errors import SettingsError
 from backflip.feedback.gold import Gold, count_words
 from backflip.feedback.kinds import (
     KINDS,
+    WRITTEN_KINDS,
     Comparison,
     Correction,
     Critique,
@@ -162,7 +163,7 @@ class Teacher:
             raise SettingsError(f"{kind} needs {wanted} samples, not {len(samples)}")
         if len({sample.prompt_id for sample in samples}) > 1:
             raise SettingsError(f"{kind} asks about samples of several prompts")
-        if kind in ("correction", "demonstration"):
+        if kind in WRITTEN_KINDS:
             for sample in samples:
                 if not isinstance(sample.content, Completion):
                     raise SettingsError(

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from backflip.errors import BackflipError, WorkspaceError
+from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.store import Task, Workspace
 from backflip.feedback.terminal.forms import COMMON_KEYS, FORMS, Answered, Leave, Sheet, labels
 from backflip.feedback.terminal.keyboard import Keyboard, TerminalKeyboard
 from backflip.feedback.terminal.views import clean_text, prompt_view, samples_view
 from backflip.records import Completion, Sample
 
-WRITTEN_KINDS = ("correction", "demonstration")
 Outcome = Literal["answered", "skip", "undo", "quit"]
 
 
@@ -54,10 +54,11 @@ def label_terminal(
             keyboard = stack.enter_context(TerminalKeyboard(screen))
         desk = _Desk(ws, annotator, screen, keyboard, run, clock)
         try:
+            desk.greet()
             desk.work()
         except KeyboardInterrupt:
             desk.say("Stopped.")
-        desk.say(f"{desk.answered} answers given.")
+        desk.part()
         return desk.answered
 
 
@@ -81,10 +82,29 @@ class _Desk:
         self.clock = clock
         self.answered = 0
         self._ended: list[Outcome] = []
+        self._keep: list[str] = []
 
     def say(self, line: str) -> None:
         """Show a line; nothing in it is read as markup."""
         self.console.print(Text(line))
+
+    def keep(self, line: str) -> None:
+        """Show a line that the next question must not wipe away."""
+        self.say(line)
+        self._keep.append(line)
+
+    def greet(self) -> None:
+        """Tell how far this person is."""
+        now = self.ws.queue.standing(self.annotator, run=self.run)
+        self.keep(
+            f"{clean_text(self.annotator)}: {_count(now.given, 'answer')} given so far, "
+            f"{_count(now.open, 'question')} open for you."
+        )
+
+    def part(self) -> None:
+        """Tell what this sitting came to, and all of them together."""
+        given = self.ws.queue.standing(self.annotator, run=self.run).given
+        self.say(f"{_count(self.answered, 'answer')} given in this sitting, {given} in all.")
 
     def work(self) -> None:
         """Task after task, until there is none or the person quits."""
@@ -98,7 +118,7 @@ class _Desk:
                 outcome = self._do(task)
             except WorkspaceError as error:
                 # The task has gone to others meanwhile; the session goes on with another one.
-                self.say(f"Not saved: {clean_text(str(error))}")
+                self.keep(f"Not saved: {clean_text(str(error))}")
                 continue
             if outcome == "quit":
                 return
@@ -120,7 +140,7 @@ class _Desk:
         samples = [found[name] for name in task.shown_ids]
         cannot = self._cannot_ask(task, samples)
         if cannot:
-            self.say(cannot)
+            self.keep(cannot)
             self.ws.queue.skip(task.id, self.annotator, cannot)
             self._ended.append("skip")
             return "skip"
@@ -183,6 +203,9 @@ class _Desk:
         form = FORMS[task.kind]
         if self.console.is_terminal:
             self.console.clear()
+            for line in self._keep:
+                self.say(line)
+        self._keep.clear()
         progress = self.ws.queue.progress(task.run, task.round)
         mine = progress.by_annotator.get(self.annotator, 0)
         axis = "" if task.axis == "overall" else f" Judge only: {clean_text(task.axis)}."
@@ -192,3 +215,7 @@ class _Desk:
         self.say(form.question + axis)
         self.say(form.keys)
         self.say(COMMON_KEYS)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"

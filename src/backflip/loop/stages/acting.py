@@ -4,12 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from backflip.config import FeedbackSettings
+from backflip.config import FeedbackSettings, JudgeSettings
 from backflip.errors import SettingsError, TrainingError
 from backflip.feedback.judge import Judge
-from backflip.feedback.kinds import Comparison, FeedbackBase
+from backflip.feedback.kinds import Comparison, Critique, FeedbackBase
 from backflip.feedback.store import Task
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd, make_items
+from backflip.feedback.verdicts import NUM_LEVELS
 from backflip.records import Order, Prompt, Sample, pick
 
 if TYPE_CHECKING:
@@ -38,10 +39,15 @@ def sample(stage: "Stage", policy: Result) -> Result:
 
 def act(stage: "Stage", model: str, prompts: Sequence[Prompt], per_prompt: int) -> list[Sample]:
     """Draw samples from a model of the workspace, and keep them there."""
-    settings = stage.recipe.sampling.model_copy(update={"num_samples": per_prompt})
     sampler = stage.domain.sampler(stage.model_folder(model), model_id=model)
     with stage.reporter.bar("Sampling", len(prompts) * per_prompt, "samples") as advance:
-        samples = sampler.sample(prompts, settings, seed=stage.seed, advance=advance)
+        samples = sampler.sample(
+            prompts,
+            stage.recipe.sampling,
+            num_samples=per_prompt,
+            seed=stage.seed,
+            advance=advance,
+        )
     stage.workspace.samples.add(samples)
     return samples
 
@@ -64,6 +70,7 @@ def feedback(stage: "Stage", asked: Result) -> Result:
         )
     ask = {"teachers": ask_teachers, "judge": ask_judge, "people": ask_people}[settings.source]
     skipped = ask(stage, items)
+    read_critiques(stage)
     entries = usable_entries(stage)
     snapshot = workspace.snapshots.take([entry.id for entry in entries])
     new = workspace.journal.active(run=stage.run.id, rounds=stage.round)
@@ -103,18 +110,18 @@ def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:
 
 def ask_judge(stage: "Stage", items: Sequence[Item]) -> int:
     """A language model behind an address answers. Returns the number of skipped questions."""
-    settings, workspace = stage.recipe.feedback, stage.workspace
+    settings, journal = stage.recipe.feedback, stage.workspace.journal
     if settings.kinds != ("comparison",):
         raise SettingsError("a judge compares; it gives no other kind", where="feedback.kinds")
-    journal, name = workspace.journal, f"judge:{settings.judge.model}"
-    workspace.annotators.add(name, group="judge", settings=settings.judge.model_dump(mode="json"))
+    chosen = settings.the_judge or JudgeSettings()
+    name = enter_judge(stage, chosen)
     # A judge is dear: a resumed stage asks only about what has no answer yet.
     known = journal.active(run=stage.run.id, rounds=stage.round, annotator=name)
     answered = {entry.sample_ids for entry in known}
     pairs = [(item.samples[0], item.samples[1]) for item in items]
     pairs = [pair for pair in pairs if (pair[0].id, pair[1].id) not in answered]
     with (
-        Judge(settings.judge) as judge,
+        Judge(chosen) as judge,
         stage.reporter.bar("Asking the judge", len(pairs), "pairs") as advance,
     ):
 
@@ -128,6 +135,47 @@ def ask_judge(stage: "Stage", items: Sequence[Item]) -> int:
     for failure in judged.failures:
         stage.reporter.warn(str(failure))
     return len(judged.failures)
+
+
+def enter_judge(stage: "Stage", settings: JudgeSettings) -> str:
+    """Make a judge known as an annotator. Returns its name."""
+    name = f"judge:{settings.model}"
+    stage.workspace.annotators.add(name, group="judge", settings=settings.model_dump(mode="json"))
+    return name
+
+
+def read_critiques(stage: "Stage") -> None:
+    """Have the judge, where there is one, read a level from each usable critique without one.
+
+    Entries never change: one with the level, by the same annotator, takes the place of the old.
+
+    Raises:
+        JudgeError: it read none of them.
+    """
+    settings, workspace = stage.recipe.feedback.the_judge, stage.workspace
+    waiting = [e for e in usable_entries(stage) if isinstance(e, Critique) and e.level is None]
+    if settings is None or not waiting:
+        return
+    name = enter_judge(stage, settings)
+    samples = workspace.samples.get({entry.sample for entry in waiting})
+    with (
+        Judge(settings) as judge,
+        stage.reporter.bar("Reading critiques", len(waiting), "critiques") as advance,
+    ):
+
+        def keep(place: int, level: int) -> None:
+            old = waiting[place]
+            new = {"level": level, "num_levels": NUM_LEVELS, "key": f"{old.id} read by {name}"}
+            reason = f"{name} read level {level} from it"
+            workspace.journal.replace(old.id, old.model_copy(update=new), reason, by=name)
+            advance(1)
+
+        asked = [(samples[entry.sample].prompt, entry.text) for entry in waiting]
+        failures = judge.read_critiques(asked, keep)
+    if len(failures) == len(waiting):
+        raise failures[0]
+    for failure in failures:
+        stage.reporter.warn(str(failure))
 
 
 def ask_people(stage: "Stage", items: Sequence[Item]) -> int:

@@ -78,6 +78,16 @@ def keep_model(
     return model_id
 
 
+def made_here(stage: "Stage", folder: Path) -> tuple[str, ...]:
+    """The id of the model of this workspace that lies in `folder`, if another run has one there."""
+    path = _place(Path(folder).resolve(), stage.workspace.artifacts)
+    if Path(path).is_absolute():
+        return ()
+    others = [m for m in stage.workspace.models.all() if m.run != stage.run.id]
+    # The first one was made there; later ones are runs that started from it.
+    return tuple(m.id for m in others if m.path == path)[:1]
+
+
 def _place(source: Path, artifacts: Path) -> str:
     """A path as a model's record holds it: within the workspace it moves along with it."""
     if source.is_relative_to(artifacts.resolve()):

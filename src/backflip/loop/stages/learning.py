@@ -18,7 +18,8 @@ from backflip.algorithms import (
 from backflip.errors import TrainingError
 from backflip.evaluation import reward_report
 from backflip.feedback.kinds import FeedbackBase
-from backflip.loop.stages.keeping import keep_model, train
+from backflip.loop.domains import model_place
+from backflip.loop.stages.keeping import keep_model, made_here, train
 from backflip.records import Sample, derive_seed
 from backflip.rewards import (
     AnnotatorModel,
@@ -112,7 +113,7 @@ def _train_axis(
                     folder, {**record, "axis": axis, "reliabilities": extra}
                 ),
                 part=part,
-                parents=(start["model"],),
+                parents=(start["model"], *_grown_from(stage)),
                 snapshot=snapshot,
                 metrics=metrics,
             )
@@ -124,6 +125,15 @@ def _train_axis(
     }
     report = reward_report(heldout, mean, samples, betas)
     return ids, {**report, "trained_on": len(kept), "heldout": len(heldout)}
+
+
+def _grown_from(stage: "Stage") -> tuple[str, ...]:
+    """The model of the workspace that reward models grow from, where the recipe names its own."""
+    settings = stage.recipe
+    if settings.reward.model.name == settings.model.name:
+        return ()
+    place = model_place(settings.reward.model.name, stage.workspace)
+    return made_here(stage, Path(place))
 
 
 def load_reward(stage: "Stage", rewards: Mapping[str, Sequence[str]]) -> Reward:

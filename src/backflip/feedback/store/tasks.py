@@ -1,0 +1,77 @@
+"""What the queue speaks of: a question, how far a round is, and how far a person is."""
+
+from pydantic import Field
+
+from backflip.records import Record
+
+
+class Task(Record):
+    """A question to people.
+
+    The first three fields are the question; the queue fills in the others when it hands it out:
+
+    Attributes:
+        kind: of the feedback that is asked for.
+        sample_ids: what it is about; for a demonstration, samples of the prompt to answer.
+        axis: what to judge.
+        id: names the item.
+        run, round: where the answer belongs.
+        annotator: who is asked.
+        shown: order in which to show the samples, as indices into `sample_ids`.
+        expires: when the lease runs out, in seconds since 1970.
+    """
+
+    kind: str
+    sample_ids: tuple[str, ...] = Field(min_length=1)
+    axis: str = "overall"
+    id: str = ""
+    run: str = ""
+    round: int = 0
+    annotator: str = ""
+    shown: tuple[int, ...] = ()
+    expires: float = 0.0
+
+    @property
+    def shown_ids(self) -> tuple[str, ...]:
+        """The samples in the order in which to show them."""
+        return tuple(self.sample_ids[i] for i in self.shown)
+
+
+class Progress(Record):
+    """How far a round's questions are.
+
+    Attributes:
+        items: number of questions.
+        wanted: answers asked for: the sum of the items' overlaps.
+        done, skipped, leased: places answered, skipped, and taken by somebody now.
+        by_annotator: answers of each person.
+    """
+
+    items: int
+    wanted: int
+    done: int
+    skipped: int
+    leased: int
+    by_annotator: dict[str, int]
+
+    @property
+    def open(self) -> int:
+        """Places that nobody has taken."""
+        return max(self.wanted - self.done - self.skipped - self.leased, 0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can come: every place was answered or skipped."""
+        return self.done + self.skipped >= self.wanted
+
+
+class Standing(Record):
+    """How far a person is.
+
+    Attributes:
+        given: answers that stand.
+        open: questions that the person holds or may be handed now.
+    """
+
+    given: int
+    open: int
