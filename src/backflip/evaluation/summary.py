@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from backflip.evaluation.reward import calibration, decided_pairs, reward_accuracy
+import numpy as np
+from scipy.stats import rankdata
+
+from backflip.evaluation.reward import Floats, calibration, decided_pairs, reward_accuracy
 from backflip.feedback.kinds import FeedbackBase
 from backflip.records import Sample
 
@@ -14,6 +17,7 @@ def reward_report(
     scores: Mapping[str, float],
     samples: Mapping[str, Sample],
     reliabilities: Mapping[str, float],
+    gold: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Accuracy, calibration and what was learned of the annotators, on held-out entries.
 
@@ -22,9 +26,11 @@ def reward_report(
         scores: raw score of every sample the entries speak of.
         samples: those samples; their lengths show whether the model has only learned length.
         reliabilities: learned beta by annotator.
+        gold: gold measure of those samples, where it is known.
 
     Returns:
-        "accuracy" and "calibration" (None where no entry decides a pair) and "reliabilities".
+        "accuracy" and "calibration" (None where no entry decides a pair), "reliabilities", and
+        "gold" (see `against_gold`).
     """
     lengths = {name: float(samples[name].content.length) for name in scores}
     pairs = decided_pairs(entries, scores, lengths=lengths, reliabilities=reliabilities)
@@ -33,4 +39,29 @@ def reward_report(
         "accuracy": asdict(accuracy) if accuracy else None,
         "calibration": asdict(calibrated) if calibrated else None,
         "reliabilities": dict(reliabilities),
+        "gold": against_gold(entries, scores, gold) if gold else None,
     }
+
+
+def against_gold(
+    entries: Sequence[FeedbackBase], scores: Mapping[str, float], gold: Mapping[str, float]
+) -> dict[str, Any]:
+    """How far what is being judged by is to be trusted, and how near to it the scores come.
+
+    Returns:
+        "accuracy", how often the gold measure itself agrees with the entries: annotators err, so
+        no scores can be expected to do much better. "correlation", Spearman's, of scores and gold
+        over the samples. Each None where it is not defined.
+    """
+    accuracy = reward_accuracy(decided_pairs(entries, gold))
+    ours = np.array([scores[name] for name in scores])
+    true = np.array([gold[name] for name in scores])
+    defined = len(ours) > 2 and np.ptp(ours) > 0 and np.ptp(true) > 0
+    return {
+        "accuracy": asdict(accuracy.overall) if accuracy else None,
+        "correlation": _correlation(rankdata(ours), rankdata(true)) if defined else None,
+    }
+
+
+def _correlation(ours: Floats, true: Floats) -> float:
+    return float(np.corrcoef(ours, true)[0, 1])

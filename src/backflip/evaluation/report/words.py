@@ -51,10 +51,16 @@ def accuracy_line(report: dict[str, Any]) -> str:
     if accuracy is None or calibrated is None:
         return f"{report['heldout']} held-out entries, none of which decides a pair"
     overall = accuracy["overall"]
-    return (
+    line = (
         f"right on {overall['value']:.1%} [{overall['low']:.1%}, {overall['high']:.1%}] of "
         f"{overall['count']:.0f} held-out pairs, calibration error {calibrated['error']:.3f}"
     )
+    gold = report.get("gold") or {}
+    if gold.get("accuracy"):
+        line += f"; gold itself is right on {gold['accuracy']['value']:.1%} of them"
+    if gold.get("correlation") is not None:
+        line += f", rank correlation with it {gold['correlation']:.2f}"
+    return line
 
 
 def headline(facts: Facts) -> str:

@@ -123,7 +123,9 @@ def _train_axis(
         name: float(np.exp(np.mean([np.log(found[name]) for found in reliabilities])))
         for name in reliabilities[0]
     }
-    report = reward_report(heldout, mean, samples, betas)
+    known = {i: stage.domain.gold(samples[i]) for i in mean}
+    gold = {i: value for i, value in known.items() if value is not None}
+    report = reward_report(heldout, mean, samples, betas, gold if len(gold) == len(mean) else None)
     return ids, {**report, "trained_on": len(kept), "heldout": len(heldout)}
 
 
