@@ -10,7 +10,7 @@ from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Rollouts, plac
 from backflip.errors import SettingsError
 
 
-def make_rollouts(number: int = 5, *, bootstrap: bool = False) -> Rollouts:
+def make_rollouts(number: int = 5) -> Rollouts:
     rows = make_rows(number)
     generator = torch.Generator().manual_seed(4)
 
@@ -26,7 +26,6 @@ def make_rollouts(number: int = 5, *, bootstrap: bool = False) -> Rollouts:
         scores_B=noise()[:, 0],
         truncated_B=truncated,
         values_BT=noise(),
-        bootstrap_B=torch.where(truncated, noise()[:, 0], 0.0) if bootstrap else None,
     )
 
 
@@ -43,8 +42,7 @@ def slow_credit(rollouts: Rollouts, config: PPOSettings):
         rewards[-1] += float(rollouts.scores_B[b])
         if rollouts.truncated_B[b]:
             rewards[-1] -= config.missing_eos_penalty
-        last = 0.0 if rollouts.bootstrap_B is None else float(rollouts.bootstrap_B[b])
-        values = [*map(float, rollouts.values_BT[b, :length]), last]
+        values = [*map(float, rollouts.values_BT[b, :length]), 0.0]
         row = []
         for t in range(length):
             total, weight = 0.0, 1.0
@@ -57,9 +55,8 @@ def slow_credit(rollouts: Rollouts, config: PPOSettings):
     return advantages, returns
 
 
-@pytest.mark.parametrize("bootstrap", [False, True])
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
-def test_credit_is_that_of_the_definition(estimator, bootstrap):
+def test_credit_is_that_of_the_definition(estimator):
     config = PPOSettings(
         gamma=0.9,
         gae_lambda=0.8,
@@ -68,7 +65,7 @@ def test_credit_is_that_of_the_definition(estimator, bootstrap):
         missing_eos_penalty=0.7,
         whiten_advantages=False,
     )
-    rollouts = make_rollouts(bootstrap=bootstrap)
+    rollouts = make_rollouts()
     batch, _ = PPO(config).credit(rollouts)
     advantages, returns = slow_credit(rollouts, config)
     for b, row in enumerate(advantages):

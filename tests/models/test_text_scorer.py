@@ -67,11 +67,6 @@ def test_what_stands_in_the_padding_changes_nothing(folder, rows):
     assert torch.equal(scorer.values(some), scorer.values(other))
 
 
-def test_no_reply_has_a_value_after_its_end(folder, inputs):
-    scorer = TextScorer.load(settings(folder))
-    assert scorer.bootstrap(inputs).tolist() == [0.0] * inputs.num_rows
-
-
 def test_values_without_replies_are_empty(folder):
     scorer = TextScorer.load(settings(folder))
     assert scorer.values(TextInputs.of([[5], [6, 7]], [[], []], pad_id=0)).shape == (2, 0)

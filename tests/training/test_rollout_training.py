@@ -1,16 +1,18 @@
 """The online trainee on three actions, one of which is rewarded."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from bandit import BEST, SHAPE, Rewarded, clip_of, policy, situations
 from torch import Tensor
 
-from backflip.agents import AgentSampler, ClipInputs, ClipValue
+from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipValue
 from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Rollouts, Term
 from backflip.config import OptimizerSettings, SamplingSettings
 from backflip.errors import TrainingError
+from backflip.records import Prompt, Situation
 from backflip.training import Learner, Part, RolloutTraining
 from backflip.training.rollouts import describe, split
 
@@ -128,6 +130,63 @@ def test_kl_is_measured_from_the_reference():
     metrics = training.step(5)
     gaps = [float((now - then)[int(s.clip.actions[0])]) for s in reward.seen]
     assert metrics["kl"] == pytest.approx(sum(gaps) / 8, abs=1e-6)
+
+
+def test_what_would_come_after_a_cut_earns_nothing():
+    """With lambda 1 the return of a single action is the score, whatever the value thinks."""
+    ended = [clip_of(action, prompt) for action, prompt in enumerate(situations(3))]
+    cut = [replace(s, content=replace(s.clip, terminated=False, truncated=True)) for s in ended]
+    training = make(gae_lambda=1.0, missing_eos_penalty=0.0, whiten_advantages=False)
+    with torch.no_grad():
+        for parameter in training.learner.value.parameters():
+            parameter.add_(1.0)
+    for samples in (ended, cut):
+        rollouts = training.observe(samples)
+        assert rollouts.truncated_B.tolist() == [samples is cut] * 3
+        assert rollouts.values_BT.min() > 1
+        batch, _ = training.algorithm.credit(rollouts)
+        assert batch.returns_BT[:, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-6)
+
+
+class MeanReward:
+    """The environment's own reward, by the step."""
+
+    def score(self, samples):
+        return [float(sample.clip.rewards.mean()) for sample in samples]
+
+
+def test_clips_that_are_cut_off_are_learned_from():
+    """A point that should stay near the origin, in clips of twenty steps that nothing ends."""
+    shape = {"observation": 2, "actions": 3, "discrete": True, "width": 32}
+    settings = PPOSettings(
+        steps=20,
+        prompts_per_step=32,
+        kl_beta=0.0,
+        missing_eos_penalty=0.0,
+        optimizer=OptimizerSettings(learning_rate=5e-3, micro_batch_tokens=100_000),
+    )
+    start = AgentPolicy(shape, seed=0)
+    training = RolloutTraining(
+        algorithm=PPO(settings),
+        learner=Learner(
+            start,
+            settings.optimizer,
+            total_updates=settings.steps,
+            reference=start.frozen_copy(),
+            value=ClipValue(shape, seed=1),
+        ),
+        sampler=AgentSampler(AgentPolicy(shape)),
+        reward=MeanReward(),
+        prompts=[
+            Prompt(content=Situation(environment="backflip/Point-v0", seed=i)) for i in range(64)
+        ],
+        sampling=SamplingSettings(max_tokens=20),
+        collate=lambda samples: ClipInputs.of([sample.clip for sample in samples]),
+        seed=0,
+    )
+    rewards = [m["reward"] for m in run(training)]
+    first, last = sum(rewards[:5]) / 5, sum(rewards[-5:]) / 5
+    assert last > first / 4  # both are below 0: what it loses is a quarter of what it lost
 
 
 def test_samples_without_a_score_are_left_out():

@@ -94,6 +94,3 @@ class LinearValue(_Linear):
 
     def values(self, inputs: Steps) -> Tensor:
         return self(inputs.features)[..., 0]
-
-    def bootstrap(self, inputs: Steps) -> Tensor:
-        return self(inputs.features[:, 0])[..., 0]

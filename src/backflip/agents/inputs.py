@@ -57,10 +57,6 @@ class ClipInputs:
             self.observations_BSO[rows, : longest + 1], self.actions_BTA[rows, :longest], lengths
         )
 
-    def last_observations(self) -> Tensor:
-        """(B, O) what each clip saw after its last action."""
-        return self.observations_BSO[torch.arange(self.num_rows), self.lengths_B]
-
 
 def _pad(arrays: Sequence[np.ndarray], length: int) -> Tensor:
     padded = np.zeros((len(arrays), length, *arrays[0].shape[1:]), arrays[0].dtype)

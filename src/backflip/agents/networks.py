@@ -124,9 +124,6 @@ class ClipValue(Network):
     def values(self, inputs: ClipInputs) -> Tensor:
         return self.net(inputs.observations_BSO[:, :-1])[..., 0]
 
-    def bootstrap(self, inputs: ClipInputs) -> Tensor:
-        return self.net(inputs.last_observations())[..., 0]
-
 
 class ClipScorer(Network):
     """The reward of a clip: the mean over its steps of a reward of what was seen and done.

@@ -61,8 +61,6 @@ class Rollouts:
         scores_B: the reward of the whole sample, given at its last action.
         step_rewards_BT: rewards of single steps, for environments; None for text.
         truncated_B: True where the sample was cut off rather than ended.
-        bootstrap_B: value of the state after the last action where it was cut off and the future
-            counts; zeros otherwise.
     """
 
     samples: Sequence[Sample]
@@ -73,7 +71,6 @@ class Rollouts:
     truncated_B: Tensor
     values_BT: Tensor | None = None
     step_rewards_BT: Tensor | None = None
-    bootstrap_B: Tensor | None = None
 
     @property
     def mask_BT(self) -> Tensor:

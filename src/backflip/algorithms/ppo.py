@@ -9,8 +9,8 @@ with KL_t an estimate from the sampled action; advantages are GAE's over r with 
 whitened over the batch; policy and value losses are clipped.
 
 Departures: the early stop on KL of OpenAI's Spinning Up is added (`max_kl`); the KL controller is
-that of Ziegler et al. 2019, section 2.2, moved once a step; a sample cut off by its length limit
-counts as ended, as in InstructGPT, while an environment's clip is bootstrapped.
+that of Ziegler et al. 2019, section 2.2, moved once a step; a sample that was cut off counts as
+ended: its score says how good it is as it stands, and what would have come after earns nothing.
 """
 
 from typing import Literal
@@ -116,9 +116,7 @@ class PPO(OnlineAlgorithm):
             rewards_BT=rewards_BT,
             values_BT=rollouts.values_BT,
             mask_BT=mask,
-            bootstrap_B=torch.zeros_like(rollouts.scores_B)
-            if rollouts.bootstrap_B is None
-            else rollouts.bootstrap_B,
+            bootstrap_B=torch.zeros_like(rollouts.scores_B),  # the score is of the whole sample
             gamma=config.gamma,
             lam=config.gae_lambda,
         )

@@ -142,10 +142,6 @@ class TextScorer(AdaptedModel):
         values_N = (raw_N - center) / scale
         return blank_BT.masked_scatter(mask_BT, values_N)
 
-    def bootstrap(self, inputs: TextInputs) -> Tensor:
-        """(B,) zeros: a reply that was cut off counts as ended (Ouyang et al. 2022)."""
-        return torch.zeros(inputs.num_rows, device=self.device)
-
     forward = scores
 
     def _apply_head(self, hidden_ND: Tensor) -> Tensor:

@@ -31,7 +31,6 @@ class ValueModel(Protocol):
     """A network that says how much reward is still to come before each action."""
 
     def values(self, inputs: Any) -> Tensor: ...
-    def bootstrap(self, inputs: Any) -> Tensor: ...
     def trainable_state(self) -> dict[str, Tensor]: ...
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None: ...
 
@@ -91,11 +90,6 @@ class Learner:
         """(B, T) values of the states before the actions."""
         value = self._value_model()
         return self._rowwise(inputs, value.values)
-
-    def bootstrap(self, inputs: ActionInputs) -> Tensor:
-        """(B,) values of the states after the last actions."""
-        value = self._value_model()
-        return self._rowwise(inputs, lambda part: value.bootstrap(part)[:, None])[:, 0]
 
     def update(self, *parts: Part) -> dict[str, float]:
         """One optimiser step on the sum of the parts' losses.

@@ -89,11 +89,10 @@ class RolloutTraining:
             )
         kept = [sample for sample, _ in scored]
         inputs = self.collate(kept)
-        values = bootstrap = None
+        values = None
         truncated = torch.tensor([sample.content.truncated for sample in kept])
         if self.algorithm.uses_values:
             values = self.learner.values(inputs)
-            bootstrap = self.learner.bootstrap(inputs).masked_fill(~truncated, 0.0)
         return Rollouts(
             samples=kept,
             inputs=inputs,
@@ -102,7 +101,6 @@ class RolloutTraining:
             scores_B=torch.tensor([score for _, score in scored], dtype=torch.float32),
             truncated_B=truncated,
             values_BT=values,
-            bootstrap_B=bootstrap,
         )
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
