@@ -1,8 +1,17 @@
 import pytest
 import torch
 
+from backflip.config import ModelSettings
 from backflip.errors import ModelError
-from backflip.models import has_fast_bfloat16, pick_precision, precision_reason
+from backflip.models import (
+    TextPolicy,
+    TextScorer,
+    has_fast_bfloat16,
+    pick_device,
+    pick_precision,
+    precision_reason,
+    save_model,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -38,3 +47,28 @@ def test_emulated_bfloat16_is_not_taken_for_the_real_one(monkeypatch):
     assert "graphics processor" in precision_reason("auto", CUDA)
     with pytest.raises(ModelError, match="has no bfloat16"):
         pick_precision("bfloat16", CUDA)
+
+
+def test_a_graphics_processor_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("cpu") == CPU
+    with pytest.raises(ModelError, match="no graphics processor") as caught:
+        pick_device("cuda")
+    assert caught.value.where == "model.device"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("cuda") == CUDA
+
+
+@pytest.mark.parametrize("kind", [TextPolicy, TextScorer])
+def test_models_are_held_where_the_settings_say(monkeypatch, tmp_path, build, tokenizer, kind):
+    save_model(build("llama"), tokenizer, tmp_path / "model")
+    asked = []
+
+    def pick(device):
+        asked.append(device)
+        return CPU
+
+    for module in ("policy", "scorer"):
+        monkeypatch.setattr(f"backflip.models.{module}.pick_device", pick)
+    kind.load(ModelSettings(name=str(tmp_path / "model"), device="cuda"))
+    assert asked == ["cuda"]

@@ -2,6 +2,7 @@
 
 from backflip.config.base import Settings, apply_overrides, merge, read_toml
 from backflip.config.models import (
+    Device,
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
@@ -24,6 +25,7 @@ from backflip.config.stages import (
 )
 
 __all__ = [
+    "Device",
     "EvaluationSettings",
     "FeedbackKind",
     "FeedbackSettings",

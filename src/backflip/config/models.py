@@ -7,6 +7,7 @@ from pydantic import Field
 from backflip.config.base import Settings
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
 
 
 class LoraSettings(Settings):
@@ -33,6 +34,9 @@ class ModelSettings(Settings):
     precision: Precision = Field(
         default="auto",
         description="auto: bfloat16 where the processor multiplies it natively, else float32",
+    )
+    device: Device = Field(
+        default="cpu", description="where it is computed: the processor, or a graphics processor"
     )
     lora: LoraSettings | None = Field(
         default=None, description="train adapters only; none: train every weight"

@@ -20,7 +20,7 @@ from backflip.models.precision import pick_device, pick_precision
 
 @dataclass(frozen=True, eq=False)
 class PolicyOutput:
-    """What a policy thinks of replies.
+    """What a policy thinks of replies; on the processor, wherever the network is, as batches are.
 
     Attributes:
         logprobs_BT: float32, in nats, of each reply token given those before it; 0 where masked.
@@ -50,7 +50,6 @@ class TextPolicy(AdaptedModel):
         trainable: bool = True,
         *,
         seed: int = 0,
-        device: torch.device | None = None,
     ) -> Self:
         """Load a model by name.
 
@@ -59,12 +58,11 @@ class TextPolicy(AdaptedModel):
             trainable: False for a policy that only acts or is referred to: everything is held in
                 the precision it is computed in, and gets no adapters.
             seed: of the adapters' first values.
-            device: where to hold it; None for `pick_device()`.
 
         Raises:
             ModelError: there is no such model, or it cannot be used as a policy.
         """
-        device = device or pick_device()
+        device = pick_device(settings.device)
         precision = pick_precision(settings.precision, device)
         whole = trainable and settings.lora is None
         source = find_model(settings.name)
@@ -108,7 +106,7 @@ class TextPolicy(AdaptedModel):
         inputs = inputs.to(self.device)
         mask_BT = inputs.mask_BT
         if not bool(mask_BT.any()):
-            nothing_BT = torch.zeros(mask_BT.shape, device=self.device)
+            nothing_BT = torch.zeros(mask_BT.shape)
             return PolicyOutput(nothing_BT, nothing_BT if entropy else None)
         self._check_tokens(inputs.input_ids_BL)
         rows_N = mask_BT.nonzero()[:, 0]
@@ -147,7 +145,7 @@ class TextPolicy(AdaptedModel):
             raise ModelError("nothing predicts the first token of a document")
         following_BT = mask_BL[:, 1:]
         if not bool(following_BT.any()):
-            return torch.zeros(mask_BL.shape, device=self.device)
+            return torch.zeros(mask_BL.shape)
         self._check_tokens(tokens_BL)
         places = None if positions_BL is None else positions_BL[:, :-1]
         hidden_BTD = self.hidden(tokens_BL[:, :-1], places)
@@ -173,10 +171,12 @@ class TextPolicy(AdaptedModel):
                 temperature=temperature,
                 entropy=entropy,
             )
-        blank_BT = torch.zeros(mask_BT.shape, device=mask_BT.device)
+        blank_BT, mask_BT = torch.zeros(mask_BT.shape), mask_BT.cpu()
         return PolicyOutput(
-            blank_BT.masked_scatter(mask_BT, logprobs_N.float()),
-            None if entropy_N is None else blank_BT.masked_scatter(mask_BT, entropy_N.float()),
+            blank_BT.masked_scatter(mask_BT, logprobs_N.float().cpu()),
+            None
+            if entropy_N is None
+            else blank_BT.masked_scatter(mask_BT, entropy_N.float().cpu()),
         )
 
     def frozen_copy(self) -> Self:

@@ -1,21 +1,31 @@
-"""Which number format a model is computed in."""
+"""Where a model is computed, and in which number format."""
 
 import torch
 
-from backflip.config import Precision
+from backflip.config import Device, Precision
 from backflip.errors import ModelError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CPU_FEATURES = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
 
 
-def pick_device() -> torch.device:
-    """The graphics processor when there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def pick_device(device: Device = "cpu") -> torch.device:
+    """The device of this name.
+
+    Raises:
+        ModelError: there is no such device here.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "there is no graphics processor here, or this torch was built without it",
+            where="model.device",
+            hint="Set it to cpu.",
+        )
+    return torch.device(device)
 
 
 def has_fast_bfloat16(device: torch.device | None = None) -> bool:
-    """Whether the device (the default one when none is named) multiplies bfloat16 natively."""
+    """Whether the device (None: the processor) multiplies bfloat16 natively."""
     return _why_fast(device or pick_device()) is not None
 
 
@@ -26,7 +36,7 @@ def pick_precision(
 
     Args:
         precision: "auto" takes bfloat16 where the device multiplies it natively, else float32.
-        device: where the model will run; None for `pick_device()`.
+        device: where the model will run; None for the processor.
 
     Raises:
         ModelError: bfloat16 was asked for on a graphics processor that has none.

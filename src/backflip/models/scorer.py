@@ -44,7 +44,6 @@ class TextScorer(AdaptedModel):
         *,
         seed: int = 0,
         head_scale: float = 1.0,
-        device: torch.device | None = None,
     ) -> Self:
         """Load a scorer that was saved, or put a new head on a language model.
 
@@ -54,14 +53,13 @@ class TextScorer(AdaptedModel):
             seed: of a new head and of the adapters' first values.
             head_scale: multiplies a new head. At 1 its scores differ by about 1 before anything
                 is learned; little feedback takes long to unlearn that.
-            device: where to hold it; None for `pick_device()`.
 
         Raises:
             ModelError: there is no such model, or it cannot be used as a scorer.
         """
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        device = device or pick_device()
+        device = pick_device(settings.device)
         precision = pick_precision(settings.precision, device)
         whole = trainable and settings.lora is None
         source = find_model(settings.name)
@@ -132,7 +130,7 @@ class TextScorer(AdaptedModel):
         """
         inputs = inputs.to(self.device)
         mask_BT = inputs.mask_BT
-        blank_BT = torch.zeros(mask_BT.shape, device=self.device)
+        blank_BT = torch.zeros(mask_BT.shape)
         if not bool(mask_BT.any()):
             return blank_BT
         self._check_tokens(inputs.input_ids_BL)
@@ -140,13 +138,14 @@ class TextScorer(AdaptedModel):
         raw_N = self._apply_head(self.states(inputs, rows_N, inputs.predicting_BT[mask_BT]))
         center, scale = self.record.get("center", 0.0), self.record.get("scale", 1.0)
         values_N = (raw_N - center) / scale
-        return blank_BT.masked_scatter(mask_BT, values_N)
+        return blank_BT.masked_scatter(mask_BT.cpu(), values_N)
 
     forward = scores
 
     def _apply_head(self, hidden_ND: Tensor) -> Tensor:
         head = _head(self.model)
-        return nn.functional.linear(hidden_ND.to(head.weight.dtype), head.weight)[:, 0].float()
+        scores_N = nn.functional.linear(hidden_ND.to(head.weight.dtype), head.weight)[:, 0]
+        return scores_N.float().cpu()  # where losses and batches are
 
     def _tokenizer_to_save(self) -> PreTrainedTokenizerBase:
         """The tokenizer, padding with what `AutoModelForSequenceClassification` will skip."""

@@ -109,4 +109,6 @@ class Optimizer:
             if full_name == "updates":
                 continue
             name, key = full_name.rsplit(":", 1)
-            self._adam.state[self._named[name]][key] = value.clone()
+            parameter = self._named[name]
+            place = value.device if key == "step" else parameter.device
+            self._adam.state[parameter][key] = value.to(place, copy=True)

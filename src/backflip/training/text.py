@@ -24,6 +24,7 @@ from backflip.models import (
     find_model,
     load_causal_lm,
     make_model,
+    pick_device,
     pick_precision,
     save_model,
     train_tokenizer,
@@ -117,8 +118,9 @@ class TextDomain:
         return finetuning(policy, replies, self.sft, seed=seed), policy.save
 
     def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
-        dtype = pick_precision(self.model.precision)
-        model, tokenizer = load_causal_lm(str(folder), dtype=dtype)
+        device = pick_device(self.model.device)
+        dtype = pick_precision(self.model.precision, device)
+        model, tokenizer = load_causal_lm(str(folder), dtype=dtype, device=device)
         return TextSampler(model, tokenizer, model_id=model_id)
 
     def policy(self, folder: Path, *, seed: int) -> TextPolicy:
@@ -129,7 +131,7 @@ class TextDomain:
         return None if self.model.lora is not None else self.frozen(folder)
 
     def frozen(self, folder: Path) -> TextPolicy:
-        settings = ModelSettings(name=str(folder), precision=self.model.precision)
+        settings = _frozen(folder, self.model)
         return self._tempered(TextPolicy.load(settings, trainable=False))
 
     def scorer(self, folder: Path, *, seed: int) -> TextReward:
@@ -153,7 +155,7 @@ class TextDomain:
         return value
 
     def reward(self, folder: Path) -> TextReward:
-        settings = ModelSettings(name=str(folder), precision=self.reward_settings.model.precision)
+        settings = _frozen(folder, self.reward_settings.model)
         return TextReward(TextScorer.load(settings, trainable=False))
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
@@ -195,6 +197,11 @@ class TextDomain:
         if self._tokenizer is None:
             raise ValueError("load a policy first: it brings the tokenizer")
         return self._tokenizer
+
+
+def _frozen(folder: Path, like: ModelSettings) -> ModelSettings:
+    """The model in a folder, computed as another is and without adapters."""
+    return ModelSettings(name=str(folder), precision=like.precision, device=like.device)
 
 
 def _next_token(outputs: Outputs, batch: Batch) -> list[Term]:
