@@ -4,6 +4,9 @@ Each says what is wrong, where, and what to do; the command line prints these th
 traceback. Anything else that is raised is a fault of Backflip's own and keeps its traceback.
 """
 
+import errno
+import os
+
 
 class BackflipError(Exception):
     """Something the user can mend: `what` is wrong, `where`, and a `hint` at what to do."""
@@ -42,3 +45,14 @@ class TrainingError(BackflipError):
 
 class JudgeError(BackflipError):
     """A judge that does not answer, or whose answer cannot be read."""
+
+
+FREE_SPACE = "Check the free space of the disk and the rights on the folder."
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def why_not_written(error: OSError) -> str:
+    """What to say of a file that the system would not write."""
+    told = os.strerror(error.errno) if error.errno else str(error)
+    full = ", the disk is full" if error.errno in _NO_ROOM else ""
+    return f"cannot be written{full}: {told}"

@@ -70,7 +70,7 @@ def test_feedback_on_other_environments_is_left_out(agent_run: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "fault"), [("failed", "reward.axes=['helpful']"), ("stopped", None)]
+    ("status", "fault"), [("failed", "feedback.teachers=[{skips = 1.0}]"), ("stopped", None)]
 )
 def test_how_a_run_ended_is_kept(desk: Path, status: str, fault: str | None) -> None:
     folder = f"ended-{status}"

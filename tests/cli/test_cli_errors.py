@@ -30,7 +30,10 @@ MISTAKES = {
     "no text": (["pretrain", "tiny.toml", "pretrain.text=['gone.txt']"], ["gone.txt"]),
     "no stage": (["pretrain", "point.toml"], ["[pretrain]", "point.toml"]),
     "agents read no text": (["sft", "point.toml", "sft.epochs=1"], ["agent", "text"]),
-    "axis without feedback": (["run", "point.toml", "reward.axes=['kind']"], ["'kind'", "overall"]),
+    "axis without feedback": (
+        ["reward", "point.toml", "reward.axes=['kind']", "-w", "agents"],
+        ["'kind'", "overall"],
+    ),
     "no workspace": (["models", "-w", "gone"], ["gone", "no workspace"]),
     "no run": (["report", "-w", "empty"], ["no run", "empty"]),
     "no such run": (["report", "run-x", "-w", "agents"], ["run-x", "point"]),

@@ -12,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 import pytest
 
 from backflip.cli.output import TerminalReporter, print_json, show, table
+from backflip.cli.results import reward_lines
 
 
 def test_json_is_json_whatever_was_measured() -> None:
@@ -96,3 +97,23 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "━" in screen
     assert "\x1b[31m" not in screen.split("Warning")[0], "what is said cannot colour the terminal"
     assert " 30 samples, " in screen
+
+
+def test_a_benchmark_is_told_by_subset_with_what_was_left_out() -> None:
+    def share(value: float, count: int) -> dict[str, float]:
+        return {"value": value, "low": 0.125, "high": 0.875, "count": count}
+
+    scores = {
+        "accuracy": {"overall": share(0.75, 8)},
+        "calibration": None,
+        "entries": 8,
+        "rejected_rows": 1,
+        "subsets": {"chat": share(1.0, 2), "maths": share(0.6667, 6)},
+        "reasons": ["b.jsonl:9: no field chosen"],
+    }
+    told = reward_lines({"reports": {}, "rewards": {}, "bench": {"b.jsonl": scores}})
+    rows = [line.split() for line in told.splitlines()]
+    assert ["0.75", "0.125", "0.875", "8", "-", "8", "1"] in rows
+    assert ["chat", "1", "0.125", "0.875", "2"] in rows
+    assert ["maths", "0.6667", "0.125", "0.875", "6"] in rows
+    assert "left out: b.jsonl:9: no field chosen" in told

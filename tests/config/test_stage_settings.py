@@ -48,9 +48,9 @@ def test_defaults_round_trip(cls: type[Settings]) -> None:
             "ranking needs samples_per_prompt",
         ),
         (FeedbackSettings, {"kinds": ["rating", "rating"]}, "names a kind twice"),
-        (FeedbackSettings, {"kinds": []}, "at least 1 item"),
+        (FeedbackSettings, {"kinds": []}, "list of at least 1"),
         (RewardSettings, {"axes": ["a", "a"]}, "names an axis twice"),
-        (RewardSettings, {"axes": []}, "at least 1 item"),
+        (RewardSettings, {"axes": []}, "list of at least 1"),
         (RewardSettings, {"combine": "uncertain"}, "ensemble of at least 2"),
         (RewardSettings, {"mixture": {"weights": {"kind": 1}}}, "'kind', which is not among"),
         (

@@ -1,5 +1,7 @@
 """Commands on feedback: import, export, count and withdraw it."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,15 +11,20 @@ from backflip.cli.output import (
     DEFAULT_WORKSPACE,
     DatabaseOption,
     JsonOption,
+    TerminalReporter,
     WorkspaceOption,
-    open_workspace,
     show,
     table,
 )
-from backflip.errors import SettingsError
+from backflip.cli.workspaces import open_workspace
+from backflip.errors import SettingsError, WorkspaceError
 
 feedback_app = typer.Typer(
     no_args_is_help=True, help="Import, export, count and withdraw feedback."
+)
+WHO_AND_WHAT = (
+    "backflip feedback stats lists annotators; backflip lineage MODEL --json has the ids of the "
+    "entries that a model learned from."
 )
 KindOption = Annotated[
     list[str] | None, typer.Option("--kind", help="Only entries of this kind; again for more.")
@@ -54,8 +61,11 @@ def import_(
     """
     from backflip.feedback.formats import import_file
 
-    with open_workspace(workspace, create=True, database=database) as opened:
-        report = import_file(opened, file, format, annotator=annotator, axis=axis)
+    with (
+        open_workspace(workspace, create=True, database=database) as opened,
+        TerminalReporter().bar("Import", None, "rows") as advance,
+    ):
+        report = import_file(opened, file, format, annotator=annotator, axis=axis, advance=advance)
     facts = {
         "format": report.format,
         "entries": report.entries,
@@ -103,9 +113,19 @@ def export(
         raise SettingsError(
             f"no kind {unknown[0]!r}", where="--kind", hint=f"Kinds: {', '.join(KINDS)}."
         )
-    with open_workspace(workspace) as opened:
+    with (
+        open_workspace(workspace) as opened,
+        TerminalReporter().bar("Export", None, "entries") as advance,
+    ):
         written = export_file(
-            opened, file, format, kinds=kind, axis=axis, annotator=annotator, plain=plain
+            opened,
+            file,
+            format,
+            kinds=kind,
+            axis=axis,
+            annotator=annotator,
+            plain=plain,
+            advance=advance,
         )
     facts = {
         "file": str(file),
@@ -126,24 +146,38 @@ def export(
 
 @feedback_app.command("stats")
 def stats(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Count the feedback by kind, annotator, origin and axis."""
+    """Count the feedback by kind, annotator, origin and axis, and say how far people agree."""
+    from backflip.feedback import measure_agreement
+
     with open_workspace(workspace) as opened:
         found = opened.journal.stats()
+        agreed = measure_agreement(opened.journal.active())
     groups = {
         "kind": found.by_kind,
         "annotator": found.by_annotator,
         "origin": found.by_origin,
         "axis": found.by_axis,
     }
+    agreement = [asdict(one) for one in agreed if one.num_pairs]
     facts = {"active": found.active, "retracted": found.retracted, **groups}
+    facts["agreement"] = agreement
 
     def lines() -> str:
         parts = [f"{found.active} entries count, {found.retracted} were withdrawn."]
         for name, counts in groups.items():
             parts.append(table([{name: key, "entries": n} for key, n in counts.items()]))
+        if agreement:
+            parts.append("Of those who answered the same (alpha: 1 agreed, 0 as by chance):")
+            parts.append(table([_agreement_row(one) for one in agreement]))
         return "\n\n".join(parts)
 
     show(facts, as_json, lines)
+
+
+def _agreement_row(one: Mapping[str, Any]) -> dict[str, Any]:
+    alpha = "" if one["alpha"] is None else f"{one['alpha']:.2f}"
+    shared = {"items": one["num_units"], "equal": f"{one['raw']:.0%}", "alpha": alpha}
+    return {"kind": one["kind"], "axis": one["axis"], **shared}
 
 
 @feedback_app.command("revoke")
@@ -166,12 +200,17 @@ def revoke(
     if (entry is None) == (annotator is None):
         raise SettingsError("name either an --entry or an --annotator")
     with open_workspace(workspace) as opened:
-        if entry is not None:
-            ids = [entry] if opened.journal.retract(entry, reason, by) else []
-            named = [entry]
-        else:
-            ids = opened.journal.retract_annotator(str(annotator), reason, by)
-            named = opened.journal.said_by(str(annotator))
+        try:
+            if entry is not None:
+                ids = [entry] if opened.journal.retract(entry, reason, by) else []
+                named = [entry]
+            else:
+                ids = opened.journal.retract_annotator(str(annotator), reason, by)
+                named = opened.journal.said_by(str(annotator))
+        except WorkspaceError as error:
+            raise WorkspaceError(
+                error.what, where=str(opened.root), hint=error.hint or WHO_AND_WHAT
+            ) from None
         found = touched(opened, named)
     new = set(ids)
     before = [name for name in named if name not in new]

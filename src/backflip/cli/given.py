@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backflip.cli.output import run_in
+from backflip.cli.workspaces import run_in
 from backflip.errors import SettingsError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ Result = dict[str, Any]
 
 
 @contextmanager
-def stages_of(folder: Path, recipe: "Recipe") -> Iterator["Run"]:
+def stages_of(folder: Path, recipe: "Recipe", *, database: str | None = None) -> Iterator["Run"]:
     """A run of the recipe to do single stages of, with nobody else at work on it."""
-    with run_in(folder, recipe) as run, run.alone():
+    with run_in(folder, recipe, database=database) as run, run.alone():
         run.begin()
         yield run
 
@@ -70,25 +70,19 @@ def stage_key(name: str, *inputs: Any) -> str:
 
 
 def snapshot_of(run: "Run", named: str | None) -> str:
-    """A snapshot of all that counts now and is about such prompts, or the named one."""
-    from backflip.records import Situation
+    """A snapshot of all that counts now and may be learned from, or the named one."""
+    from backflip.loop.stages.learnable import learnable
 
-    workspace, source = run.workspace, run.recipe.prompts.source
+    workspace = run.workspace
     if named is not None:
         workspace.snapshots.rows(named)
         return named
-    about: dict[str, str] = {}
-    for prompt in workspace.prompts.all():
-        content = prompt.content
-        situation = isinstance(content, Situation)
-        about[prompt.id] = f"env:{content.environment}" if situation else "text"
-    wanted = source if source.startswith("env:") else "text"
-    entries = workspace.journal.active()
-    samples = workspace.samples.get({name for entry in entries for name in entry.sample_ids})
-    entries = [e for e in entries if about[samples[e.sample_ids[0]].prompt_id] == wanted]
+    told = workspace.journal.active()
+    entries = learnable(run, told)
     if not entries:
+        unfit = "; what there is stands on prompts that are held out or of another kind"
         raise WorkspaceError(
-            "there is no feedback to learn from",
+            f"there is no feedback to learn from{unfit if told else ''}",
             where=str(workspace.root),
             hint="Import some (backflip feedback import FILE), or ask for it (backflip label).",
         )

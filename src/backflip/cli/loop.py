@@ -12,11 +12,10 @@ from backflip.cli.output import (
     OverridesArgument,
     RecipeArgument,
     WorkspaceOption,
-    open_workspace,
-    run_in,
     show,
     table,
 )
+from backflip.cli.workspaces import open_workspace, run_in
 from backflip.errors import WorkspaceError
 
 # A crowd answers a thousand questions in a second, and one more than once; a person does not.
@@ -47,6 +46,7 @@ def run(
 def demo(
     overrides: OverridesArgument = None,
     workspace: WorkspaceOption = Path("backflip-demo"),
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole loop on SmolLM2-135M, with a crowd of simulated annotators.
@@ -66,7 +66,7 @@ def demo(
     recipe = load_recipe(name, overrides or [])
     if recipe.feedback.source == "people":
         recipe = load_recipe(name, [*FOR_ONE_PERSON, *(overrides or [])])
-    _go(workspace, recipe, as_json=as_json)
+    _go(workspace, recipe, as_json=as_json, database=database)
 
 
 def _go(folder: Path, recipe: Any, *, as_json: bool, database: str | None = None) -> None:

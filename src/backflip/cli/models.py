@@ -12,12 +12,12 @@ from backflip.cli.output import (
     OverridesArgument,
     RecipeArgument,
     WorkspaceOption,
-    open_workspace,
     print_json,
     show,
     table,
 )
 from backflip.cli.toml import to_toml
+from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")

@@ -5,17 +5,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from backflip.errors import BackflipError, WorkspaceError
-
-if TYPE_CHECKING:
-    from backflip.feedback.store import Workspace
-    from backflip.loop import Recipe, Run
+from backflip.errors import BackflipError
 
 DEFAULT_WORKSPACE = Path("workspace")
 WorkspaceOption = Annotated[
@@ -98,63 +94,6 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def open_workspace(
-    folder: Path, *, create: bool = False, database: str | None = None
-) -> "Workspace":
-    """Open the workspace in `folder`, or make it there.
-
-    Raises:
-        WorkspaceError: as `Workspace.open`; or `database` is not where the workspace keeps its
-            rows.
-    """
-    from backflip.feedback.store import Workspace
-
-    marker = folder / "workspace.json"
-    if create and not marker.is_file():
-        return Workspace.create(folder, database)
-    if database is not None and json.loads(marker.read_text()).get("database") != database:
-        raise WorkspaceError(
-            "the workspace is there already and keeps its rows elsewhere",
-            where=str(folder),
-            hint="Leave --database out, or name another folder.",
-        )
-    return Workspace.open(folder)
-
-
-@contextmanager
-def run_in(folder: Path, recipe: "Recipe", *, database: str | None = None) -> Iterator["Run"]:
-    """A run of `recipe` in the workspace, told on standard error.
-
-    How it ended is kept with it: a run that was finished before stays so when more is done in it.
-    """
-    from backflip.loop import Run, make_domain
-
-    with open_workspace(folder, create=True, database=database) as workspace:
-        run = Run(workspace, recipe, make_domain(recipe, workspace), TerminalReporter())
-        before = _status(run)
-        try:
-            yield run
-        except KeyboardInterrupt:
-            _note_end(run, "stopped")
-            raise
-        except BaseException:
-            _note_end(run, "failed")
-            raise
-        _note_end(run, "finished" if before == "finished" else "stopped")
-
-
-def _status(run: "Run") -> str | None:
-    known = {each.id: each.status for each in run.workspace.runs.all()}
-    return known.get(run.id)
-
-
-def _note_end(run: "Run", status: str) -> None:
-    """Say how a run ended, unless it said so itself or another process is at work on it."""
-    with suppress(WorkspaceError), run.alone():
-        if _status(run) == "running":
-            run.workspace.runs.finish(run.id, status)
-
-
 class TerminalReporter:
     """Words, bars and what came of them on standard error; no bars where that is no terminal."""
 
@@ -170,8 +109,10 @@ class TerminalReporter:
         self.console.print(_clean(f"Warning: {text}"), style="yellow", markup=False)
 
     @contextmanager
-    def bar(self, title: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-        """A bar while it lasts; a line of what was done stays behind."""
+    def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+        """A bar while it lasts, without an end where nobody knows the total; a line of what was
+        done stays behind.
+        """
         from rich.progress import Progress
 
         start, done, last = time.monotonic(), 0, ""

@@ -43,18 +43,28 @@ def reward_lines(result: dict[str, Any]) -> str:
     for file, scores in result.get("bench", {}).items():
         told = {"entries": scores["entries"], "rows left out": scores["rejected_rows"]}
         lines.append(f"{file}\n{table([_accuracy(scores) | told])}")
+        subsets = scores.get("subsets", {})
+        if subsets:
+            lines.append(table([{"subset": name} | _share(part) for name, part in subsets.items()]))
+        if scores.get("reasons"):
+            lines.append("\n".join(f"  left out: {reason}" for reason in scores["reasons"]))
     return "\n\n".join(lines)
 
 
 def _accuracy(report: dict[str, Any]) -> dict[str, Any]:
     accuracy, calibrated = report["accuracy"], report["calibration"]
-    overall = accuracy["overall"] if accuracy else {}
     return {
-        "accuracy": overall.get("value"),
-        "low": overall.get("low"),
-        "high": overall.get("high"),
-        "pairs": overall.get("count"),
+        **_share(accuracy["overall"] if accuracy else {}),
         "ECE": calibrated["error"] if calibrated else None,
+    }
+
+
+def _share(part: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "accuracy": part.get("value"),
+        "low": part.get("low"),
+        "high": part.get("high"),
+        "pairs": part.get("count"),
     }
 
 

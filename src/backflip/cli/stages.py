@@ -25,14 +25,15 @@ from backflip.cli.given import (
 )
 from backflip.cli.output import (
     DEFAULT_WORKSPACE,
+    DatabaseOption,
     JsonOption,
     OverridesArgument,
     RecipeArgument,
     WorkspaceOption,
-    open_workspace,
     show,
 )
 from backflip.cli.results import evaluation_lines, model_lines, reply_lines, reward_lines
+from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -66,10 +67,12 @@ def pretrain(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    model: ModelOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Next-token training over texts, from scratch or from the model of the recipe."""
-    _prepare(recipe, overrides, workspace, as_json, "pretrain", None)
+    _prepare("pretrain", recipe, overrides, workspace, model, database, as_json)
 
 
 def sft(
@@ -77,19 +80,21 @@ def sft(
     overrides: OverridesArgument = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     model: ModelOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Supervised fine-tuning on demonstrations, from files or the workspace."""
-    _prepare(recipe, overrides, workspace, as_json, "sft", model)
+    _prepare("sft", recipe, overrides, workspace, model, database, as_json)
 
 
 def _prepare(
+    name: str,
     source: str,
     overrides: list[str] | None,
     workspace: Path,
-    as_json: bool,
-    name: str,
     model: str | None,
+    database: str | None,
+    as_json: bool,
 ) -> None:
     from backflip.loop import load_recipe, stages
 
@@ -101,7 +106,13 @@ def _prepare(
             hint=f"Write that section, or give its settings here, as in {name}.optimizer."
             "learning_rate=1e-5.",
         )
-    with stages_of(workspace, recipe) as run:
+    if name == "pretrain" and model is not None and getattr(recipe.pretrain, "scratch", None):
+        raise SettingsError(
+            "the recipe starts from random weights, and so from no model",
+            where="--model",
+            hint="Leave --model out, or say pretrain.scratch=none.",
+        )
+    with stages_of(workspace, recipe, database=database) as run:
         start = start_of(run, model, before=name)
         key = name if model is None else stage_key(name, start)
         result = run.stage(key, getattr(stages, name), start)
@@ -114,12 +125,13 @@ def sample(
     overrides: OverridesArgument = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     model: ModelOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let a model act on the recipe's prompts; the samples are kept in the workspace."""
     from backflip.loop import load_recipe
 
-    with stages_of(workspace, load_recipe(recipe, overrides or [])) as run:
+    with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         found = run.workspace.samples.get(samples_of(run, model)["samples"])
         rows = [
             {
@@ -157,6 +169,7 @@ def label(
         ),
     ] = None,
     model: ModelOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give feedback: as the recipe says (teachers, a judge), or you with --terminal.
@@ -175,7 +188,7 @@ def label(
         raise SettingsError("name a recipe, or answer yourself with --terminal")
     from backflip.loop import load_recipe, stages
 
-    with stages_of(workspace, load_recipe(recipe, overrides or [])) as run:
+    with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         asked = samples_of(run, model)
         key = "round-1/feedback" if model is None else "round-1/" + stage_key("feedback", asked)
         result = run.stage(key, stages.feedback, asked)
@@ -222,12 +235,13 @@ def reward(
             metavar="FILE",
         ),
     ] = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a reward model on the workspace's feedback, and say how far it can be trusted."""
     from backflip.loop import load_recipe, stages
 
-    with stages_of(workspace, load_recipe(recipe, overrides or [])) as run:
+    with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         start = start_of(run, model)
         baseline = baseline_of(run, start, model)
         told = {"snapshot": snapshot_of(run, snapshot)}
@@ -245,6 +259,7 @@ def policy(
     model: ModelOption = None,
     reward: RewardsOption = None,
     snapshot: SnapshotOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a policy with the recipe's algorithm: on a reward model, or on pairs of feedback."""
@@ -252,7 +267,7 @@ def policy(
     from backflip.loop import load_recipe, stages
 
     settings = load_recipe(recipe, overrides or [])
-    with stages_of(workspace, settings) as run:
+    with stages_of(workspace, settings, database=database) as run:
         if isinstance(settings.algorithm, OnlineSettings):
             rewards, told = rewards_needed(run, reward, snapshot)
         else:
@@ -279,12 +294,13 @@ def evaluate(
         ),
     ] = None,
     reward: RewardsOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold a model against another on held-out prompts: win rate, distance, length, gold."""
     from backflip.loop import load_recipe, stages
 
-    with stages_of(workspace, load_recipe(recipe, overrides or [])) as run:
+    with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         chosen = {"model": acting_model(run, model)}
         rewards = rewards_of(run, reward) if reward else None
         start = start_of(run, against)
@@ -299,7 +315,12 @@ def _score_files(run: "Run", result: Result, files: list[str]) -> Result:
     from backflip.loop.stages.benching import score_file
 
     stage: Stage = Stage(run, "bench")
-    return {file: score_file(stage, result["rewards"], file) for file in files}
+    scores: Result = {}
+    with run.reporter.bar("Benchmarks", len(files), "files") as advance:
+        for file in files:
+            scores[file] = score_file(stage, result["rewards"], file)
+            advance(1)
+    return scores
 
 
 def add_to(app: typer.Typer) -> None:

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+NONE = "none"  # config.base reads it; written out, since that takes a while to import
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
-    """Nested settings as a TOML document; what is None, TOML cannot say: a comment names it.
+    """Nested settings as a TOML document; None, for which TOML has no word, is "none".
 
     Args:
         data: texts, numbers, truth values, None, lists and tables of these. A list holds either
@@ -30,7 +31,7 @@ def _table(data: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
             for item in value:
                 below += ["", f"[[{'.'.join(place)}]]", *_table(item, place)]
         elif value is None:
-            lines.append(f"# {_key(key)} is not set")
+            lines.append(f'{_key(key)} = "{NONE}"')
         else:
             lines.append(f"{_key(key)} = {_value(value)}")
     return lines + below

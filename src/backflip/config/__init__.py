@@ -1,6 +1,6 @@
 """Strict settings of every part; no torch."""
 
-from backflip.config.base import Settings, apply_overrides, merge, read_toml
+from backflip.config.base import NONE, Settings, apply_overrides, merge, read_toml
 from backflip.config.models import (
     Device,
     LoraSettings,
@@ -25,6 +25,7 @@ from backflip.config.stages import (
 )
 
 __all__ = [
+    "NONE",
     "Device",
     "EvaluationSettings",
     "FeedbackKind",

@@ -1,21 +1,36 @@
 """Strict settings: frozen, and an unknown key is an error that names the nearest known one."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Any, Self, cast, get_args
+from typing import Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from backflip.config.faults import admits_none, explain_all
 from backflip.errors import SettingsError
+
+NONE = "none"
+"""How TOML, which has no word for it, says that an optional setting is off."""
 
 
 class Settings(BaseModel):
-    """Base of all settings. What is not a field is refused; nothing changes after creation."""
+    """Base of all settings. What is not a field is refused; nothing changes after creation.
+
+    The text "none" switches a setting off that may be None, whatever its default is.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        given = cast("dict[str, Any]", data)
+        optional = {name for name, f in cls.model_fields.items() if admits_none(f.annotation)}
+        return {k: None if k in optional and v == NONE else v for k, v in given.items()}
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, where: str = "settings") -> Self:
@@ -23,66 +38,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            faults = [_explain(cls, fault) for fault in error.errors()]
-            raise SettingsError("; ".join(faults), where=where) from None
-
-
-def _explain(cls: type[BaseModel], fault: Any) -> str:
-    path, beside = _walk(cls, [str(part) for part in fault["loc"]])
-    key = ".".join(path)
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_nearest(path[-1], beside, path[:-1])}"
-    if fault["type"] == "union_tag_invalid":
-        known = [tag.strip(" '") for tag in fault["ctx"]["expected_tags"].split(",")]
-        tag = str(fault["ctx"]["tag"])
-        return f"{key}: unknown type {tag!r}; {_nearest(tag, known)}"
-    what = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {what}" if key else what
-
-
-def _nearest(name: str, known: Sequence[str], above: Sequence[str] = ()) -> str:
-    """Advice for a name that is not known."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {'.'.join((*above, near[0]))!r}?"
-    return f"known: {', '.join(known)}"
-
-
-def _walk(cls: type[BaseModel], location: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A fault's place as a user writes it, and the keys that are known beside its last part.
-
-    Pydantic puts the tag of a union between two keys, and an index between a list and its items;
-    the tag, which nobody writes there, is left out.
-    """
-    known: type[BaseModel] | None = cls
-    beside = list(cls.model_fields)
-    path: list[str] = []
-    for part in location:
-        if known is not None and part in known.model_fields:
-            beside = list(known.model_fields)
-            known = _settings_in(known.model_fields[part].annotation, location)
-        elif known is not None and part == _tag(known):
-            continue
-        elif known is not None and not part.isdigit():
-            beside = list(known.model_fields)
-        path.append(part)
-    return path, beside
-
-
-def _tag(cls: type[BaseModel]) -> Any:
-    field = cls.model_fields.get("type")
-    return None if field is None else field.default
-
-
-def _settings_in(annotation: Any, path: Sequence[str]) -> type[BaseModel] | None:
-    """The settings class inside an annotation; of a union's members, the one tagged in `path`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = [s for s in (_settings_in(a, path) for a in get_args(annotation)) if s is not None]
-    for candidate in found:
-        if _tag(candidate) in path:
-            return candidate
-    return found[0] if found else None
+            raise SettingsError(explain_all(cls, error.errors()), where=where) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -101,7 +57,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     """Lay `key.path=value` strings over nested settings; later ones win.
 
     A value is read as TOML (`3`, `0.5`, `true`, `["a"]`) and, where it is not TOML, as a string:
-    `model.name=my-folder` needs no quotes.
+    `model.name=my-folder` needs no quotes. `none` switches an optional setting off; a later
+    `key.path` below one that is off switches it on again.
 
     Raises:
         SettingsError: an override without "=", or a path that leads through a plain value.
@@ -115,6 +72,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         target = merged
         for part in parents:
             below = target.setdefault(part, {})
+            if below == NONE:
+                below = target[part] = {}
             if not isinstance(below, dict):
                 raise SettingsError(f"{path.strip()!r} leads through a value that has no keys")
             target = cast("dict[str, Any]", below)

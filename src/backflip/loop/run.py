@@ -15,7 +15,7 @@ from typing import Any
 
 from backflip import __version__
 from backflip.algorithms import OnlineSettings
-from backflip.errors import WorkspaceError
+from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.feedback.store import Workspace
 from backflip.loop import stages
 from backflip.loop.recipe import Recipe
@@ -79,20 +79,26 @@ class Run:
         """Keep other processes from working on this run at the same time.
 
         Raises:
-            WorkspaceError: another process is.
+            WorkspaceError: another process is; or the lock cannot be written.
         """
         folder = self.workspace.artifacts / "runs" / self.id
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            opened = (folder / "lock").open("w")
+        except OSError as error:
+            raise _no_lock(folder, error) from error
+        with opened as file:
             try:
                 # The system lets go of it when the process ends, however it ends.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise WorkspaceError(
                     f"another process is working on run {self.id}",
                     where=str(folder),
                     hint="Wait for it, or stop it; a run goes on where it stopped.",
                 ) from None
+            except OSError as error:
+                raise _no_lock(folder, error) from error
             yield
 
     def begin(self) -> None:
@@ -110,6 +116,12 @@ class Run:
             self.workspace.stages.finish(self.id, key, result)
         stages.discard(stage.folder)
         return result
+
+
+def _no_lock(folder: Path, error: OSError) -> WorkspaceError:
+    return WorkspaceError(
+        f"the run's lock {why_not_written(error)}", where=str(folder / "lock"), hint=FREE_SPACE
+    )
 
 
 class Stage:

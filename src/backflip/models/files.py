@@ -1,7 +1,8 @@
-"""Folders that are there whole or not at all, the record kept in them, and the cache."""
+"""Files and folders that are there whole or not at all, a model's record, and the cache."""
 
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -10,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backflip.errors import ModelError
+from safetensors import SafetensorError
+
+from backflip.errors import FREE_SPACE, BackflipError, ModelError, why_not_written
 
 RECORD = "backflip.json"
+# How the writers of tensors and of tokenizers, which are not Python, end what the system told them.
+_SYSTEM_FAULT = re.compile(r"\(os error (\d+)\)$")
 
 
 def cache_folder() -> Path:
@@ -48,11 +53,10 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(target, error) from None
     try:
-        yield draft
-        _flush(draft)
-        _put_in_place(draft, target, replace=replace)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
+        with _told_in_words(target):
+            yield draft
+            _flush(draft)
+            _put_in_place(draft, target, replace=replace)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -61,12 +65,69 @@ def _beside(target: Path) -> Path:
     return target.parent / f".{target.name}-{secrets.token_hex(6)}"
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, and on the disk when this returns.
+
+    One process at a time: the draft has a name of its own only by the file's, so that one left
+    behind by a process that was killed gives way to the next.
+
+    Raises:
+        ModelError: the disk is full or the place not writable; what was there before is intact.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        with _told_in_words(path):
+            write_durably(draft, data)
+            draft.replace(path)
+            flush_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _told_in_words(target: Path) -> Iterator[None]:
+    """Whatever the system refuses while `target` is written becomes a `ModelError`."""
+    try:
+        yield
+    except BackflipError:
+        raise
+    except Exception as error:
+        refused = _refused(error)
+        if refused is None:
+            raise
+        raise _cannot_write(target, refused) from error
+
+
+def _refused(error: Exception) -> OSError | None:
+    """The system's refusal behind an error; None where it is a fault of another kind."""
+    if isinstance(error, OSError):
+        return error
+    # Tokenizers raise a bare Exception; a class below it comes from elsewhere.
+    if type(error) in (Exception, SafetensorError) and (found := _SYSTEM_FAULT.search(str(error))):
+        number = int(found[1])
+        return OSError(number, os.strerror(number))
+    return None
+
+
 def _cannot_write(target: Path, error: OSError) -> ModelError:
-    return ModelError(
-        f"cannot be written: {error.strerror or error}",
-        where=str(target),
-        hint="Check the free space of the disk and the rights on the folder.",
-    )
+    return ModelError(why_not_written(error), where=str(target), hint=FREE_SPACE)
 
 
 def _flush(folder: Path) -> None:
@@ -74,6 +135,9 @@ def _flush(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        elif path.is_dir():
+            flush_folder(path)
+    flush_folder(folder)
 
 
 def _put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
@@ -85,7 +149,10 @@ def _put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
         except OSError:
             old.rename(target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            flush_folder(target.parent)  # the old one goes when the disk has the new one's name
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
         return
     try:
         draft.rename(target)
@@ -93,6 +160,7 @@ def _put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
         # Another process was faster. Its folder is whole, because it came here the same way.
         if not target.is_dir():
             raise
+    flush_folder(target.parent)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

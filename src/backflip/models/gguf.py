@@ -11,6 +11,7 @@ import io
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.errors import ModelError
 from backflip.models.files import cache_folder, new_folder
@@ -28,7 +29,8 @@ def convert_gguf(path: Path) -> Path:
     1 GiB become bfloat16, because float32 would fill the disk.
 
     Raises:
-        ModelError: the file is missing, is no GGUF file, or is of an unknown architecture.
+        ModelError: the file is missing, is no GGUF file, or is of an unknown architecture; or the
+            cache cannot be written.
     """
     target = cache_folder() / "models" / f"gguf-v{_LAYOUT}-{_content_hash(path)}"
     if not target.is_dir():
@@ -50,6 +52,13 @@ def _content_hash(path: Path) -> str:
 
 
 def _convert(path: Path, folder: Path) -> None:
+    model, tokenizer = _read(path)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     dtype = torch.bfloat16 if path.stat().st_size > _LARGE_BYTES else torch.float32
@@ -66,10 +75,7 @@ def _convert(path: Path, folder: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(
                 str(path.parent), gguf_file=path.name, local_files_only=True
             )
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    except ModelError:
-        raise
+            return model, tokenizer
     except Exception as error:  # the parser raises whatever a broken file makes it trip over
         raise ModelError(
             f"cannot be converted: {type(error).__name__}: {error}",

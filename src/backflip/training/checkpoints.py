@@ -5,9 +5,7 @@ given its name; a process killed at any instant leaves the last good one as it w
 kept bit for bit (safetensors), everything else as JSON: nothing is ever unpickled.
 """
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from backflip.errors import TrainingError
+from backflip.errors import TrainingError, why_not_written
+from backflip.models.files import flush_folder, write_durably
 
 _PREFIX = "step-"
 _UNFINISHED = ".unfinished"
@@ -86,27 +85,9 @@ class Checkpoints:
         )
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _disk_error(error: OSError, folder: Path) -> TrainingError:
-    what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot write: {error.strerror}"
     return TrainingError(
-        f"{what}; the last checkpoint is intact",
+        f"{why_not_written(error)}; the last checkpoint is intact",
         where=str(folder),
         hint="Free some space and run the same command again: it goes on from that checkpoint.",
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.evaluation.report.gather import Facts, gather
 from backflip.evaluation.report.plots import reliability, training_curves, win_rates
 from backflip.evaluation.report.words import accuracy_line, headline, round_lines
@@ -19,13 +20,23 @@ def write_report(workspace: Workspace, run_id: str) -> Path:
 
     Returns:
         where it lies.
+
+    Raises:
+        WorkspaceError: the disk is full or the folder not writable; an earlier report is intact.
     """
     folder = workspace.artifacts / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run_id}.html"
     draft = folder / f"{run_id}.{os.getpid()}.draft"
-    draft.write_text(render(gather(workspace, run_id)), encoding="utf-8")
-    draft.replace(path)
+    page = render(gather(workspace, run_id))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(page, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
     return path
 
 

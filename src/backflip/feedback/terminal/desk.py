@@ -1,4 +1,4 @@
-"""The labelling session: takes tasks from the queue, shows them, and hands the answers back."""
+"""The labelling sitting: takes tasks from the queue, shows them, and hands the answers back."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def label_terminal(
         clock: seconds that run steadily; measures how long an answer takes.
 
     Returns:
-        Number of answers that stand: given in this session and not undone.
+        Number of answers that stand: given in this sitting and not undone.
 
     Raises:
         BackflipError: no terminal to read keys from.
@@ -63,7 +63,7 @@ def label_terminal(
 
 
 class _Desk:
-    """One person's session at a workspace."""
+    """One person's sitting at a workspace."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class _Desk:
             try:
                 outcome = self._do(task)
             except WorkspaceError as error:
-                # The task has gone to others meanwhile; the session goes on with another one.
+                # The task has gone to others meanwhile; the sitting goes on with another one.
                 self.keep(f"Not saved: {clean_text(str(error))}")
                 continue
             if outcome == "quit":
@@ -194,7 +194,7 @@ class _Desk:
         if self.ws.queue.undo(self.annotator) is None:
             self.say("There is nothing to take back.")
             return
-        # The queue remembers earlier sessions' answers too: those do not lower this one's count.
+        # The queue remembers earlier sittings' answers too: those do not lower this one's count.
         if self._ended and self._ended.pop() == "answered":
             self.answered -= 1
         self.say("Taken back.")

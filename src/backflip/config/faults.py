@@ -1,0 +1,184 @@
+"""What is wrong with a setting, in words, and at the place where a user wrote it."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+_LISTS = ("tuple_type", "list_type", "set_type", "frozen_set_type")
+_TABLES = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
+_PLAIN = {
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "int_from_float": "a whole number",
+    "string_type": "a text",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+}
+_LIMITS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+_LENGTHS = {"too_short": ("min_length", "at least"), "too_long": ("max_length", "at most")}
+
+
+def explain_all(cls: type[BaseModel], faults: Sequence[Any]) -> str:
+    """All faults in one line."""
+    places = [fault["loc"] for fault in faults]
+    told: list[str] = []
+    for fault in faults:
+        place = fault["loc"]
+        inside = any(other != place and other[: len(place)] == place for other in places)
+        # Items that were refused are missing from their list: that is no second fault.
+        if not (fault["type"] == "too_short" and inside):
+            told.append(explain(cls, fault))
+    return "; ".join(told)
+
+
+def explain(cls: type[BaseModel], fault: Any) -> str:
+    """One fault that pydantic found in data for `cls`, as a line for whoever wrote that data."""
+    path, beside, annotation = _walk(cls, [str(part) for part in fault["loc"]])
+    key = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_nearest(path[-1], beside, path[:-1])}"
+    if fault["type"] == "union_tag_invalid":
+        known = [tag.strip(" '") for tag in fault["ctx"]["expected_tags"].split(",")]
+        tag = str(fault["ctx"]["tag"])
+        return f"{key}: unknown type {tag!r}; {_nearest(tag, known)}"
+    if fault["type"] == "missing":
+        return f"{key}: is missing"
+    wanted = _wanted(fault, key, annotation)
+    if wanted is None:
+        what = fault["msg"].removeprefix("Value error, ")
+    else:
+        off = ', or "none"' if admits_none(annotation) else ""
+        what = f"should be {wanted}{off}, not {_as_written(fault['input'])}"
+    if fault["type"] == "string_type":
+        what += "; quotes make it one"
+    if fault["type"] == "literal_error":
+        what += _near_choice(fault["input"], annotation)
+    return f"{key}: {what}" if key else what
+
+
+def _wanted(fault: Any, key: str, annotation: Any) -> str | None:
+    """What should stand there; None where pydantic's own words say it best."""
+    kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind in _LIMITS:
+        limit, words = _LIMITS[kind]
+        return f"{words} {context[limit]}"
+    if kind == "literal_error":
+        return f"one of {context['expected']}"
+    if kind == "string_pattern_mismatch":
+        return f"a text like {context['pattern']}"
+    if kind in _LISTS:
+        known = isinstance(given, str | int | float)
+        return "a list" + (f", as in [{_as_written(given)}]" if known else "")
+    if kind in _TABLES:
+        return f"a group of settings{_example(key, annotation)}"
+    if kind in _LENGTHS:
+        limit, words = _LENGTHS[kind]
+        return f"a list of {words} {context[limit]}"
+    return None
+
+
+def _near_choice(given: Any, annotation: Any) -> str:
+    known = [choice for choice in _choices(annotation) if isinstance(choice, str)]
+    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The values that a Literal inside an annotation lists."""
+    found: list[Any] = []
+    for part in get_args(annotation):
+        found += _choices(part) if get_args(part) else [part]
+    return found
+
+
+def _example(key: str, annotation: Any) -> str:
+    """How a setting of the group at `key` is given."""
+    inner = _settings_in(annotation, ())
+    if inner is None:
+        return ", as in {name = 1.0}"
+    for name, field in inner.model_fields.items():
+        if isinstance(field.default, str | int | float):
+            value = _as_written(field.default)
+            if key.rpartition(".")[2].isdigit():  # an override cannot name an item of a list
+                return f", as in {{{name} = {value}}}"
+            return f", as in {key}.{name}={value.strip(chr(39))}"
+    return ""
+
+
+def _as_written(value: Any) -> str:
+    """A value as a recipe has it."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def admits_none(annotation: Any) -> bool:
+    """Whether a setting of this type may be None."""
+    return type(None) in get_args(annotation)
+
+
+def _nearest(name: str, known: Sequence[str], above: Sequence[str] = ()) -> str:
+    """Advice for a name that is not known."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {'.'.join((*above, near[0]))!r}?"
+    return f"known: {', '.join(known)}"
+
+
+def _walk(cls: type[BaseModel], location: Sequence[str]) -> tuple[list[str], list[str], Any]:
+    """A fault's place as a user writes it, the keys that are known beside its last part, and the
+    type of the last setting on the way.
+
+    Pydantic puts the tag of a union between two keys, and an index between a list and its items;
+    the tag, which nobody writes there, is left out.
+    """
+    known: type[BaseModel] | None = cls
+    beside = list(cls.model_fields)
+    path: list[str] = []
+    annotation: Any = None
+    for part in location:
+        if known is not None and part in known.model_fields:
+            beside = list(known.model_fields)
+            annotation = known.model_fields[part].annotation
+            known = _settings_in(annotation, location)
+        elif known is not None and part == _tag(known):
+            continue
+        else:
+            if known is not None and not part.isdigit():
+                beside = list(known.model_fields)
+            annotation = _item(annotation)
+        path.append(part)
+    return path, beside, annotation
+
+
+def _item(annotation: Any) -> Any:
+    """The type of what a list or a table holds."""
+    inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis)]
+    return inner[-1] if inner else None
+
+
+def _tag(cls: type[BaseModel]) -> Any:
+    field = cls.model_fields.get("type")
+    return None if field is None else field.default
+
+
+def _settings_in(annotation: Any, path: Sequence[str]) -> type[BaseModel] | None:
+    """The settings class inside an annotation; of a union's members, the one tagged in `path`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [s for s in (_settings_in(a, path) for a in get_args(annotation)) if s is not None]
+    for candidate in found:
+        if _tag(candidate) in path:
+            return candidate
+    return found[0] if found else None
