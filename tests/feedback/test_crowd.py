@@ -96,6 +96,40 @@ def test_questions_name_the_axis_of_their_kind() -> None:
     }
 
 
+def asked_on(kinds: list[str], axes: list[str]) -> list[tuple[str, str | None]]:
+    items = make_items(replies("One?", "a", "b"), kinds, axes)
+    return [(item.kind, item.axis) for item in items]
+
+
+def test_each_question_is_asked_on_each_axis() -> None:
+    on = asked_on(["comparison", "rating"], ["helpful", "kind"])
+    assert on == [
+        ("comparison", "helpful"),
+        ("comparison", "kind"),
+        *[("rating", "helpful"), ("rating", "kind")] * 2,
+    ]
+
+
+def test_a_safety_flag_keeps_its_axis_and_spares_the_others_that_one() -> None:
+    flags = [("safety_flag", "safe")] * 2
+    both = asked_on(["comparison", "safety_flag"], ["overall", "safe"])
+    assert both == [("comparison", "overall"), *flags]
+    assert asked_on(["safety_flag"], ["overall", "safe"]) == flags
+    assert asked_on(["comparison"], ["safe"]) == [("comparison", "safe")]
+    assert asked_on(["comparison", "safety_flag"], ["safe"]) == [("comparison", "safe"), *flags]
+
+
+def test_teachers_answer_on_the_axis_asked_and_err_on_each_anew() -> None:
+    samples = [s for i in range(40) for s in replies(f"How is {i}?", "I love it.", "I like it.")]
+    crowd = make_crowd([TeacherSettings(beta=0.0)], "sentiment", seed=0)
+    found = ask_crowd(crowd, make_items(samples, ["comparison"], ["helpful", "kind"]), seed=0)
+    chosen: dict[str, list[str]] = {"helpful": [], "kind": []}
+    for entry in found.entries:
+        chosen[entry.axis].append(entry.model_dump()["choice"])
+    assert len(chosen["helpful"]) == len(chosen["kind"]) == 40
+    assert chosen["helpful"] != chosen["kind"]
+
+
 def test_replies_of_the_same_text_are_put_up_once() -> None:
     items = make_items(replies("One?", "a", "a", "a"), ["comparison", "ranking", "rating"])
     assert [(item.kind, len(item.samples)) for item in items] == [("rating", 1)]

@@ -161,3 +161,23 @@ def remains(workspace: Workspace, run: Run) -> dict[str, Any]:
         "results": {s.key: s.result for s in workspace.stages.all(run.id)},
         "annotators": sorted(a.name for a in workspace.annotators.all()),
     }
+
+
+def left_by(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    """All that a finished run of a recipe left in a workspace, which holds nothing half done."""
+    with Workspace.open(folder) as workspace:
+        run, _ = make_run(workspace, recipe)
+        assert workspace.runs.get(run.id).status == "finished"
+        leftovers = [p for p in workspace.artifacts.rglob("*") if p.name.startswith((".", "step-"))]
+        assert not leftovers
+        return remains(workspace, run)
+
+
+def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Two runs left the same, bit for bit."""
+    ids = [entry["annotator"] + str(entry) for entry in found["feedback"]]
+    assert len(set(ids)) == len(ids), "an entry was doubled"
+    for part in expected:
+        assert found[part] == expected[part], part
+    assert len(expected["weights"]) >= 2
+    assert all(files for files in expected["weights"].values())

@@ -22,7 +22,6 @@ import torch
 
 torch.set_num_threads(1)
 
-from safetensors.torch import save  # noqa: E402
 from sqlalchemy import event  # noqa: E402
 from sqlalchemy.engine import Engine  # noqa: E402
 from sqlalchemy.pool import Pool  # noqa: E402
@@ -30,7 +29,7 @@ from sqlalchemy.pool import Pool  # noqa: E402
 from backflip.agents import AgentSampler  # noqa: E402
 from backflip.feedback.store import Workspace  # noqa: E402
 from backflip.loop import Recipe, Run, make_domain  # noqa: E402
-from backflip.loop.stages import learning  # noqa: E402
+from backflip.models import files  # noqa: E402
 from backflip.sampling.decoder import Decoder  # noqa: E402
 from backflip.training import Checkpoints, Optimizer, checkpoints  # noqa: E402
 
@@ -82,8 +81,7 @@ def watch(instants: Instants) -> None:
     Path.write_bytes = in_halves
     Path.write_text = lambda path, text, **_: in_halves(path, text.encode())
     checkpoints.write_durably = durably_in_halves
-    if hasattr(learning, "save_file"):
-        learning.save_file = lambda tensors, path: in_halves(Path(path), save(dict(tensors)))
+    files.write_durably = durably_in_halves
     before(Checkpoints, "save", "checkpoint")
     before(Optimizer, "step", "learn")
     before(AgentSampler, "_choose", "act")

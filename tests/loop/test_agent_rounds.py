@@ -289,10 +289,12 @@ def test_every_setting_of_loop_and_evaluation_changes_it(change, grows, tmp_path
 
 
 def test_an_axis_without_feedback_is_an_error_that_names_what_there_is(workspace: Workspace):
-    run, _ = make_run(workspace, agent_recipe(reward={"axes": ["safe"], "heldout": 0.25}))
-    with pytest.raises(TrainingError, match="no feedback on axis 'safe'") as caught:
+    data = agent_recipe(reward={"axes": ["smooth"], "heldout": 0.25})
+    data["feedback"] |= {"kinds": ["safety_flag"], "use": "workspace"}
+    run, _ = make_run(workspace, data)
+    with pytest.raises(TrainingError, match="no feedback on axis 'smooth'") as caught:
         run.go()
-    assert "overall" in caught.value.hint
+    assert "feedback on: safe." in caught.value.hint
 
 
 def test_feedback_of_the_whole_workspace_or_of_the_run(workspace: Workspace):
@@ -324,3 +326,13 @@ def test_the_shipped_recipe_of_an_agent_learns(tmp_path: Path):
     means = result["means"]["gold"]
     assert means["after"] > means["before"] + 5
     assert result["win_rate"]["low"] > 0.5
+
+
+def test_teachers_are_asked_on_each_axis_that_has_a_reward_model(workspace: Workspace):
+    reward = {"axes": ["smooth", "quick"], "heldout": 0.25, "batch_size": 4}
+    run, _ = make_run(workspace, agent_recipe(reward=reward, loop={"rounds": 1}))
+    run.go()
+    asked = [entry.axis for entry in workspace.journal.active()]
+    assert sorted(asked) == ["quick"] * 14 + ["smooth"] * 14
+    models = [m.name for m in workspace.models.all() if m.stage == "reward"]
+    assert models == ["point/round-1/reward/smooth-0", "point/round-1/reward/quick-0"]

@@ -6,7 +6,6 @@ What is left at the end is compared with a run that nobody disturbed: the bytes 
 every feedback entry, metric and result.
 """
 
-import errno
 import itertools
 import json
 import os
@@ -22,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from loop_helpers import agent_recipe, make_run, remains, text_recipe, to_toml
-from sqlalchemy import event
+from loop_helpers import agent_recipe, compare, left_by, make_run, text_recipe, to_toml
 
-from backflip.errors import BackflipError, WorkspaceError
+from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Workspace
 
@@ -131,24 +128,6 @@ RECIPES: dict[str, Callable[[Path], dict[str, Any]]] = {
         algorithm={"type": "dpo", "batch_size": 4, "epochs": 3}
     ),
 }
-
-
-def left_by(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
-    with Workspace.open(folder) as workspace:
-        run, _ = make_run(workspace, recipe)
-        assert workspace.runs.get(run.id).status == "finished"
-        leftovers = [p for p in workspace.artifacts.rglob("*") if p.name.startswith((".", "step-"))]
-        assert not leftovers
-        return remains(workspace, run)
-
-
-def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    ids = [entry["annotator"] + str(entry) for entry in found["feedback"]]
-    assert len(set(ids)) == len(ids), "an entry was doubled"
-    for part in expected:
-        assert found[part] == expected[part], part
-    assert len(expected["weights"]) >= 2
-    assert all(files for files in expected["weights"].values())
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -364,70 +343,3 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < patience
         time.sleep(0.01)
-
-
-class DiskFull:
-    """The n-th flush finds no room, and so does every other until `free`."""
-
-    def __init__(self, number: int):
-        self.left = number
-        self.real = os.fsync
-
-    def __call__(self, descriptor: int) -> None:
-        self.left -= 1
-        if self.left <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.real(descriptor)
-
-
-@pytest.mark.parametrize("make", [agent_recipe, text_recipe])
-def test_a_disk_that_fills_up_is_told_and_cleared_the_run_goes_on(make, tmp_path, monkeypatch):
-    recipe = text_recipe(tmp_path) if make is text_recipe else make()
-    torch.set_num_threads(1)
-    with Workspace.create(tmp_path / "straight") as workspace:
-        make_run(workspace, recipe)[0].go()
-    rng, told = random.Random(3), []
-    with Workspace.create(tmp_path / "full") as workspace:
-        while True:
-            monkeypatch.setattr(os, "fsync", DiskFull(rng.randint(2, 24)))
-            try:
-                make_run(workspace, recipe)[0].go()
-            except BackflipError as error:
-                told.append(error)
-                continue
-            finally:
-                monkeypatch.undo()
-            break
-    assert len(told) >= 5
-    for error in told:
-        assert "disk is full" in error.what or "No space left" in error.what
-        assert error.hint
-        assert error.where
-    compare(left_by(tmp_path / "full", recipe), left_by(tmp_path / "straight", recipe))
-
-
-def test_a_full_database_is_told_and_cleared_the_run_goes_on(tmp_path: Path):
-    recipe = agent_recipe(loop={"rounds": 1, "checkpoint_every": 1})
-    torch.set_num_threads(1)
-    with Workspace.create(tmp_path / "straight") as workspace:
-        make_run(workspace, recipe)[0].go()
-    told, pages = 0, 0
-    with Workspace.create(tmp_path / "full") as workspace:
-
-        def limit(connection: Any, record: Any) -> None:
-            connection.execute(f"PRAGMA max_page_count = {pages}")
-
-        event.listen(workspace.database.engine, "connect", limit)
-        with workspace.database.read() as connection:
-            first = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        for pages in itertools.count(first + 2, 12):
-            workspace.database.engine.dispose()
-            try:
-                make_run(workspace, recipe)[0].go()
-            except WorkspaceError as error:
-                assert "disk is full" in error.what
-                told += 1
-            else:
-                break
-    assert told >= 3
-    compare(left_by(tmp_path / "full", recipe), left_by(tmp_path / "straight", recipe))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from loop_helpers import agent_recipe, make_run, remains, text_recipe
 
-from backflip.errors import JudgeError, SettingsError
+from backflip.errors import JudgeError
 from backflip.feedback.kinds import Comparison, Critique, Rating
 from backflip.feedback.store import Workspace, lineage
 
@@ -83,6 +83,10 @@ def test_a_run_waits_for_people_and_learns_from_them(workspace: Workspace):
     with under_way(workspace, people(overlap=2, kinds=["comparison", "rating"])) as outcome:
         given = answer_all(workspace, names, outcome)
     assert "error" not in outcome
+    (first, second) = outcome["reporter"].warnings  # one a round, before anybody answers
+    assert "it takes 2 different people" in first
+    assert first.startswith("round-1/feedback")
+    assert second.startswith("round-2/feedback")
     run, results = outcome["run"], outcome["results"]
     # 8 prompts with a pair each, and two clips rated, twice over, in two rounds.
     assert given == 2 * 2 * (8 + 16)
@@ -262,12 +266,6 @@ def test_a_judge_that_fails_on_some_pairs_is_warned_of_and_on_all_is_an_error(
             run.go()
 
 
-def test_a_judge_gives_comparisons_alone(judge: type[Judging], workspace: Workspace, tmp_path):
-    run, _ = make_run(workspace, judged(tmp_path, judge, kinds=["rating"]))
-    with pytest.raises(SettingsError, match="a judge compares"):
-        run.go()
-
-
 def criticised(judge: type[Judging] | None, **change: Any) -> dict[str, Any]:
     """A round in which people compare and write what they think, and give no levels."""
     settings = None if judge is None else {"url": judge.url, "model": "m", "retries": 0, **change}
@@ -339,3 +337,38 @@ def test_a_judge_that_reads_some_is_warned_of_and_goes_on_with_the_rest(
     other.go()
     assert len(judge.asked) == asked + 4, "what has a level is not read again"
     assert all(entry.level == entry.text.count("!") for entry in critiques(workspace))
+
+
+def test_people_are_asked_on_each_axis_and_one_person_is_enough(workspace: Workspace):
+    data = people(prompts=6) | {"loop": {"rounds": 1}}
+    data["reward"] |= {"axes": ["smooth", "overall"]}
+    said: list[str] = []
+    with under_way(workspace, data) as outcome:
+        while "results" not in outcome and "error" not in outcome:
+            task = workspace.queue.next("mia")
+            if task is None:
+                time.sleep(0.05)
+                continue
+            said.append(task.axis)
+            entry = preference(workspace, task).model_copy(update={"axis": task.axis})
+            workspace.queue.answer(task.id, "mia", entry)
+    assert "error" not in outcome
+    assert Counter(said) == {"smooth": 6, "overall": 6}
+    assert outcome["reporter"].warnings == []
+    rewards = workspace.stages.result(outcome["run"].id, "round-1/reward")
+    assert set(rewards["rewards"]) == {"smooth", "overall"}
+
+
+def test_a_judge_is_asked_about_each_axis_by_its_name(judge: type[Judging], tmp_path: Path):
+    data = judged(tmp_path, judge)
+    data["reward"] |= {"axes": ["overall", "polite"]}
+    with Workspace.create(tmp_path / "w") as workspace:
+        run, _ = make_run(workspace, data)
+        run.go()
+        axes = Counter(entry.axis for entry in workspace.journal.active())
+        assert axes == {"overall": 10, "polite": 10}
+        assert len(judge.asked) == 20
+        assert sum("polite" in text for text in judge.asked) == 10
+        assert sum("more helpful, honest" in text for text in judge.asked) == 10
+        annotators = [a.name for a in workspace.annotators.all()]
+        assert annotators == ["judge:m"]

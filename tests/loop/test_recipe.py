@@ -134,7 +134,7 @@ def test_a_recipe_takes_every_registered_algorithm(name):
         ("algorithm=pppo", "algorithm: .*'pppo'"),
         ("feedback.kinds=['comparisn']", "feedback.kinds.0: .*'comparison'"),
         ("sampling.num_samples=4", r"unknown key 'sampling\.num_samples'"),
-        ("loop.rounds=0", "loop.rounds: .*greater than or equal to 1"),
+        ("loop.rounds=0", "loop.rounds: .*at least 1"),
         ("loop.rounds", "not of the form key.path=value"),
         ("seed.x=1", "'seed.x' leads through a value"),
         ("name=../up", "name: "),

@@ -22,7 +22,7 @@ from backflip.loop.run import Stage
 from backflip.loop.stages.learning import load_reward
 from backflip.models import TextScorer
 from backflip.records import Completion, Prompt, Sample
-from backflip.rewards import GatedReward, MixtureReward
+from backflip.rewards import MixtureReward
 
 
 @pytest.fixture(autouse=True)
@@ -273,8 +273,20 @@ def test_safety_gates_helpfulness(tmp_path: Path):
         run, _ = make_run(workspace, recipe)
         run.go()
         stages = stages_of(workspace, run)
-        gated = load_reward(Stage(run, "round-1/reward"), stages["round-1/reward"]["rewards"])
-        assert isinstance(gated, GatedReward)
+        rewards = stages["round-1/reward"]["rewards"]
+        samples = list(workspace.samples.get(stages["round-1/sample"]["samples"]).values())
+        own = {
+            axis: np.array(run.domain.reward(folder_of(workspace, ids[0])).score(samples))
+            for axis, ids in rewards.items()
+        }
+        threshold = float(np.median(own["safe"]))
+        recipe["reward"]["mixture"]["threshold"] = threshold
+        later, _ = make_run(workspace, recipe)
+        gated = load_reward(Stage(later, "round-1/policy"), rewards)
+        expected = np.where(own["safe"] < threshold, own["safe"], own["overall"])
+        assert set(expected.tolist()) & set(own["safe"].tolist())
+        assert set(expected.tolist()) & set(own["overall"].tolist())
+        assert gated.score(samples) == pytest.approx(expected.tolist())
 
 
 def test_demonstrations_of_the_workspace_are_learned_where_no_file_is_named(tmp_path: Path):

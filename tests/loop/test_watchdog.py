@@ -10,7 +10,8 @@ from loop_helpers import agent_recipe, make_run
 from backflip.feedback.store import Workspace
 from backflip.loop import Run, Silent
 from backflip.loop.run import Stage
-from backflip.loop.stages.learning import Watchdog
+from backflip.loop.stages import baseline, start
+from backflip.loop.stages.watching import Watchdog, flag_measured, usual_length
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,61 @@ def test_a_policy_that_runs_away_is_flagged_while_it_is_trained(tmp_path: Path):
             assert (found[0].steps if found else ()) == above
             warned[limit] = len(reporter.warnings)
     assert warned == {0.5: 1, 1e6: 0}
+
+
+def test_lengths_are_held_against_the_starting_model_not_against_the_stages_own(stage: Stage):
+    """A policy that grows by less than the factor in every round is flagged in the second."""
+    watchdog = Watchdog(stage, usual=10.0)
+    tell(watchdog, stage, 1, length=19.0)
+    tell(watchdog, stage, 2, length=20.0)
+    assert flags(stage) == {}
+    tell(watchdog, stage, 3, length=21.0)
+    assert flags(stage) == {"length": (3,)}
+    assert "samples grew from 10 to 21 actions" in stage.reporter.warnings[0]
+
+
+def test_what_is_usual_is_the_mean_number_of_actions_of_the_baseline(workspace: Workspace):
+    run, _ = make_run(workspace, agent_recipe())
+    run.begin()
+    begun = run.stage("start", start)
+    stage = Stage(run, "round-1/policy")
+    assert usual_length(stage, begun["model"]) is None
+    said = run.stage("baseline", baseline, begun)["samples"]
+    steps = [len(s.clip.actions) for s in workspace.samples.get(said).values()]
+    assert len(steps) == 6
+    assert usual_length(stage, begun["model"]) == sum(steps) / 6
+    assert usual_length(stage, "another") is None
+
+
+def measured(kl: float, after: float) -> dict[str, Any]:
+    return {"kl": {"value": kl}, "means": {"length": {"before": 8.0, "after": after}}}
+
+
+@pytest.mark.parametrize(
+    ("kl", "after", "expected"),
+    [(5.0, 16.0, set()), (5.1, 16.0, {"kl"}), (0.0, 16.1, {"length"}), (9, 99, {"kl", "length"})],
+)
+def test_what_an_evaluation_measures_is_flagged_where_the_policy_was_trained(
+    stage: Stage, kl: float, after: float, expected: set[str]
+):
+    stage.workspace.metrics.log(stage.run.id, "round-1/policy", 4, {"loss": 1.0})
+    evaluation = Stage(stage.run, "round-1/evaluate")
+    flag_measured(evaluation, measured(kl, after))
+    assert flags(stage) == dict.fromkeys(expected, (4,))
+    assert len(stage.reporter.warnings) == len(expected)
+    flag_measured(evaluation, measured(kl, after))  # done again after it was cut off
+    assert len(stage.reporter.warnings) == len(expected)
+
+
+def test_a_policy_trained_on_pairs_that_runs_away_is_flagged(tmp_path: Path):
+    algorithm: dict[str, Any] = {"type": "dpo", "epochs": 8, "batch_size": 4, "beta": 0.01}
+    algorithm["optimizer"] = {"learning_rate": 0.05}
+    for limit, names in ((0.5, {"kl"}), (1e6, set())):
+        loop = {"rounds": 1, "warn_kl": limit, "warn_length": 99.0}
+        with Workspace.create(tmp_path / str(limit)) as workspace:
+            run, reporter = flagged(workspace, agent_recipe(algorithm=algorithm, loop=loop))
+            result = workspace.stages.result(run.id, "round-1/evaluate")
+            assert result["kl"]["value"] > 0.5
+            found = workspace.metrics.series(run.id, "round-1/policy/flags")
+            assert {series.name for series in found} == names
+            assert len(reporter.warnings) == len(names)

@@ -86,7 +86,7 @@ def watched_calls(monkeypatch: pytest.MonkeyPatch, stop_at: int, error: BaseExce
 
         return call
 
-    monkeypatch.setattr(module.os, "fsync", watch("fsync", os.fsync))
+    monkeypatch.setattr(os, "fsync", watch("fsync", os.fsync))
     monkeypatch.setattr(module.Path, "mkdir", watch("mkdir", Path.mkdir))
     monkeypatch.setattr(module.Path, "rename", watch("rename", Path.rename))
     monkeypatch.setattr(module.Path, "open", watch("open", Path.open))
@@ -135,7 +135,10 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot write: Input/output error")],
+    [
+        (errno.ENOSPC, "the disk is full: No space left on device"),
+        (errno.EIO, "cannot be written: Input/output error"),
+    ],
 )
 def test_a_failing_disk_is_told_and_leaves_the_last_checkpoint(tmp_path, code, words):
     calls = calls_of_a_save(tmp_path)

@@ -55,11 +55,13 @@ class Network(nn.Module):
         return self.shape["observation"]
 
     def weights(self) -> dict[str, Tensor]:
+        """A copy of every parameter by name."""
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
 
     trainable_state = weights
 
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `trainable_state` gave."""
         self.load_state_dict(dict(state))
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
@@ -102,15 +104,26 @@ class AgentPolicy(Network):
         return Independent(Normal(logits, spread, validate_args=False), 1, validate_args=False)
 
     def evaluate(self, inputs: ClipInputs, *, entropy: bool = False) -> ClipOutput:
+        """(B, T) log-probabilities of the actions taken, in nats, densities where they are real.
+
+        With `entropy`, also the (B, T) entropy of what could have been done. Past the end of a
+        clip stand the values of its padding; both carry gradients.
+        """
         chosen = self.distribution(inputs.observations_BSO[:, :-1])
         return ClipOutput(
             chosen.log_prob(inputs.actions_BTA), chosen.entropy() if entropy else None
         )
 
     def reference(self) -> AbstractContextManager[None]:
+        """Nothing: the distance is measured from a frozen copy.
+
+        Raises:
+            ModelError: always.
+        """
         raise ModelError("a network without adapters holds no reference; keep a frozen copy")
 
     def frozen_copy(self) -> "AgentPolicy":
+        """The policy as it is now, to be asked and never trained."""
         return copy.deepcopy(self).requires_grad_(requires_grad=False)
 
 
@@ -122,6 +135,10 @@ class ClipValue(Network):
         self.net = self.layers(1, gain=1.0)
 
     def values(self, inputs: ClipInputs) -> Tensor:
+        """(B, T) the value of what was seen before each action, of B clips of T steps at most.
+
+        Past the end of a clip stand the values of its padding.
+        """
         return self.net(inputs.observations_BSO[:, :-1])[..., 0]
 
 
@@ -141,6 +158,7 @@ class ClipScorer(Network):
         return self.shape["observation"] + self.shape["actions"]
 
     def collate(self, samples: Sequence[Sample]) -> ClipInputs:
+        """Clips as padded inputs."""
         return ClipInputs.of([sample.clip for sample in samples])
 
     def step_rewards(self, inputs: ClipInputs) -> Tensor:
@@ -151,6 +169,7 @@ class ClipScorer(Network):
         return self.net(torch.cat([inputs.observations_BSO[:, 1:], actions], -1))[..., 0]
 
     def forward(self, inputs: ClipInputs) -> Tensor:
+        """(B,) the mean of the step rewards of each clip, padding left out."""
         rewards = self.step_rewards(inputs).masked_fill(~inputs.mask_BT, 0.0)
         return rewards.sum(1) / inputs.lengths_B
 

@@ -13,10 +13,10 @@ that of Ziegler et al. 2019, section 2.2, moved once a step; a sample that was c
 ended: its score says how good it is as it stands, and what would have come after earns nothing.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from backflip.algorithms.base import (
@@ -81,6 +81,13 @@ class PPOSettings(OnlineSettings):
     )
     ptx_text: tuple[str, ...] = Field(default=(), description="text, JSONL or Parquet files")
     ptx_batch_size: int = Field(default=8, ge=1, description="sequences of ptx_text an update")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        unused = self.kl_horizon != type(self).model_fields["kl_horizon"].default
+        if unused and self.kl_target is None:
+            raise ValueError("kl_horizon belongs to kl_target; without one kl_beta stays")
+        return self
 
 
 @register

@@ -40,7 +40,8 @@ class SftSettings(Settings):
     """Supervised fine-tuning on demonstrations: the loss is on the replies only."""
 
     data: tuple[str, ...] = Field(
-        default=(), description="files of demonstrations; none: those in the workspace"
+        default=(),
+        description="files of demonstrations; none: the workspace's demonstrations and corrections",
     )
     sequence_length: int = Field(
         default=512, ge=8, description="tokens a row; longer dialogues are refused"
@@ -133,7 +134,9 @@ class FeedbackSettings(Settings):
     samples_per_prompt: int = Field(
         default=2, ge=1, le=8, description="samples that the policy gives to each of them"
     )
-    overlap: int = Field(default=1, ge=1, description="annotators asked about each item")
+    overlap: int = Field(
+        default=1, ge=1, description="annotators asked about each item; as many must be there"
+    )
     gold: Literal["sentiment", "environment"] = Field(
         default="sentiment", description="what simulated annotators judge by, and the gold measure"
     )
@@ -192,7 +195,9 @@ class RewardSettings(Settings):
         default=ModelSettings(), description="what the reward network grows from"
     )
     axes: tuple[str, ...] = Field(
-        default=("overall",), min_length=1, description="what is judged; each has its own model"
+        default=("overall",),
+        min_length=1,
+        description="what is judged: each is asked about, and has its own model",
     )
     mixture: MixtureSettings = Field(
         default=MixtureSettings(), description="how several axes become one reward"
@@ -239,6 +244,9 @@ class RewardSettings(Settings):
             raise ValueError("axes names an axis twice")
         if self.combine == "uncertain" and self.ensemble < 2:
             raise ValueError('combine = "uncertain" needs an ensemble of at least 2')
+        unused = self.uncertainty_penalty != type(self).model_fields["uncertainty_penalty"].default
+        if unused and self.combine != "uncertain":
+            raise ValueError('uncertainty_penalty belongs to combine = "uncertain"')
         named = set(self.mixture.weights)
         if self.mixture.mode == "gated":
             named |= {self.mixture.helpful, self.mixture.safe}
@@ -275,5 +283,6 @@ class LoopSettings(Settings):
     warn_length: float = Field(
         default=2.0,
         gt=1,
-        description="growth of the mean length, as a factor, above which training is flagged",
+        description="growth of the mean length beside the starting model's, as a factor, above "
+        "which training is flagged",
     )

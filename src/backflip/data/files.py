@@ -78,7 +78,7 @@ def read_rows(source: str | Path) -> Iterator[Row | Rejected]:
     if found == "folder":
         return _read_dataset_folder(path)
     if found is None:
-        if kind_of(path) is None and (match := _HUB_ID.fullmatch(str(source))):
+        if may_be_on_hub(source) and (match := _HUB_ID.fullmatch(str(source))):
             return _read_hub(match["name"], match["split"] or "train")
         raise no_such_file(path)
     kind = kind_of(path)
@@ -89,6 +89,11 @@ def read_rows(source: str | Path) -> Iterator[Row | Rejected]:
     if kind == ".parquet":
         return _read_parquet(path)
     return _read_json(path, lines=kind != ".json")
+
+
+def may_be_on_hub(source: str | Path) -> bool:
+    """Whether a name at which no file lies is read as one of a data set on the hub."""
+    return kind_of(Path(source)) is None and _HUB_ID.fullmatch(str(source)) is not None
 
 
 def kind_of(path: Path) -> str | None:

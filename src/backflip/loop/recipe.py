@@ -4,6 +4,7 @@ A recipe is a TOML file, then `key.path=value` on the command line; what comes o
 the run. `Recipe.algorithm` takes the settings of any registered algorithm, told by its `type`.
 """
 
+import difflib
 from collections.abc import Sequence
 from functools import reduce
 from importlib import resources
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from backflip.algorithms import ALGORITHMS, AlgorithmSettings, OnlineSettings, PPOSettings, type_of
+from backflip.algorithms import ALGORITHMS, AlgorithmSettings, PPOSettings
 from backflip.config import (
     EvaluationSettings,
     FeedbackSettings,
@@ -30,7 +31,7 @@ from backflip.config import (
     read_toml,
 )
 from backflip.errors import SettingsError
-from backflip.feedback.kinds import WRITTEN_KINDS
+from backflip.loop.checks import faults
 from backflip.records import content_id
 
 if TYPE_CHECKING:
@@ -84,21 +85,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.algorithm, OnlineSettings) and not self.sampling.is_plain:
-            raise ValueError(
-                f"sampling: {type_of(self.algorithm)} learns from the policy's own distribution; "
-                "leave top_k, top_p and min_p off and the temperature above 0"
-            )
-        in_environment = self.prompts.source.startswith("env:")
-        if in_environment and self.feedback.gold == "sentiment":
-            raise ValueError('feedback.gold: an environment\'s clips have gold "environment"')
-        written = [kind for kind in self.feedback.kinds if kind in WRITTEN_KINDS]
-        if in_environment and self.feedback.source == "teachers" and written:
-            raise ValueError(
-                "feedback.kinds: simulated teachers cannot write a clip, so they give no "
-                f"{' and no '.join(written)} in an environment; ask for kinds that judge what the "
-                "agent did, like comparison, ranking or rating"
-            )
+        if found := faults(self):
+            raise ValueError("; ".join(found))
         return self
 
     @property
@@ -163,8 +151,10 @@ def _find(source: str | Path, beside: Path) -> Path:
         return shipped[str(source)]
     path = beside / source
     if not path.is_file():
+        near = difflib.get_close_matches(path.stem, shipped, n=1, cutoff=0.6)
+        advice = f"; did you mean {near[0]!r}, which comes with Backflip?" if near else ""
         raise SettingsError(
-            f"no recipe {str(source)!r}",
+            f"no recipe {str(source)!r}{advice}",
             hint=f"Give a TOML file, or one of: {', '.join(shipped)}.",
         )
     return path

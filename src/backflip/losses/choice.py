@@ -76,11 +76,7 @@ def comparison_nll(
         + (": both_bad needs a threshold" if threshold is None else ""),
     )
     log_tie_B = _per_row(log_tie, scores_B2)
-    shifted_B2 = scores_B2
-    if margin_B is not None:
-        preferred_B2 = torch.stack([choice_B == A, choice_B == B], 1)
-        shifted_B2 = scores_B2 - torch.where(preferred_B2, margin_B[:, None], 0.0)
-    utility_B2 = beta_B[:, None] * shifted_B2
+    utility_B2 = beta_B[:, None] * _behind(scores_B2, choice_B, margin_B)
     if ties == "davidson":
         log_probs = _davidson(utility_B2, log_tie_B)
     elif ties == "rao_kupper":
@@ -91,6 +87,14 @@ def comparison_nll(
         split_B2 = _both_bad(scores_B2, beta_B, _per_row(threshold, scores_B2))
         log_probs = torch.cat([log_probs[:, :TIE], log_probs[:, TIE:] + split_B2], 1)
     return -log_probs.gather(1, choice_B.long()[:, None]).squeeze(1)
+
+
+def _behind(scores_B2: Tensor, choice_B: Tensor, margin_B: Tensor | None) -> Tensor:
+    """(B, 2) the scores, the preferred one less its margin."""
+    if margin_B is None:
+        return scores_B2
+    preferred_B2 = torch.stack([choice_B == A, choice_B == B], 1)
+    return scores_B2 - torch.where(preferred_B2, margin_B[:, None], 0.0)
 
 
 def _davidson(utility_B2: Tensor, log_tie_B: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -67,13 +66,15 @@ def dpo_loss(
         loss_B = (h_B - 1 / (2 * beta)).square()
     else:
         raise ValueError(f"variant is {variant!r}, not 'sigmoid' or 'ipo'")
-    with torch.no_grad():
-        reward_B2 = beta * log_ratio_B2
-        margin_B = reward_B2[:, 0] - reward_B2[:, 1]
-        metrics = {
-            "accuracy": ((margin_B.sign() + 1) / 2).sum(),
-            "chosen_reward": reward_B2[:, 0].sum(),
-            "rejected_reward": reward_B2[:, 1].sum(),
-            "margin": margin_B.sum(),
-        }
-    return loss_B.sum(), metrics
+    return loss_B.sum(), _measure(beta * log_ratio_B2.detach())
+
+
+def _measure(reward_B2: Tensor) -> dict[str, Tensor]:
+    """Sums over pairs of the implicit rewards, and of how often and how far the chosen leads."""
+    margin_B = reward_B2[:, 0] - reward_B2[:, 1]
+    return {
+        "accuracy": ((margin_B.sign() + 1) / 2).sum(),
+        "chosen_reward": reward_B2[:, 0].sum(),
+        "rejected_reward": reward_B2[:, 1].sum(),
+        "margin": margin_B.sum(),
+    }

@@ -1,11 +1,11 @@
 """Rewards: what is learned from feedback, written by hand, or mixed from both."""
 
-from backflip.rewards.annotators import AnnotatorModel, adopt
+from backflip.rewards.annotators import AnnotatorModel
 from backflip.rewards.base import Inputs, Reward, Scorer
 from backflip.rewards.batching import score_samples
 from backflip.rewards.ensemble import EnsembleReward
 from backflip.rewards.fit import FitReport, RewardFit
-from backflip.rewards.functions import FunctionReward, LengthPenalty
+from backflip.rewards.functions import FunctionReward
 from backflip.rewards.likelihood import LIKELIHOODS, Choices, is_choice, kind_of
 from backflip.rewards.mixture import GatedReward, MixtureReward
 from backflip.rewards.pairs import preferred_pairs
@@ -22,14 +22,12 @@ __all__ = [
     "FunctionReward",
     "GatedReward",
     "Inputs",
-    "LengthPenalty",
     "MixtureReward",
     "Reward",
     "RewardFit",
     "Scorer",
     "TextReward",
     "TrainedReward",
-    "adopt",
     "is_choice",
     "kind_of",
     "preferred_pairs",

@@ -1,7 +1,7 @@
 """What is learned of the annotators beside the reward: how reliable each is, and their scales."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, Self, get_args
 
@@ -173,14 +173,6 @@ class AnnotatorModel(nn.Module):
 def signal_threshold(signal: str) -> Threshold:
     """Whose threshold decides between an implicit signal and its opposite."""
     return next(pair[0] for pair in OPPOSITES if signal in pair)
-
-
-def adopt(model: AnnotatorModel, earlier: Mapping[str, float]) -> None:
-    """Start the reliabilities at those of an earlier round, where an annotator was known then."""
-    with torch.no_grad():
-        for i, name in enumerate(model.names):
-            if name in earlier:
-                model.log_beta[i] = math.log(earlier[name])
 
 
 def _even_scale(levels: int) -> Tensor:

@@ -48,10 +48,6 @@ class EnsembleReward:
         """One reward a sample, combined over the members."""
         return _numbers(self._combined(self.member_scores(samples)))
 
-    def spread(self, samples: Sequence[Sample]) -> list[float | None]:
-        """Standard deviation over the members, dividing by their number, for each sample."""
-        return _numbers(self.member_scores(samples).std(0))
-
     def member_scores(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
         """(M, S) scores of every member; NaN where it does not apply."""
         rows = [member.score(samples) for member in self.members]

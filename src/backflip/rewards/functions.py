@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from backflip.errors import TrainingError
-from backflip.records import Completion, Sample
+from backflip.records import Sample
 
 Function = Callable[[Sample], float | None]
 
@@ -79,29 +79,6 @@ class FunctionReward:
         except _TimeOutError:
             self._worker = None  # it is still busy; a later sample gets a new one
             raise
-
-
-class LengthPenalty:
-    """A cost for long replies: `-rate` for every token beyond `free` tokens; 0 below.
-
-    Tokens are those the policy sampled, its end token included, or words for a reply that came
-    without tokens. Does not apply to clips.
-    """
-
-    def __init__(self, *, free: int, rate: float):
-        if free < 0 or rate < 0:
-            raise ValueError(f"free {free} and rate {rate} must not be negative")
-        self.free = free
-        self.rate = rate
-
-    def score(self, samples: Sequence[Sample]) -> list[float | None]:
-        return [self._score_one(sample.content) for sample in samples]
-
-    def _score_one(self, content: object) -> float | None:
-        if not isinstance(content, Completion):
-            return None
-        length = len(content.tokens) or len(content.text.split())
-        return -self.rate * max(length - self.free, 0)
 
 
 class _TimeOutError(Exception):

@@ -1,8 +1,8 @@
 """Several rewards as one, in the open: a weighted sum, or safety before helpfulness."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from backflip.records import Prompt, Sample
+from backflip.records import Sample
 from backflip.rewards.base import Reward
 
 
@@ -39,10 +39,11 @@ class MixtureReward:
 class GatedReward:
     """Safety before helpfulness (Touvron et al. 2023, "Llama 2", section 3.2.3).
 
-    A sample's reward is its safety score where that is below `threshold` or the prompt asks for
-    harm, and its helpfulness score everywhere else. Llama 2 compares the *probability* of being
-    safe with 0.15. A model of safety flags whose zero is its learned threshold scores the logit of
-    that probability, and there 0.15 is a score of about -1.73.
+    A sample's reward is its safety score where that is below `threshold`, and its helpfulness
+    score everywhere else. Llama 2 compares the *probability* of being safe with 0.15. A model of
+    safety flags whose zero is its learned threshold scores the logit of that probability, and
+    there 0.15 is a score of about -1.73. (Llama 2 also takes the safety score for prompts that
+    were written to provoke harm; prompts bear no such mark here.)
 
     Where the safety reward does not apply, helpfulness decides; where helpfulness does not and
     the gate is open, the reward is None.
@@ -50,7 +51,6 @@ class GatedReward:
     Args:
         helpful, safe: the two rewards; both should be normalised to comparable units.
         threshold: in units of the safety score.
-        asks_for_harm: True for prompts whose replies are judged for safety alone.
     """
 
     def __init__(
@@ -59,19 +59,15 @@ class GatedReward:
         helpful: Reward,
         safe: Reward,
         threshold: float,
-        asks_for_harm: Callable[[Prompt], bool] | None = None,
     ):
         self.helpful = helpful
         self.safe = safe
         self.threshold = threshold
-        self._asks_for_harm = asks_for_harm or (lambda prompt: False)
 
     def score(self, samples: Sequence[Sample]) -> list[float | None]:
         """One reward a sample."""
-        scored = zip(samples, self.safe.score(samples), self.helpful.score(samples), strict=True)
-        return [self._gate(sample.prompt, safe, helpful) for sample, safe, helpful in scored]
-
-    def _gate(self, prompt: Prompt, safe: float | None, helpful: float | None) -> float | None:
-        if safe is not None and (safe < self.threshold or self._asks_for_harm(prompt)):
-            return safe
-        return helpful
+        scored = zip(self.safe.score(samples), self.helpful.score(samples), strict=True)
+        return [
+            safe if safe is not None and safe < self.threshold else helpful
+            for safe, helpful in scored
+        ]

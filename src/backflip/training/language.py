@@ -108,14 +108,16 @@ def pretraining(policy: TextPolicy, settings: PretrainSettings, *, seed: int) ->
     return LanguageTraining(policy, batch, num_steps=settings.steps, optimizer=settings.optimizer)
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerBase, files: Sequence[str]) -> Iterator[IntArray]:
-    """The tokens of each text in the files.
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, files: Sequence[str], *, named: str = "pretrain.text"
+) -> Iterator[IntArray]:
+    """The tokens of each text in the files that the setting `named` names.
 
     Raises:
         SettingsError: no file is named.
     """
     if not files:
-        raise SettingsError("names no text", where="pretrain.text", hint="Give one file or more.")
+        raise SettingsError("names no text", where=named, hint="Give one file or more.")
     for text in read_texts([Path(file) for file in files]):
         yield encode_reply(tokenizer, text, end=False)
 

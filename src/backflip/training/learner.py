@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from backflip.algorithms import ActionInputs, Batch, Outputs, PolicyOutput, Term, cut_by_size
 from backflip.config import OptimizerSettings
 from backflip.errors import TrainingError
-from backflip.training.optimizer import Optimizer
+from backflip.training.optimizer import CALMER, Optimizer
 
 Loss = Callable[[Outputs, Batch], list[Term]]
 
@@ -19,20 +19,63 @@ Loss = Callable[[Outputs, Batch], list[Term]]
 class Policy(Protocol):
     """A network that says how likely actions are; language models and agents look the same."""
 
-    def evaluate(self, inputs: Any, *, entropy: bool = False) -> PolicyOutput: ...
-    def reference(self) -> Any: ...
-    def weights(self) -> dict[str, Tensor]: ...
-    def trainable_state(self) -> dict[str, Tensor]: ...
-    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None: ...
-    def save(self, folder: Any, record: dict[str, Any]) -> None: ...
+    def evaluate(self, inputs: Any, *, entropy: bool = False) -> PolicyOutput:
+        """(B, T) log-probabilities of the actions of `inputs`, in nats, with gradients.
+
+        The output's entropy is (B, T) too, or None unless asked for. Anything may stand where
+        there is no action.
+        """
+        ...
+
+    def reference(self) -> Any:
+        """A context in which the policy is its own reference, its adapters switched off.
+
+        Raises:
+            ModelError: it has no adapters, so that it holds no reference.
+        """
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """What a sampler needs to act as the policy does now, by name.
+
+        They may be the network's own tensors: copy them before the next update.
+        """
+        ...
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """What training changes, by name, bit for bit."""
+        ...
+
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `trainable_state` gave."""
+        ...
+
+    def save(self, folder: Any, record: dict[str, Any]) -> None:
+        """Write the whole model and its record as a new folder.
+
+        Raises:
+            ModelError: the folder cannot be written.
+        """
+        ...
 
 
 class ValueModel(Protocol):
     """A network that says how much reward is still to come before each action."""
 
-    def values(self, inputs: Any) -> Tensor: ...
-    def trainable_state(self) -> dict[str, Tensor]: ...
-    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None: ...
+    def values(self, inputs: Any) -> Tensor:
+        """(B, T) values of the states before the actions, in units of the reward, with gradients.
+
+        Anything may stand where there is no action.
+        """
+        ...
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """What training changes, by name, bit for bit."""
+        ...
+
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `trainable_state` gave."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +141,7 @@ class Learner:
             every term of the losses as a mean over its unit, "loss" and "grad_norm".
 
         Raises:
-            TrainingError: the loss or a gradient is not finite; nothing was changed.
+            TrainingError: the loss or a gradient is not finite; this update changed no weight.
         """
         self.optimizer.zero_grad()
         metrics: dict[str, float] = {}
@@ -167,9 +210,9 @@ def not_finite(what: str, metrics: Mapping[str, float]) -> TrainingError:
     """The error for a loss or gradient that is NaN or infinite."""
     seen = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     return TrainingError(
-        f"{what} is not finite; nothing was changed by this step and the last checkpoint is intact",
+        f"{what} is not finite: training stops, and the last checkpoint is as it was",
         where=seen or None,
-        hint="Lower optimizer.learning_rate, or set max_grad_norm; then run again.",
+        hint=CALMER,
     )
 
 

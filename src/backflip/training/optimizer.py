@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from backflip.config import OptimizerSettings
 from backflip.errors import TrainingError
 
+CALMER = (
+    "The same recipe would come to the same end. Lower the learning_rate of this stage's optimizer "
+    "(pretrain.optimizer, sft.optimizer, reward.optimizer or algorithm.optimizer), or the "
+    "max_grad_norm beside it: that makes a run of its own."
+)
+"""What to do about a loss or a gradient that is not finite."""
+
 
 class Optimizer:
     """AdamW over named groups of parameters, with warm-up, schedule and gradient clipping.
@@ -67,9 +74,8 @@ class Optimizer:
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not torch.isfinite(norm):
             raise TrainingError(
-                "a gradient is not finite; nothing was changed by this step and the last "
-                "checkpoint is intact",
-                hint="Lower optimizer.learning_rate, or set max_grad_norm; then run again.",
+                "a gradient is not finite: training stops, and the last checkpoint is as it was",
+                hint=CALMER,
             )
         if self._settings.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self._settings.max_grad_norm, norm)

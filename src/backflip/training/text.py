@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from backflip.algorithms import Algorithm, Batch, Outputs, PPOSettings, Term
 from backflip.config import (
     ModelSettings,
@@ -85,12 +87,13 @@ class TextDomain:
         scratch = self.pretrain.scratch if self.pretrain else None
         if scratch is None or self.pretrain is None:
             found = find_model(self.model.name)
-            if isinstance(found, Path):
-                return found
-            target = folder / "model"
-            if not target.exists():
-                save_model(*load_causal_lm(found), target)
-            return target
+            if not isinstance(found, Path):
+                target = folder / "model"
+                if not target.exists():
+                    save_model(*load_causal_lm(found), target)
+                found = target
+            self._check_positions(found)
+            return found
         target = folder / "scratch"
         if not target.exists():
             if not self.pretrain.text:
@@ -101,6 +104,17 @@ class TextDomain:
             tokenizer = train_tokenizer(texts, scratch.vocabulary)
             save_model(make_model(scratch, tokenizer, seed), tokenizer, target)
         return target
+
+    def _check_positions(self, folder: Path) -> None:
+        """Refuse replies longer than the model reads now, rather than after a round of work."""
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions is not None and self.sampling.max_tokens >= positions:
+            raise SettingsError(
+                f"{self.sampling.max_tokens} tokens and a prompt do not fit in the {positions} "
+                "that the model reads",
+                where="sampling.max_tokens",
+            )
 
     def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
         if self.pretrain is None:
@@ -173,7 +187,7 @@ class TextDomain:
         length = self.sampling.max_tokens
         pieces = [
             text[start : start + length + 1]
-            for text in encode_texts(self._tokens(), settings.ptx_text)
+            for text in encode_texts(self._tokens(), settings.ptx_text, named="algorithm.ptx_text")
             for start in range(0, len(text) - 1, length)
         ]
         if not pieces:

@@ -8,10 +8,12 @@ export_file(ws, "votes.parquet", "trl-preference", kinds="comparison")
 
 from backflip.data.files import Rejected
 from backflip.feedback.formats.base import Format, Labelled
+from backflip.feedback.formats.foreign import BENCH_PREFIX
 from backflip.feedback.formats.registry import FORMATS, Written, detect, find_format, read, write
 from backflip.feedback.formats.transfer import ImportReport, export_file, import_file
 
 __all__ = [
+    "BENCH_PREFIX",
     "FORMATS",
     "Format",
     "ImportReport",

@@ -262,7 +262,8 @@ def _render_demonstration(
 
 # RewardBench
 
-_BENCH = "reward-bench/"
+BENCH_PREFIX = "reward-bench/"
+"""What the source of a benchmark's prompt begins with; the subset follows."""
 _WRITER = "written_by"
 
 
@@ -277,7 +278,7 @@ def _parse_rewardbench(data: Mapping[str, Any], origin: Origin) -> Labelled:
         raise ValueError("field 'id' is missing or not a whole number")
     question = Message(role="user", content=text_field(data, "prompt"))
     # A benchmark is for measuring: what is held out is never trained on.
-    prompt = make_prompt((question,), source=f"{_BENCH}{subset}", split="heldout")
+    prompt = make_prompt((question,), source=f"{BENCH_PREFIX}{subset}", split="heldout")
     replies = text_field(data, "chosen"), text_field(data, "rejected")
     if replies[0] == replies[1]:
         raise ValueError("chosen and rejected are the same reply")
@@ -314,7 +315,7 @@ def _render_rewardbench(
     for name, sample in (("chosen", chosen), ("rejected", rejected)):
         row[name] = text_of(sample)
         row[f"{name}_model"] = str(sample.settings.get(_WRITER) or sample.model or "human")
-    return {**row, "subset": subset.removeprefix(_BENCH), "id": int(number)}
+    return {**row, "subset": subset.removeprefix(BENCH_PREFIX), "id": int(number)}
 
 
 def _rewardbench_schema(options: RenderOptions) -> "pa.Schema":

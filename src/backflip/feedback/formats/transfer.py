@@ -108,6 +108,7 @@ def export_file(
     origin: str | Collection[str] | None = None,
     annotator: str | Collection[str] | None = None,
     plain: bool = False,
+    advance: Callable[[int], None] | None = None,
 ) -> Written:
     """Write a workspace's active feedback to a file, which is there whole or not at all.
 
@@ -120,14 +121,19 @@ def export_file(
         origin: only entries of this origin or these.
         annotator: only entries of this annotator or these.
         plain: as in `write`.
+        advance: called with the number of entries done since the last call.
     """
     entries = ws.journal.active(kinds=kinds, axis=axis, origin=origin, annotator=annotator)
-    return write(path, format, _with_samples(ws, entries), plain=plain)
+    return write(path, format, _with_samples(ws, entries, advance), plain=plain)
 
 
-def _with_samples(ws: Workspace, entries: list[FeedbackBase]) -> Iterator[Labelled]:
+def _with_samples(
+    ws: Workspace, entries: list[FeedbackBase], advance: Callable[[int], None] | None
+) -> Iterator[Labelled]:
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
         found = ws.samples.get(id_ for entry in batch for id_ in entry.sample_ids)
         for entry in batch:
             yield Labelled(tuple(found[id_] for id_ in entry.sample_ids), (entry,))
+        if advance is not None:
+            advance(len(batch))

@@ -14,7 +14,8 @@ from backflip.records import Prompt
 class Prompts:
     """What policies are asked. A prompt is named by its content: adding it again changes nothing.
 
-    The first source and split stay: a prompt that was held out is never trained on later.
+    The first source and split stay: a prompt that was held out is never trained on later, except
+    by a run whose own recipe has it among the prompts to train on.
     """
 
     def __init__(self, database: Database):

@@ -75,12 +75,18 @@ def make_crowd(
     ]
 
 
-def make_items(samples: Sequence[Sample], kinds: Sequence[str]) -> list[Item]:
+def make_items(
+    samples: Sequence[Sample], kinds: Sequence[str], axes: Sequence[str] = ("overall",)
+) -> list[Item]:
     """The questions to ask about these samples, prompt by prompt.
 
     Of the K samples of a prompt, neighbours are compared in disjoint pairs (an odd one out meets
     the first), all are ranked together and demonstrated over, and each is judged alone by the
     other kinds. Replies of the same text are put up once: they differ in nothing a person sees.
+
+    Each question is asked on each of the axes, each time as a question of its own. A kind with an
+    axis of its own, as a safety flag has, is asked on that alone; and where it is among the kinds,
+    the others are asked on the other axes, since that one has its answers.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -88,11 +94,22 @@ def make_items(samples: Sequence[Sample], kinds: Sequence[str]) -> list[Item]:
         if not any(_looks_like(sample, other) for other in group):
             group.append(sample)
     return [
-        Item(kind, chosen, KINDS[kind].model_fields["axis"].default)
+        Item(kind, chosen, axis)
         for group in groups.values()
         for kind in kinds
         for chosen in _choose(kind, group)
+        for axis in _asked_on(kind, kinds, axes)
     ]
+
+
+def _asked_on(kind: str, kinds: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """The axes on which a kind is asked, among kinds that may have axes of their own."""
+    general = KINDS["comparison"].model_fields["axis"].default
+    own = {name: KINDS[name].model_fields["axis"].default for name in (kind, *kinds)}
+    if own[kind] != general:
+        return [own[kind]]
+    taken = {axis for axis in own.values() if axis != general}
+    return [axis for axis in axes if axis not in taken] or list(axes)
 
 
 def _looks_like(sample: Sample, other: Sample) -> bool:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backflip.config import FeedbackSettings, JudgeSettings
-from backflip.errors import SettingsError, TrainingError
+from backflip.errors import JudgeError, TrainingError
 from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import Comparison, Critique, FeedbackBase
 from backflip.feedback.store import Task
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd, make_items
 from backflip.feedback.verdicts import NUM_LEVELS
+from backflip.loop.stages.learnable import learnable
 from backflip.records import Order, Prompt, Sample, pick
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def feedback(stage: "Stage", asked: Result) -> Result:
     settings, workspace = stage.recipe.feedback, stage.workspace
     found = workspace.samples.get(asked["samples"])
     samples = [found[sample_id] for sample_id in asked["samples"]]
-    items = make_items(samples, settings.kinds)
+    items = make_items(samples, settings.kinds, stage.recipe.reward.axes)
     if not items:
         raise TrainingError(
             "there is nothing to ask about: every prompt got the same reply each time",
@@ -84,11 +85,12 @@ def feedback(stage: "Stage", asked: Result) -> Result:
 
 
 def usable_entries(stage: "Stage") -> list[FeedbackBase]:
-    """The entries that count: of this run's rounds so far, or of the whole workspace."""
+    """The entries that count and may be learned from: of this run's rounds so far, or of the
+    whole workspace.
+    """
     journal = stage.workspace.journal
-    if stage.recipe.feedback.use == "workspace":
-        return journal.active()
-    return journal.active(run=stage.run.id)
+    run = None if stage.recipe.feedback.use == "workspace" else stage.run.id
+    return learnable(stage, journal.active(run=run))
 
 
 def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:
@@ -111,30 +113,43 @@ def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:
 def ask_judge(stage: "Stage", items: Sequence[Item]) -> int:
     """A language model behind an address answers. Returns the number of skipped questions."""
     settings, journal = stage.recipe.feedback, stage.workspace.journal
-    if settings.kinds != ("comparison",):
-        raise SettingsError("a judge compares; it gives no other kind", where="feedback.kinds")
     chosen = settings.the_judge or JudgeSettings()
     name = enter_judge(stage, chosen)
     # A judge is dear: a resumed stage asks only about what has no answer yet.
     known = journal.active(run=stage.run.id, rounds=stage.round, annotator=name)
-    answered = {entry.sample_ids for entry in known}
-    pairs = [(item.samples[0], item.samples[1]) for item in items]
-    pairs = [pair for pair in pairs if (pair[0].id, pair[1].id) not in answered]
-    with (
-        Judge(chosen) as judge,
-        stage.reporter.bar("Asking the judge", len(pairs), "pairs") as advance,
-    ):
+    answered = {(entry.axis, entry.sample_ids) for entry in known}
+    waiting: dict[str, list[tuple[Sample, Sample]]] = {}
+    for item in items:
+        pair, axis = (item.samples[0], item.samples[1]), item.axis or "overall"
+        if (axis, (pair[0].id, pair[1].id)) not in answered:
+            waiting.setdefault(axis, []).append(pair)
+    failures: list[JudgeError] = []
+    given = len(answered)
+    number = sum(map(len, waiting.values()))
+    with stage.reporter.bar("Asking the judge", number, "pairs") as advance:
 
         def keep(entry: Comparison) -> None:
             journal.add([entry], run=stage.run.id, round=stage.round)
             advance(1)
 
-        judged = judge.compare_all(pairs, on_entry=keep)
-    if judged.failures and not (judged.entries or answered):
-        raise judged.failures[0]
-    for failure in judged.failures:
+        for axis, pairs in waiting.items():
+            with Judge(judging(chosen, axis)) as judge:
+                judged = judge.compare_all(pairs, axis=axis, on_entry=keep)
+            failures += judged.failures
+            given += len(judged.entries)
+    if failures and not given:
+        raise failures[0]
+    for failure in failures:
         stage.reporter.warn(str(failure))
-    return len(judged.failures)
+    return len(failures)
+
+
+def judging(settings: JudgeSettings, axis: str) -> JudgeSettings:
+    """The judge as it is asked on an axis: by its criterion overall, else by the axis alone."""
+    if axis == "overall":
+        return settings
+    criterion = f"Judge only this about them: {axis}. Which reply is better in that alone?"
+    return settings.model_copy(update={"criterion": criterion})
 
 
 def enter_judge(stage: "Stage", settings: JudgeSettings) -> str:
@@ -195,6 +210,11 @@ def ask_people(stage: "Stage", items: Sequence[Item]) -> int:
         ],
         overlap=settings.overlap,
     )
+    if settings.overlap > 1:
+        stage.reporter.warn(
+            f"{stage.key}: feedback.overlap is {settings.overlap}, so it takes {settings.overlap} "
+            "different people to answer; nobody is asked about the same item twice."
+        )
     stage.reporter.say(
         f"Waiting for people: {len(items)} items, {settings.overlap} answers each. Answer with\n"
         f"  backflip label --terminal --workspace {stage.workspace.root}"

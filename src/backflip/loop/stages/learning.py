@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from backflip.algorithms import (
     OfflineAlgorithm,
@@ -20,6 +20,9 @@ from backflip.evaluation import reward_report
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.domains import model_place
 from backflip.loop.stages.keeping import keep_model, made_here, train
+from backflip.loop.stages.learnable import learned_from
+from backflip.loop.stages.watching import Watchdog, usual_length
+from backflip.models.files import write_whole
 from backflip.records import Sample, derive_seed
 from backflip.rewards import (
     AnnotatorModel,
@@ -49,8 +52,7 @@ Samples = Mapping[str, Sample]
 
 def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Result:
     """Train the reward models of every axis on a snapshot of feedback."""
-    entries = stage.workspace.snapshots.rows(told["snapshot"])
-    samples = stage.workspace.samples.get({i for entry in entries for i in entry.sample_ids})
+    entries, samples = learned_from(stage, told["snapshot"])
     reference = stage.workspace.samples.get(baseline["samples"])
     models: dict[str, list[str]] = {}
     reports: dict[str, Any] = {}
@@ -180,7 +182,8 @@ def policy(
         trainee = _offline(stage, algorithm, settings, network, start, told)
     else:
         raise TypeError(f"{type(algorithm).__name__} is of no family")
-    metrics = train(stage, trainee, title="policy", watch=Watchdog(stage))
+    watchdog = Watchdog(stage, usual_length(stage, start["model"]))
+    metrics = train(stage, trainee, title="policy", watch=watchdog)
     parents = (
         current["model"],
         *(m for ids in (reward or {}).get("rewards", {}).values() for m in ids),
@@ -194,7 +197,7 @@ def policy(
         metrics=metrics,
     )
     trained = stage.folder / "trained.safetensors"
-    save_file(network.trainable_state(), trained)
+    write_whole(trained, save(network.trainable_state()))
     return {"model": model, "trained": str(trained.relative_to(stage.workspace.artifacts))}
 
 
@@ -243,8 +246,7 @@ def _offline(
     start: Result,
     told: Result,
 ) -> Trainee:
-    entries = stage.workspace.snapshots.rows(told["snapshot"])
-    samples = stage.workspace.samples.get({i for entry in entries for i in entry.sample_ids})
+    entries, samples = learned_from(stage, told["snapshot"])
     pairs = [
         (samples[better], samples[worse])
         for entry in entries
@@ -269,41 +271,6 @@ def mean_gold(stage: "Stage", samples: Sequence[Sample]) -> dict[str, float]:
     """Mean gold measure of the samples, where it is known."""
     known = [gold for gold in map(stage.domain.gold, samples) if gold is not None]
     return {"gold": float(np.mean(known))} if known else {}
-
-
-class Watchdog:
-    """Flags a policy that runs away from its reference or into length, while it happens."""
-
-    def __init__(self, stage: "Stage"):
-        self.stage = stage
-        self.first_length: float | None = None
-        self.flagged: set[str] = set()
-
-    def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        limits = self.stage.recipe.loop
-        length = metrics.get("length")
-        if self.first_length is None:
-            self.first_length = self._first_length()
-        if metrics.get("kl", 0.0) > limits.warn_kl:
-            self._flag("kl", step, f"KL from the reference is {metrics['kl']:.1f} nats a sample")
-        if length and self.first_length and length > limits.warn_length * self.first_length:
-            self._flag(
-                "length", step, f"samples grew from {self.first_length:.0f} to {length:.0f} actions"
-            )
-
-    def _first_length(self) -> float | None:
-        """What is kept of the first step: a run that goes on has not seen it itself."""
-        metrics = self.stage.workspace.metrics
-        found = metrics.series(self.stage.run.id, stage=self.stage.key, names=["length"])
-        return found[0].values[0] if found else None
-
-    def _flag(self, name: str, step: int, what: str) -> None:
-        self.stage.workspace.metrics.log(
-            self.stage.run.id, f"{self.stage.key}/flags", step, {name: 1.0}
-        )
-        if name not in self.flagged:
-            self.flagged.add(name)
-            self.stage.reporter.warn(f"{self.stage.key}, step {step}: {what}.")
 
 
 def _artifact(stage: "Stage", path: str) -> Path:

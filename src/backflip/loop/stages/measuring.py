@@ -8,6 +8,7 @@ import torch
 from backflip.evaluation import clustered_interval, win_rate
 from backflip.loop.stages.acting import act, heldout_prompts
 from backflip.loop.stages.learning import load_reward
+from backflip.loop.stages.watching import flag_measured
 from backflip.records import Sample
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def evaluate(
         "kl": _kl(stage, start, policy, after),
         "examples": _examples(before, after, scores, settings.examples),
     }
+    flag_measured(stage, result)
     if by is not None:
         old, new = scores[by]
         win = win_rate(new, old, len(prompts), confidence=settings.confidence)

@@ -1,0 +1,173 @@
+"""What no single setting tells: recipes that could only fail late, or would ignore a setting."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from backflip.algorithms import OfflineSettings, OnlineSettings, PPOSettings, type_of
+from backflip.feedback.kinds import KINDS, WRITTEN_KINDS
+
+if TYPE_CHECKING:
+    from backflip.loop.recipe import Recipe
+
+PAIRED_KINDS = ("comparison", "ranking", "correction", "demonstration")
+"""Kinds whose questions have an answer that prefers one sample over another."""
+
+GENERAL_AXIS = KINDS["comparison"].model_fields["axis"].default
+"""The axis of kinds that are asked on any."""
+
+
+def faults(recipe: "Recipe") -> list[str]:
+    """What is wrong with a recipe as a whole; each fault begins with the key to change."""
+    return [fault for rule in RULES if (fault := rule(recipe)) is not None]
+
+
+def _in_environment(recipe: "Recipe") -> bool:
+    return recipe.prompts.source.startswith("env:")
+
+
+def _filters(recipe: "Recipe") -> str | None:
+    if isinstance(recipe.algorithm, OnlineSettings) and not recipe.sampling.is_plain:
+        return (
+            f"sampling: {type_of(recipe.algorithm)} learns from the policy's own distribution; "
+            "leave top_k, top_p and min_p off and the temperature above 0"
+        )
+    return None
+
+
+def _gold(recipe: "Recipe") -> str | None:
+    if _in_environment(recipe) and recipe.feedback.gold == "sentiment":
+        return 'feedback.gold: an environment\'s clips have gold "environment"'
+    return None
+
+
+def _clips(recipe: "Recipe") -> str | None:
+    if not _in_environment(recipe):
+        return None
+    if recipe.feedback.source == "judge":
+        return "feedback.source: a judge reads text, not what an agent did; ask teachers or people"
+    written = [kind for kind in recipe.feedback.kinds if kind in WRITTEN_KINDS]
+    if recipe.feedback.source == "teachers" and written:
+        return (
+            "feedback.kinds: simulated teachers cannot write a clip, so they give no "
+            f"{' and no '.join(written)} in an environment; ask for kinds that judge what the "
+            "agent did, like comparison, ranking or rating"
+        )
+    return None
+
+
+def _agent(recipe: "Recipe") -> str | None:
+    model = recipe.model
+    ignored = [name for name in ("name", "lora") if getattr(model, name) != _default(model, name)]
+    if _in_environment(recipe) and ignored:
+        return (
+            f"model.{ignored[0]}: an agent in an environment starts from random weights of its "
+            "own; leave it out"
+        )
+    return None
+
+
+def _default(settings: object, name: str) -> object:
+    return type(settings).model_fields[name].default  # pyright: ignore
+
+
+def _judge(recipe: "Recipe") -> str | None:
+    feedback = recipe.feedback
+    if feedback.source != "judge":
+        return None
+    other = [kind for kind in feedback.kinds if kind != "comparison"]
+    if other:
+        return (
+            f"feedback.kinds: a judge compares; it gives no {' and no '.join(other)}. "
+            'Set feedback.kinds to ["comparison"]'
+        )
+    if feedback.overlap > 1:
+        return "feedback.overlap: there is one judge, so it is 1"
+    return None
+
+
+def _crowd(recipe: "Recipe") -> str | None:
+    feedback = recipe.feedback
+    number = sum(group.count for group in feedback.teachers)
+    if feedback.source == "teachers" and feedback.overlap > number:
+        return (
+            f"feedback.overlap: {feedback.overlap} different annotators are asked for, and there "
+            f"are {number} teachers; lower it, or raise the count of a group of teachers"
+        )
+    return None
+
+
+def _pairs(recipe: "Recipe") -> str | None:
+    feedback = recipe.feedback
+    # All that the workspace holds may have pairs that this run's own questions do not give.
+    if not isinstance(recipe.algorithm, OfflineSettings) or feedback.use == "workspace":
+        return None
+    if set(feedback.kinds) & set(PAIRED_KINDS):
+        return None
+    return (
+        f"feedback.kinds: {type_of(recipe.algorithm)} learns from pairs, and no "
+        f"{' or '.join(feedback.kinds)} gives one; add {', '.join(PAIRED_KINDS[:-1])} or "
+        f"{PAIRED_KINDS[-1]}"
+    )
+
+
+def _axes(recipe: "Recipe") -> str | None:
+    feedback = recipe.feedback
+    if not isinstance(recipe.algorithm, OnlineSettings) or feedback.use == "workspace":
+        return None
+    own = {KINDS[kind].model_fields["axis"].default for kind in feedback.kinds}
+    unasked = [axis for axis in recipe.reward.axes if axis not in own]
+    if GENERAL_AXIS in own or not unasked:
+        return None
+    return (
+        f"reward.axes: nobody is asked about {unasked[0]!r}, since {' and '.join(feedback.kinds)} "
+        f"judge {' and '.join(sorted(own))} alone; set feedback.kinds, or reward.axes"
+    )
+
+
+def _minibatches(recipe: "Recipe") -> str | None:
+    settings = recipe.algorithm
+    if not isinstance(settings, OnlineSettings):
+        return None
+    number = settings.prompts_per_step * settings.samples_per_prompt
+    if settings.minibatches <= number:
+        return None
+    return (
+        f"algorithm.minibatches: {settings.minibatches} parts of a step's {number} samples "
+        "(prompts_per_step times samples_per_prompt) would be empty"
+    )
+
+
+def _mixed_text(recipe: "Recipe") -> str | None:
+    settings = recipe.algorithm
+    if not isinstance(settings, PPOSettings):
+        return None
+    if settings.ptx_coefficient and _in_environment(recipe):
+        return "algorithm.ptx_coefficient: an agent is not pre-trained on text; leave it at 0"
+    if settings.ptx_coefficient and not settings.ptx_text:
+        return "algorithm.ptx_text: names no text; algorithm.ptx_coefficient above 0 needs one"
+    return None
+
+
+def _positions(recipe: "Recipe") -> str | None:
+    scratch = recipe.pretrain.scratch if recipe.pretrain else None
+    if scratch is None or recipe.sampling.max_tokens < scratch.max_positions:
+        return None
+    return (
+        f"sampling.max_tokens: {recipe.sampling.max_tokens} tokens and a prompt do not fit in the "
+        f"{scratch.max_positions} of pretrain.scratch.max_positions"
+    )
+
+
+RULES: tuple[Callable[["Recipe"], str | None], ...] = (
+    _filters,
+    _gold,
+    _clips,
+    _agent,
+    _judge,
+    _crowd,
+    _pairs,
+    _axes,
+    _minibatches,
+    _mixed_text,
+    _positions,
+)

@@ -1,0 +1,64 @@
+"""Which feedback a run may learn from: whatever is trained on people's words passes here."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from backflip.errors import TrainingError
+from backflip.feedback.kinds import FeedbackBase
+from backflip.records import Prompt, Sample, Situation
+
+if TYPE_CHECKING:
+    from backflip.loop.run import Run, Stage
+
+
+def learnable(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> list[FeedbackBase]:
+    """Those of the entries that are on prompts of the run's kind, none of which is held out.
+
+    A run reads text or acts in one environment, and learns from feedback on that alone. A prompt
+    of the recipe is on the side that the recipe puts it on; any other is held out where the
+    workspace says so, as it does of a benchmark's.
+    """
+    entries = list(entries)
+    return _kept(place, entries, _samples(place, entries))
+
+
+def learned_from(
+    place: "Run | Stage", snapshot: str
+) -> tuple[list[FeedbackBase], dict[str, Sample]]:
+    """The entries of a snapshot that may be learned from, and every sample they speak of.
+
+    Raises:
+        TrainingError: the snapshot has entries, and none of them may be.
+    """
+    entries = place.workspace.snapshots.rows(snapshot)
+    samples = _samples(place, entries)
+    kept = _kept(place, entries, samples)
+    if entries and not kept:
+        raise TrainingError(
+            "there is no feedback to learn from: every entry is on prompts that are held out, or "
+            "that this recipe's policy is never asked",
+            where=snapshot,
+        )
+    return kept, samples
+
+
+def _samples(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> dict[str, Sample]:
+    return place.workspace.samples.get({name for entry in entries for name in entry.sample_ids})
+
+
+def _kept(
+    place: "Run | Stage", entries: Iterable[FeedbackBase], samples: Mapping[str, Sample]
+) -> list[FeedbackBase]:
+    source = place.recipe.prompts.source
+    wanted = source if source.startswith("env:") else "text"
+    own = {prompt.id: prompt.split for prompt in place.domain.prompts()}
+
+    def may(prompt: Prompt) -> bool:
+        return _about(prompt) == wanted and own.get(prompt.id, prompt.split) == "train"
+
+    return [e for e in entries if all(may(samples[name].prompt) for name in e.sample_ids)]
+
+
+def _about(prompt: Prompt) -> str:
+    content = prompt.content
+    return f"env:{content.environment}" if isinstance(content, Situation) else "text"
