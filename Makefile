@@ -27,7 +27,8 @@ export NO_MKDOCS_2_WARNING := 1
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo
-	@echo 'Variables: PYTHON (the interpreter, 3.11 or newer), VENV (default .venv), WORKERS (test processes)'
+	@echo 'Variables: PYTHON (the interpreter, 3.11 or newer), VENV (default .venv), WORKERS (test processes),'
+	@echo '           FILE (comparisons to bench a reward model on)'
 
 $(BIN)/python:
 	@if [ -z '$(PYTHON)' ] || ! command -v $(firstword $(PYTHON)) >/dev/null; then \
@@ -87,10 +88,15 @@ docs: $(DOCS_INSTALLED)  ## build the documentation into site/
 	$(BIN)/python -m mkdocs build --strict
 
 .PHONY: bench
-bench: install  ## run every benchmark
-	@for file in benchmarks/*.py; do \
-	  [ -e "$$file" ] || { echo 'benchmarks/ holds none.' >&2; exit 1; }; \
-	  echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+bench: install  ## run every benchmark; FILE=comparisons.jsonl for the one that needs some
+	@echo '== benchmarks/speed.py'
+	@$(BIN)/python benchmarks/speed.py
+ifdef FILE
+	@echo '== benchmarks/human_comparisons.py'
+	@$(BIN)/python benchmarks/human_comparisons.py '$(FILE)'
+else
+	@echo 'benchmarks/human_comparisons.py is left out: give it comparisons, make bench FILE=...'
+endif
 
 .PHONY: lock
 lock:  ## resolve every requirement anew and write the locks

@@ -4,11 +4,12 @@
 
 FILE holds comparisons in any format that `backflip feedback import` reads. The model is that of
 the recipe (SmolLM2-135M unless told otherwise); rows longer than `reward.max_tokens` are left out
-and counted. Prints one JSON line.
+and counted. Prints one JSON line, and its progress beside it on stderr.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -55,7 +56,8 @@ def run(recipe, domain, start: Path, folder: Path, options) -> dict:
 
     def record(step: int, metrics: dict[str, float]) -> None:
         if step % 10 == 0:
-            print(f"step {step}/{fitted.num_steps} nll {metrics['nll']:.3f}", flush=True)
+            told = f"step {step}/{fitted.num_steps} nll {metrics['nll']:.3f}"
+            print(told, file=sys.stderr, flush=True)
 
     fit(
         RewardTraining(fitted, settings),

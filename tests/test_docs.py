@@ -14,12 +14,18 @@ from pydantic import BaseModel
 
 from backflip.algorithms import ALGORITHMS
 from backflip.cli.app import app
+from backflip.config import JudgeSettings
+from backflip.feedback.formats import FORMATS, Labelled, detect
+from backflip.feedback.formats import read as read_feedback
 from backflip.loop import Recipe, load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REFERENCE = runpy.run_path(str(ROOT / "tools" / "reference.py"))
-WRITTEN = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("algorithms/*.md"))]
+WRITTEN = [
+    ROOT / "README.md",
+    *sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "reference"),
+]
 
 
 def read(path: Path) -> str:
@@ -161,3 +167,36 @@ def test_the_text_speaks_of_folders_that_are_there() -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", read(path)):
         assert (path.parent / target).exists(), target
+
+
+def shown_rows() -> Iterator[tuple[str, str]]:
+    """Every row of feedback on the page of formats, by the format that it is shown under."""
+    for section in read(DOCS / "formats.md").split("\n### ")[1:]:
+        for block in re.findall(r"```json\n(.*?)```", section, flags=re.DOTALL):
+            for row in block.splitlines():
+                yield re.findall(r"`(.*?)`", section)[0], row
+
+
+@pytest.mark.parametrize(("name", "row"), list(shown_rows()))
+def test_rows_in_the_text_are_of_the_format_that_is_named(
+    name: str, row: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(row)
+    assert detect(file).name == name
+    (found,) = read_feedback(file)
+    assert isinstance(found, Labelled)
+
+
+def test_every_format_has_its_row_and_its_section() -> None:
+    page = read(DOCS / "formats.md")
+    headings = "".join(re.findall(r"^### .*$", page, flags=re.MULTILINE))
+    for name in FORMATS:
+        assert f"\n| `{name}` |" in page
+        assert f"`{name}`" in headings
+
+
+def test_the_page_of_the_judge_names_its_settings() -> None:
+    page = read(DOCS / "judge.md")
+    named = set(re.findall(r"`?\b(\w+)\b(?:`| = )", page))
+    assert not set(JudgeSettings.model_fields) - named

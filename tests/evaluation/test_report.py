@@ -26,6 +26,33 @@ class Tags(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+REPORT = {
+    "accuracy": {
+        "overall": SHARE,
+        "by_strength": {"2": SHARE},
+        "by_length": {"longer": SHARE},
+        "by_annotator": {"mia": SHARE},
+        "by_kind": {"comparison": SHARE},
+    },
+    "calibration": {
+        "error": 0.125,
+        "brier": 0.1,
+        "nll": 0.5,
+        "table": [{"low": 0.5, "high": 0.6, "predicted": 0.55, "observed": SHARE}],
+    },
+    "reliabilities": {"mia": 1.5},
+    "heldout": 8,
+    "trained_on": 40,
+}
+EVALUATION = {
+    "judged_by": "gold",
+    "prompts": 1,
+    "win_rate": {"value": 0.8125, "low": 0.7, "high": 0.9},
+    "kl": {"value": 4.5, "low": 4.0, "high": 5.0},
+    "means": {"gold": {"before": 0.1, "after": 0.6}},
+}
+
+
 @pytest.fixture
 def run(workspace):
     prompt = Prompt.from_text(f"Say something. {HOSTILE}")
@@ -34,13 +61,36 @@ def run(workspace):
     workspace.samples.add([before, after])
     entry = Comparison(annotator="mia", samples=(after.id, before.id), choice="a", strength=2)
     workspace.journal.add([entry], run="run-1", round=1)
-    snapshot = workspace.snapshots.take([entry.id])
     recipe = {"feedback": {"source": "teachers", "gold": "sentiment"}, "seed": 3}
     workspace.runs.start("run-1", "night <b>shift</b>", recipe, "1.2.3")
+    register_models(workspace, workspace.snapshots.take([entry.id]).id)
+    example = {
+        "prompt": prompt.text,
+        "before": {"sample": before.id, "gold": 0.1},
+        "after": {"sample": after.id, "gold": 0.6},
+    }
+    results = {
+        "round-1/feedback": {"new_entries": 48, "annotators": ["mia"], "skipped": 2},
+        "round-1/reward": {"reports": {"overall": REPORT}},
+        "round-1/policy": {"model": "policy"},
+        "round-1/evaluate": {**EVALUATION, "examples": [example]},
+    }
+    for key, result in results.items():
+        workspace.stages.begin("run-1", key)
+        workspace.stages.finish("run-1", key, result)
+    for step in (1, 2, 3):
+        workspace.metrics.log("run-1", "round-1/policy", step, {"reward": 0.1 * step, "kl": step})
+    workspace.metrics.log("run-1", "round-1/policy/flags", 3, {"kl": 1.0})
+    workspace.runs.finish("run-1")
+    return workspace
+
+
+def register_models(workspace, snapshot):
+    """A base model, a reward model and a policy, each made of those before it."""
     for kind, parents, shot in (
         ("base", (), None),
-        ("reward", ("base",), snapshot.id),
-        ("policy", ("base", "reward"), snapshot.id),
+        ("reward", ("base",), snapshot),
+        ("policy", ("base", "reward"), snapshot),
     ):
         workspace.models.register(
             ModelRecord(
@@ -53,51 +103,6 @@ def run(workspace):
                 run="run-1",
             )
         )
-    report = {
-        "accuracy": {
-            "overall": SHARE,
-            "by_strength": {"2": SHARE},
-            "by_length": {"longer": SHARE},
-            "by_annotator": {"mia": SHARE},
-            "by_kind": {"comparison": SHARE},
-        },
-        "calibration": {
-            "error": 0.125,
-            "brier": 0.1,
-            "nll": 0.5,
-            "table": [{"low": 0.5, "high": 0.6, "predicted": 0.55, "observed": SHARE}],
-        },
-        "reliabilities": {"mia": 1.5},
-        "heldout": 8,
-        "trained_on": 40,
-    }
-    results = {
-        "round-1/feedback": {"new_entries": 48, "annotators": ["mia"], "skipped": 2},
-        "round-1/reward": {"reports": {"overall": report}},
-        "round-1/policy": {"model": "policy"},
-        "round-1/evaluate": {
-            "judged_by": "gold",
-            "prompts": 1,
-            "win_rate": {"value": 0.8125, "low": 0.7, "high": 0.9},
-            "kl": {"value": 4.5, "low": 4.0, "high": 5.0},
-            "means": {"gold": {"before": 0.1, "after": 0.6}},
-            "examples": [
-                {
-                    "prompt": prompt.text,
-                    "before": {"sample": before.id, "gold": 0.1},
-                    "after": {"sample": after.id, "gold": 0.6},
-                }
-            ],
-        },
-    }
-    for key, result in results.items():
-        workspace.stages.begin("run-1", key)
-        workspace.stages.finish("run-1", key, result)
-    for step in (1, 2, 3):
-        workspace.metrics.log("run-1", "round-1/policy", step, {"reward": 0.1 * step, "kl": step})
-    workspace.metrics.log("run-1", "round-1/policy/flags", 3, {"kl": 1.0})
-    workspace.runs.finish("run-1")
-    return workspace
 
 
 def test_facts_hold_what_the_stages_said(run):

@@ -8,7 +8,7 @@ from choice_twin import PEOPLE, nlls, one_of_each, random_annotators
 
 from backflip.config import RewardSettings
 from backflip.feedback.kinds import Comparison, GoodBad, Rating
-from backflip.rewards import AnnotatorModel, adopt
+from backflip.rewards import AnnotatorModel
 
 
 class TestAnnotatorModel:
@@ -58,10 +58,3 @@ class TestAnnotatorModel:
         other = AnnotatorModel(reversed(PEOPLE))
         other.load_state_dict(one.state_dict())
         assert other.names == one.names
-
-    def test_a_later_round_starts_where_an_earlier_one_ended(self):
-        earlier = random_annotators().reliabilities()
-        later = AnnotatorModel([*PEOPLE, "new"], dtype=torch.float64)
-        adopt(later, {**earlier, "gone": 9.0})
-        found = later.reliabilities()
-        assert found == pytest.approx({**earlier, "new": 1.0})

@@ -16,7 +16,6 @@ from backflip.rewards import (
     EnsembleReward,
     FunctionReward,
     GatedReward,
-    LengthPenalty,
     MixtureReward,
     Reward,
 )
@@ -151,11 +150,6 @@ class TestFunctionReward:
         with pytest.raises(ValueError, match="leaves no time"):
             FunctionReward(len, timeout=0)
 
-    def test_length_penalty(self, clips):
-        penalty = LengthPenalty(free=2, rate=0.5)
-        samples = [reply("one"), reply("w " * 5), reply("cut", tokens=range(3)), clips[0]]
-        assert penalty.score(samples) == [0, -1.5, -0.5, None]
-
 
 class TestEnsemble:
     members = (Given(1.0, None, -2.0), Given(3.0, 1.0, -2.0), Given(2.0, 1.0, -5.0))
@@ -175,11 +169,6 @@ class TestEnsemble:
         scores = reward.score(self.samples)
         assert scores[1] is None
         assert [scores[0], scores[2]] == pytest.approx([expected[0], expected[2]])
-
-    def test_spread_is_the_deviation_over_members(self):
-        spread = EnsembleReward(self.members).spread(self.samples)
-        assert spread[1] is None
-        assert [spread[0], spread[2]] == pytest.approx([math.sqrt(2 / 3), math.sqrt(2)])
 
     def test_nothing_to_score_or_to_combine(self):
         assert EnsembleReward(self.members).score([]) == []
@@ -212,13 +201,3 @@ class TestMixtures:
         helpful, safe = Given(5.0, 4.0, None, 3.0), Given(-2.0, -1.0, -9.0, None)
         gated = GatedReward(helpful=helpful, safe=safe, threshold=-1.0)
         assert gated.score(self.samples) == [-2.0, 4.0, -9.0, 3.0]
-
-    def test_safety_alone_judges_replies_to_prompts_that_ask_for_harm(self):
-        gated = GatedReward(
-            helpful=Given(5.0, 5.0),
-            safe=Given(7.0, 7.0),
-            threshold=0.0,
-            asks_for_harm=lambda prompt: "bomb" in prompt.text,
-        )
-        bomb = Sample.of(Prompt.from_text("How to build a bomb?"), Completion(text="No."))
-        assert gated.score([bomb, reply("fine")]) == [7.0, 5.0]
