@@ -8,7 +8,6 @@ from backflip.models.precision import (
     has_fast_bfloat16,
     pick_device,
     pick_precision,
-    precision_reason,
 )
 from backflip.models.scorer import TextScorer
 from backflip.models.scratch import make_model, save_model, train_tokenizer
@@ -27,7 +26,6 @@ __all__ = [
     "make_model",
     "pick_device",
     "pick_precision",
-    "precision_reason",
     "read_record",
     "save_model",
     "train_tokenizer",

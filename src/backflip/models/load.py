@@ -11,23 +11,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.errors import ModelError
 from backflip.models.gguf import convert_gguf
-from backflip.models.precision import (
-    has_fast_bfloat16,
-    pick_device,
-    pick_precision,
-    precision_reason,
-)
+from backflip.models.precision import pick_device
 from backflip.models.quiet import isolated_rng, quiet
 
 __all__ = [
     "BUILTIN_MODELS",
     "find_model",
-    "has_fast_bfloat16",
     "load_causal_lm",
     "load_tokenizer",
-    "pick_device",
-    "pick_precision",
-    "precision_reason",
 ]
 
 BUILTIN_MODELS = {

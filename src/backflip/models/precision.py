@@ -26,7 +26,7 @@ def pick_device(device: Device = "cpu") -> torch.device:
 
 def has_fast_bfloat16(device: torch.device | None = None) -> bool:
     """Whether the device (None: the processor) multiplies bfloat16 natively."""
-    return _why_fast(device or pick_device()) is not None
+    return _is_fast(device or pick_device())
 
 
 def pick_precision(
@@ -51,31 +51,11 @@ def pick_precision(
     return _DTYPES[precision]
 
 
-def precision_reason(precision: Precision = "auto", device: torch.device | None = None) -> str:
-    """Why `pick_precision` picks what it picks, in a sentence for the user."""
-    device = device or pick_device()
-    if precision != "auto":
-        return f"{precision}: asked for in the settings"
-    found = _why_fast(device)
-    if found is not None:
-        return f"bfloat16: {found}"
-    return f"float32: this {_NAMES.get(device.type, device.type)} has no fast bfloat16"
-
-
-_NAMES = {"cuda": "graphics processor", "cpu": "processor"}
-
-
-def _why_fast(device: torch.device) -> str | None:
-    """What makes bfloat16 fast on a device; None when nothing does."""
+def _is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         # Emulated bfloat16 is slower than float32, hence the argument.
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return f"{torch.cuda.get_device_name(device)} multiplies it natively"
-        return None
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
-        return None
+        return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    for feature in _CPU_FEATURES:
-        if capabilities.get(feature):
-            return f"this processor multiplies it natively ({feature})"
-    return None
+    return any(capabilities.get(feature) for feature in _CPU_FEATURES)
