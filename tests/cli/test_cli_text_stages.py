@@ -96,7 +96,9 @@ def test_results_for_people_hold_what_the_json_holds(text_stages: dict[str, Outc
     out = done("reward", "tiny.toml", "-w", "text", "--bench", "bench.jsonl").out
     scores = text_stages["reward"].json["bench"]["bench.jsonl"]
     assert "bench.jsonl" in out
-    assert f"{scores['accuracy']['overall']['value']:.4g}" in out.splitlines()[-1].split()
+    names, values = (line.split() for line in out.split("bench.jsonl\n")[1].splitlines()[:2])
+    assert names[0] == "accuracy"
+    assert values[0] == f"{scores['accuracy']['overall']['value']:.4g}"
     win = text_stages["evaluate"].json["win_rate"]["value"]
     (reward,) = text_stages["reward"].json["rewards"]["overall"]
     dpo = text_stages["dpo"].json["id"]
