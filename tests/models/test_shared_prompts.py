@@ -53,6 +53,14 @@ def test_rows_of_different_prompts_stay_as_they_are():
     assert SharedRows.of(TextInputs.of([[5], [5, 6]], [[6, 7], [7]], pad_id=0)) is None
 
 
+def test_two_rows_do_not_make_all_others_longer():
+    """Four rows of six tokens become three of nine: 27 tokens in the place of 24."""
+    prompts = [[1, 2, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert SharedRows.of(TextInputs.of(prompts, [[10, 11, 12]] * 4, pad_id=0)) is None
+    fewer = SharedRows.of(TextInputs.of(prompts[:3], [[10, 11]] * 3, pad_id=0))
+    assert fewer.tokens_GL.shape == (2, 7)  # 14 tokens in the place of 15
+
+
 def one_by_one(network, method, inputs):
     parts = [getattr(network, method)(inputs.select(torch.tensor([i]))) for i in range(6)]
     return [getattr(part, "logprobs_BT", part)[0] for part in parts]

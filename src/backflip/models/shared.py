@@ -51,15 +51,19 @@ class SharedRows:
 
     @classmethod
     def of(cls, inputs: TextInputs) -> Self | None:
-        """Gather rows by their prompts; None when no two rows have the same one."""
+        """Gather rows by their prompts; None where that leaves no fewer tokens, padding with them.
+
+        It does not where no two rows have the same prompt, or where so few have that the longer
+        rows they make pad all others by more than is saved.
+        """
         ids_BL = inputs.input_ids_BL.cpu().numpy()
         prompts, replies = inputs.prompt_lengths_B.tolist(), inputs.reply_lengths_B.tolist()
         groups: dict[bytes, list[int]] = {}
         for row, length in enumerate(prompts):
             groups.setdefault(ids_BL[row, :length].tobytes(), []).append(row)
-        if len(groups) == len(prompts):
-            return None
         longest = max(prompts[g[0]] + sum(replies[row] for row in g) for g in groups.values())
+        if len(groups) * longest >= ids_BL.size:
+            return None
         shape = (len(groups), longest)
         tokens_GL = np.full(shape, inputs.pad_id, np.int64)
         positions_GL = np.zeros(shape, np.int64)
