@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from backflip.data import attention_mask, pack_dialogues, pack_texts
+from backflip.data import pack_dialogues, pack_texts
 from backflip.errors import FormatError
 
 END = 1
@@ -100,16 +100,6 @@ def test_every_token_of_a_text_but_its_first_is_a_target_once_after_its_predeces
         assert (packed.segments[:-1] > 0).sum(axis=1).min() >= length - 1
 
 
-def test_mask_lets_each_token_see_its_own_past_and_nothing_else():
-    packed = pack_dialogues(numbered([(2, 2), (1, 1)]), length=8)
-    allowed = attention_mask(packed.segments)
-    segments = packed.segments[0]
-    for query in range(8):
-        for key in range(8):
-            own = segments[query] == segments[key] != 0 and key <= query
-            assert allowed[0, 0, query, key] == (own or query == key)
-
-
 def test_a_packed_text_gets_the_logits_it_gets_alone():
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -132,7 +122,7 @@ def test_a_packed_text_gets_the_logits_it_gets_alone():
         logits = model(
             input_ids=torch.from_numpy(packed.tokens).long(),
             position_ids=torch.from_numpy(packed.positions).long(),
-            attention_mask=torch.from_numpy(attention_mask(packed.segments)),
+            use_cache=False,
         ).logits
         alone = {}
         for prompt, reply in dialogues:

@@ -20,7 +20,6 @@ PAIRS = st.lists(
 def test_a_row_is_prompt_reply_padding():
     inputs = TextInputs.of([[5, 6, 7], [4]], [[8, 9], [3]], pad_id=0)
     assert inputs.input_ids_BL.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
-    assert inputs.attention_mask_BL.int().tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
     assert inputs.actions_BT.tolist() == [[8, 9], [3, 0]]
     assert inputs.mask_BT.tolist() == [[True, True], [True, False]]
     assert inputs.predicting_BT.tolist() == [[2, 3], [0, 0]]
@@ -36,7 +35,9 @@ def test_every_view_agrees_with_the_rows_it_was_made_of(pairs):
     inputs = TextInputs.of(prompts, replies, pad_id=3)
     for row, (prompt, reply) in enumerate(pairs):
         mask = inputs.mask_BT[row]
-        assert inputs.input_ids_BL[row][inputs.attention_mask_BL[row]].tolist() == prompt + reply
+        length = int(inputs.row_tokens[row])
+        assert inputs.input_ids_BL[row, :length].tolist() == prompt + reply
+        assert inputs.input_ids_BL[row, length:].eq(3).all()
         assert inputs.actions_BT[row][mask].tolist() == reply
         assert inputs.actions_BT[row][~mask].eq(3).all()
         expected = [len(prompt) - 1 + step for step in range(len(reply))]
@@ -50,7 +51,7 @@ def test_selected_rows_are_as_if_laid_alone(pairs, data):
     whole = TextInputs.of([p for p, _ in pairs], [r for _, r in pairs], pad_id=3)
     part = whole.select(torch.tensor(rows))
     alone = TextInputs.of([pairs[i][0] for i in rows], [pairs[i][1] for i in rows], pad_id=3)
-    for name in ("input_ids_BL", "attention_mask_BL", "actions_BT", "mask_BT", "predicting_BT"):
+    for name in ("input_ids_BL", "row_tokens", "actions_BT", "mask_BT", "predicting_BT"):
         assert torch.equal(getattr(part, name), getattr(alone, name)), name
 
 

@@ -2,7 +2,7 @@
 
 from backflip.data.chat import decode_reply, encode_prompt, encode_reply, encode_sample, end_token
 from backflip.data.files import Rejected, Row, read_rows
-from backflip.data.packing import Packed, attention_mask, pack_dialogues, pack_texts
+from backflip.data.packing import Packed, pack_dialogues, pack_texts
 from backflip.data.prompts import builtin_prompts, load_prompts
 from backflip.data.text import read_demonstrations, read_texts
 
@@ -10,7 +10,6 @@ __all__ = [
     "Packed",
     "Rejected",
     "Row",
-    "attention_mask",
     "builtin_prompts",
     "decode_reply",
     "encode_prompt",

@@ -66,19 +66,6 @@ class Packed:
         return type(self)(self.tokens[rows, :end], segments[:, :end], self.mask[rows, :end])
 
 
-def attention_mask(segments_BL: IntArray) -> BoolArray:
-    """(B, 1, L, L) bool, True where a query (third axis) may look at a key (fourth axis).
-
-    Causal, and block-diagonal over segments. Padding looks at itself alone, since a softmax over
-    nothing is not a number.
-    """
-    length = segments_BL.shape[1]
-    same = segments_BL[:, :, None] == segments_BL[:, None, :]
-    real = (segments_BL > 0)[:, :, None]
-    causal = np.tril(np.ones((length, length), bool))
-    return ((same & causal & real) | np.eye(length, dtype=bool))[:, None]
-
-
 def pack_dialogues(
     dialogues: Sequence[tuple[IntArray, IntArray]], *, length: int, packing: bool = True
 ) -> Packed:

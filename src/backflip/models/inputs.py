@@ -76,12 +76,6 @@ class TextInputs:
         """(B,) tokens of each row, prompt and reply."""
         return self.prompt_lengths_B + self.reply_lengths_B
 
-    @cached_property
-    def attention_mask_BL(self) -> Tensor:
-        """True at the tokens of a row, False at its padding."""
-        places_L = torch.arange(self.input_ids_BL.shape[1], device=self.input_ids_BL.device)
-        return places_L < self.row_tokens[:, None]
-
     @property
     def mask_BT(self) -> Tensor:
         """True at the tokens of a reply; T is the length of the longest reply."""
