@@ -48,8 +48,8 @@ def test_the_temperature_goes_with_a_frozen_copy_and_leaves_whole_rows_alone(
     build, tokenizer, inputs
 ):
     policy = TextPolicy.from_model(build("llama"), tokenizer)
-    targets = inputs.attention_mask_BL.clone()
-    targets[:, 0] = False
+    places_L = torch.arange(inputs.input_ids_BL.shape[1])
+    targets = (places_L > 0) & (places_L < inputs.row_tokens[:, None])
     plain, rows = policy.evaluate(inputs), policy.evaluate_rows(inputs.input_ids_BL, targets)
     policy.temperature = 0.6
     warm = policy.evaluate(inputs)
@@ -132,9 +132,9 @@ def test_packed_documents_are_as_if_each_had_its_row(build, architecture, tokeni
 
 def test_rows_without_positions_are_one_document_each(build, tokenizer, rows, inputs):
     policy = TextPolicy.from_model(build("llama"), tokenizer)
-    mask = inputs.attention_mask_BL & (
-        torch.arange(inputs.input_ids_BL.shape[1]) >= inputs.prompt_lengths_B[:, None]
-    )
+    places_L = torch.arange(inputs.input_ids_BL.shape[1])
+    in_row = places_L < inputs.row_tokens[:, None]
+    mask = in_row & (places_L >= inputs.prompt_lengths_B[:, None])
     logprobs = policy.evaluate_rows(inputs.input_ids_BL, mask)
     assert torch.equal(logprobs[mask], policy.evaluate(inputs).logprobs_BT[inputs.mask_BT])
     assert logprobs[~mask].eq(0).all()

@@ -90,8 +90,9 @@ def test_saved_scorers_score_alike_as_a_plain_classifier(
     scorer.save(tmp_path / "scorer", {"kind": "reward", "center": 0.5})
 
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "scorer")
+    in_row = torch.arange(inputs.input_ids_BL.shape[1]) < inputs.row_tokens[:, None]
     with torch.no_grad():
-        logits = plain(inputs.input_ids_BL, attention_mask=inputs.attention_mask_BL).logits
+        logits = plain(inputs.input_ids_BL, attention_mask=in_row).logits
     mine = scorer.scores(inputs).detach()
     assert torch.allclose(logits[:, 0], mine, atol=1e-4)
     assert AutoTokenizer.from_pretrained(tmp_path / "scorer").pad_token_id == scorer.pad_id
