@@ -19,6 +19,24 @@ from backflip.records import Record, content_id
 SampleId = Annotated[str, Field(min_length=1)]
 
 
+class Span(Record):
+    """A stretch of a sample's text that an annotator marked.
+
+    `start` and `end` count characters of the text, the end excluded; `tag` says what it is.
+    """
+
+    sample: SampleId
+    start: int = Field(ge=0)
+    end: int = Field(ge=1)
+    tag: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"marks nothing: from {self.start} to {self.end}")
+        return self
+
+
 class FeedbackBase(Record):
     """What every kind has.
 
@@ -26,7 +44,9 @@ class FeedbackBase(Record):
     model. `origin` says where the answer came from: "people", "teachers", "judge" or
     "import:FILE". `shown` is the order the samples were shown in, as indices into `sample_ids`;
     None when nobody recorded it. `seconds` is the time the annotator took. `key` tells apart
-    answers that would otherwise be the same entry: the same key twice counts once.
+    answers that would otherwise be the same entry: the same key twice counts once. `tags` are the
+    reasons that the annotator chose from a list, `spans` what was marked in the texts, and
+    `guideline` the version of the instructions that the annotator was shown.
     """
 
     annotator: str = Field(min_length=1)
@@ -36,6 +56,9 @@ class FeedbackBase(Record):
     seconds: float | None = Field(default=None, ge=0)
     reason: str | None = None
     key: str = ""
+    tags: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+    guideline: int | None = Field(default=None, ge=1)
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -44,7 +67,15 @@ class FeedbackBase(Record):
 
     @property
     def id(self) -> str:
-        return content_id("feedback", self.model_dump())
+        body = self.model_dump()
+        for name in _CAME_LATER:
+            # Entries from before these fields keep the names that they have in the journal.
+            if body[name] == type(self).model_fields[name].default:
+                del body[name]
+        return content_id("feedback", body)
+
+
+_CAME_LATER = ("tags", "spans", "guideline")
 
 
 class Comparison(FeedbackBase):

@@ -9,10 +9,19 @@ with Workspace.create(Path("work")) as ws:
 """
 
 from backflip.feedback.store.annotators import Annotator, Annotators
+from backflip.feedback.store.batches import Batch, Batches
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
 from backflip.feedback.store.metrics import Metrics, Series
 from backflip.feedback.store.models import ModelRecord, Models, ModelStage
+from backflip.feedback.store.projects import (
+    MAIN,
+    Guideline,
+    Project,
+    Projects,
+    ProjectSettings,
+    Role,
+)
 from backflip.feedback.store.prompts import Prompts
 from backflip.feedback.store.queue import Queue
 from backflip.feedback.store.runs import Run, Runs, Stage, Stages
@@ -22,8 +31,12 @@ from backflip.feedback.store.tasks import Progress, Standing, Task
 from backflip.feedback.store.workspace import Workspace
 
 __all__ = [
+    "MAIN",
     "Annotator",
     "Annotators",
+    "Batch",
+    "Batches",
+    "Guideline",
     "Journal",
     "JournalRow",
     "JournalStats",
@@ -33,8 +46,12 @@ __all__ = [
     "ModelStage",
     "Models",
     "Progress",
+    "Project",
+    "ProjectSettings",
+    "Projects",
     "Prompts",
     "Queue",
+    "Role",
     "Run",
     "Runs",
     "Samples",

@@ -24,7 +24,20 @@ from backflip.feedback.store import schema
 Item = TypeVar("Item")
 
 # In the order in which a transaction that needs several takes them: no two can wait in a ring.
-LOCKS = ("schema", "prompts", "samples", "queue", "annotators", "journal", "models", "runs")
+LOCKS = (
+    "schema",
+    "projects",
+    "prompts",
+    "samples",
+    "queue",
+    "annotators",
+    "journal",
+    "models",
+    "runs",
+    "people",
+    "generations",
+    "webhooks",
+)
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
 
 

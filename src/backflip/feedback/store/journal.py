@@ -178,8 +178,9 @@ class Journal:
                 return False
             (old,) = select_rows(connection, [entry_id])
             append(connection, [entry], run=old.run, round=old.round)
-            moved = sa.update(places).where(places.c.entry_id == entry_id)
-            connection.execute(moved.values(entry_id=entry.id))
+            for table in (places, schema.answer_extras):
+                moved = sa.update(table).where(table.c.entry_id == entry_id)
+                connection.execute(moved.values(entry_id=entry.id))
             return True
 
     def history(self, entry_id: str) -> list[JournalRow]:

@@ -17,18 +17,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import KINDS, FeedbackBase
+from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
-from backflip.feedback.store.database import Database, check_name, chunks, insert_new
+from backflip.feedback.store.batches import Purpose, batch_of_round, count, put_batch
+from backflip.feedback.store.database import Database, check_name
+from backflip.feedback.store.handing import Wish, num_open, pick, taken
 from backflip.feedback.store.journal import append, retract
-from backflip.feedback.store.samples import require_samples
+from backflip.feedback.store.projects import MAIN, newest_version
 from backflip.feedback.store.tasks import Progress, Standing, Task
-from backflip.records import content_id
 
 LEASE_SECONDS = 1800.0
-_tasks, _places = schema.tasks, schema.assignments
-_mine = _places.alias("mine")
+_tasks, _places, _batches = schema.tasks, schema.assignments, schema.batches
+_shares, _extras = schema.contributions, schema.answer_extras
 
 
 class Queue:
@@ -50,64 +51,84 @@ class Queue:
         round: int,  # noqa: A002
         items: Iterable[Task],
         overlap: int = 1,
+        *,
+        project: str = MAIN,
+        name: str = "",
+        purpose: Purpose = "labels",
     ) -> int:
         """Ask `overlap` people about each item; what was asked in this round is not asked again.
+
+        Args:
+            run: where the answers belong.
+            round: likewise; the two together are one batch.
+            items: the questions.
+            overlap: people asked about each; a check goes to everybody, whatever this says.
+            project: that the batch belongs to, when it is new.
+            name: of the batch, likewise; its run and round when empty.
+            purpose: of the batch, likewise: "labels", or "checks", whose answers are known.
 
         Returns:
             Number of new items.
 
         Raises:
-            WorkspaceError: an unknown kind, or a sample that is not in the workspace.
+            WorkspaceError: an unknown kind or project, or a sample that is not in the workspace.
         """
         if overlap < 1:
             raise WorkspaceError(f"overlap is {overlap}; it must be at least 1")
         check_name(run, "the run's id")
-        items = list(items)
-        for item in items:
-            _check_item(item)
-        rows = (
-            {
-                "id": content_id("task", run, round, item.kind, item.sample_ids, item.axis),
-                "run": run,
-                "round": round,
-                "kind": item.kind,
-                "axis": item.axis,
-                "sample_ids": item.sample_ids,
-                "overlap": overlap,
-                "closed": False,
-                "created": schema.now(),
-            }
-            for item in items
-        )
-        with self._database.write("queue") as connection:
-            require_samples(connection, (name for item in items for name in item.sample_ids))
-            return sum(len(insert_new(connection, _tasks, chunk)) for chunk in chunks(rows))
+        batch = {"project": project, "run": run, "round": round, "name": name, "purpose": purpose}
+        with self._database.write("projects", "queue") as connection:
+            return put_batch(connection, batch, list(items), overlap)
 
     def next(
         self,
         annotator: str,
         *,
         run: str | None = None,
+        project: str | None = None,
         kinds: Collection[str] | None = None,
+        besides: Collection[str] = (),
     ) -> Task | None:
         """The next task for a person; None when there is nothing to ask this person now.
 
         A task that the person holds already comes first, with its lease renewed.
+
+        Args:
+            annotator: who asks.
+            run: only tasks of this run.
+            project: only tasks of this project.
+            kinds: only tasks of these kinds.
+            besides: ids of tasks that are on the person's screen already: another one is meant.
         """
-        now = self.clock()
         with self._database.write("queue", "annotators") as connection:
             insert_annotators(connection, {annotator: "people"})
-            conditions = [] if run is None else [_tasks.c.run == run]
-            if kinds is not None:
-                conditions.append(_tasks.c.kind.in_(list(kinds)))
-            task_id = connection.execute(_pick(annotator, now, conditions)).scalar()
+            wish = Wish(annotator, self.clock(), run, project, kinds, besides)
+            task_id = pick(connection, wish)
             return None if task_id is None else self._lease(connection, task_id, annotator)
 
-    def answer(self, task_id: str, annotator: str, entry: FeedbackBase) -> str:
+    def held(self, task_id: str, annotator: str) -> Task:
+        """A task as it was handed to a person; a `WorkspaceError` when it was not."""
+        with self._database.read() as connection:
+            return _task(_place(connection, task_id, annotator))
+
+    def answer(
+        self,
+        task_id: str,
+        annotator: str,
+        entry: FeedbackBase,
+        extras: Sequence[FeedbackBase] = (),
+    ) -> str:
         """Write a person's answer into the journal and end the task, both or neither.
 
-        `shown` and `key` of the entry are set here: the order that the task was shown in, and a
-        key that makes the same answer sent twice count once, and an answer after `undo` a new one.
+        `shown`, `key` and `guideline` of the entry are set here: the order that the task was shown
+        in, a key that makes the same answer sent twice count once and an answer after `undo` a new
+        one, and the version of the instructions that the person had.
+
+        Args:
+            task_id: the task.
+            annotator: who answers.
+            entry: the answer.
+            extras: what the person said beside it, such as a critique of one of the samples.
 
         Returns:
             Id of the entry in the journal.
@@ -123,7 +144,11 @@ class Queue:
             if place.state == "done" and place.entry_id == entry.id:
                 return entry.id
             self._require_held(connection, place)
-            append(connection, [entry], round=task.round, run=task.run)
+            beside = [_fitted_extra(task, each, entry.key, i) for i, each in enumerate(extras)]
+            append(connection, [entry, *beside], round=task.round, run=task.run)
+            for each in beside:
+                row = {"entry_id": each.id, "assignment": place.number}
+                connection.execute(sa.insert(_extras), row)
             self._end(connection, place, state="done", entry_id=entry.id)
             return entry.id
 
@@ -139,12 +164,29 @@ class Queue:
                 self._require_held(connection, place)
                 self._end(connection, place, state="skipped", reason=reason)
 
-    def undo(self, annotator: str) -> Task | None:
+    def save_draft(self, task_id: str, annotator: str, draft: dict[str, Any] | None) -> None:
+        """Keep what a person has entered so far; it comes back with the task.
+
+        The lease is renewed with it: somebody who writes is at work.
+
+        Raises:
+            WorkspaceError: as `answer`.
+        """
+        with self._database.write("queue") as connection:
+            place = _place(connection, task_id, annotator)
+            self._require_held(connection, place)
+            values = {"draft": draft, "expires": self.clock() + self.lease_seconds}
+            this = _places.c.number == place.number
+            connection.execute(sa.update(_places).where(this).values(values))
+
+    def undo(self, annotator: str, *, project: str | None = None) -> Task | None:
         """Take a person's last answer or skip back and hand the task out again.
 
-        The answer's entry is retracted in the journal. None when there is nothing to take back.
+        What it said is retracted in the journal. None when there is nothing to take back.
         """
         query = _joined().where(_places.c.annotator == annotator)
+        if project is not None:
+            query = query.where(_batches.c.project == project)
         query = query.where(_places.c.state.in_(["done", "skipped"]))
         query = query.order_by(_places.c.ended.desc(), _places.c.number.desc()).limit(1)
         with self._database.write("queue", "annotators", "journal") as connection:
@@ -152,7 +194,10 @@ class Queue:
             if place is None:
                 return None
             if place.entry_id is not None:
-                retract(connection, [place.entry_id], "undone", annotator)
+                beside = sa.select(_extras.c.entry_id).where(_extras.c.assignment == place.number)
+                said = [place.entry_id, *connection.execute(beside).scalars()]
+                retract(connection, said, "undone", annotator)
+            count(connection, place.batch, annotator, place.state, -1)
             values = {
                 "state": "leased",
                 "attempt": place.attempt + 1,
@@ -168,37 +213,38 @@ class Queue:
 
     def progress(self, run: str, round: int) -> Progress:  # noqa: A002
         """How many of a round's questions are asked, answered and skipped."""
-        of_round = sa.and_(_tasks.c.run == run, _tasks.c.round == round)
-        totals = sa.select(sa.func.count(), sa.func.sum(_tasks.c.overlap)).where(of_round)
-        live = sa.or_(_places.c.state != "leased", _places.c.expires > self.clock())
-        states = (
-            sa.select(_places.c.state, _places.c.annotator, sa.func.count())
-            .join(_tasks, _tasks.c.id == _places.c.task_id)
-            .where(of_round, live)
-            .group_by(_places.c.state, _places.c.annotator)
-            .order_by(_places.c.annotator)
-        )
-        counts = {"done": 0, "skipped": 0, "leased": 0}
-        by_annotator: dict[str, int] = {}
+        shares = sa.select(_shares.c.annotator, _shares.c.done).order_by(_shares.c.annotator)
+        held = sa.select(sa.func.count()).select_from(_places)
+        held = held.join(_tasks, _tasks.c.id == _places.c.task_id)
+        held = held.where(_places.c.state == "leased", _places.c.expires > self.clock())
         with self._database.read() as connection:
-            items, wanted = connection.execute(totals).one()
-            for state, annotator, number in connection.execute(states):
-                counts[state] += number
-                if state == "done":
-                    by_annotator[annotator] = number
-        return Progress(items=items, wanted=wanted or 0, by_annotator=by_annotator, **counts)
+            batch = batch_of_round(connection, run, round)
+            if batch is None:
+                counts = dict.fromkeys(("items", "wanted", "done", "skipped", "leased"), 0)
+                return Progress(**counts, by_annotator={})
+            mine = _shares.c.batch == batch.number, _shares.c.done > 0
+            leased = connection.execute(held.where(_tasks.c.batch == batch.number)).scalar_one()
+            by_annotator = {row[0]: row[1] for row in connection.execute(shares.where(*mine))}
+        return Progress(
+            items=batch.items,
+            wanted=batch.wanted,
+            done=batch.done,
+            skipped=batch.skipped,
+            leased=leased,
+            by_annotator=by_annotator,
+        )
 
     def standing(self, annotator: str, *, run: str | None = None) -> Standing:
         """What a person has answered so far and may still be asked, in a run or in all."""
-        of_run = [] if run is None else [_tasks.c.run == run]
-        done = sa.and_(_places.c.annotator == annotator, _places.c.state == "done", *of_run)
-        answered = _places.join(_tasks, _tasks.c.id == _places.c.task_id)
-        given = sa.select(sa.func.count()).select_from(answered).where(done)
-        waiting = _open_to(annotator, self.clock(), of_run).with_only_columns(sa.func.count())
+        given = sa.select(sa.func.coalesce(sa.func.sum(_shares.c.done), 0))
+        given = given.where(_shares.c.annotator == annotator)
+        if run is not None:
+            given = given.join(_batches, _batches.c.number == _shares.c.batch)
+            given = given.where(_batches.c.run == run)
         with self._database.read() as connection:
             return Standing(
                 given=connection.execute(given).scalar_one(),
-                open=connection.execute(waiting).scalar_one(),
+                open=num_open(connection, Wish(annotator, self.clock(), run)),
             )
 
     def _lease(self, connection: Connection, task_id: str, annotator: str) -> Task:
@@ -207,9 +253,9 @@ class Queue:
         this = sa.and_(_places.c.task_id == task_id, _places.c.annotator == annotator)
         renewed = connection.execute(sa.update(_places).where(this).values(expires=expires))
         if not renewed.rowcount:
-            ids = connection.execute(
-                sa.select(_tasks.c.sample_ids).where(_tasks.c.id == task_id)
-            ).scalar_one()
+            of_task = sa.select(_tasks.c.sample_ids, _batches.c.project)
+            of_task = of_task.join(_batches, _batches.c.number == _tasks.c.batch)
+            ids, project = connection.execute(of_task.where(_tasks.c.id == task_id)).one()
             row = {
                 "task_id": task_id,
                 "annotator": annotator,
@@ -217,6 +263,8 @@ class Queue:
                 "attempt": 0,
                 "shown": shown_order(task_id, annotator, len(ids)),
                 "expires": expires,
+                "began": self.clock(),
+                "guideline": newest_version(connection, project),
             }
             connection.execute(sa.insert(_places), row)
         return _task(_place(connection, task_id, annotator))
@@ -229,7 +277,7 @@ class Queue:
             )
         if place.expires <= self.clock():
             # A late answer still counts as long as nobody has been given the place.
-            others = _taken(self.clock(), besides=place.annotator, task_id=place.task_id)
+            others = taken(self.clock(), besides=place.annotator, task_id=place.task_id)
             if connection.execute(sa.select(others)).scalar_one() >= place.overlap:
                 raise WorkspaceError(
                     f"the time for {place.task_id} ran out and others have been asked instead"
@@ -237,7 +285,9 @@ class Queue:
 
     def _end(self, connection: Connection, place: sa.Row[Any], **values: Any) -> None:
         this = _places.c.number == place.number
-        connection.execute(sa.update(_places).where(this).values(ended=self.clock(), **values))
+        ended = {"ended": self.clock(), "draft": None, **values}
+        connection.execute(sa.update(_places).where(this).values(ended))
+        count(connection, place.batch, place.annotator, values["state"], 1)
         used = sa.select(sa.func.count()).where(
             _places.c.task_id == place.task_id, _places.c.state != "leased"
         )
@@ -256,51 +306,16 @@ def shown_order(task_id: str, annotator: str, num_samples: int) -> tuple[int, ..
     return tuple(int(i) for i in generator.permutation(num_samples))
 
 
-def _check_item(item: Task) -> None:
-    check_name(item.axis, "the axis")
-    if item.kind not in KINDS:
-        raise WorkspaceError(
-            f"no kind of feedback {item.kind!r}", hint=f"Kinds: {', '.join(sorted(KINDS))}"
-        )
-    if len(set(item.sample_ids)) != len(item.sample_ids):
-        raise WorkspaceError(f"a {item.kind} names the same sample twice: {item.sample_ids[0]}")
-
-
-def _taken(now: float, *, besides: str, task_id: Any) -> sa.ScalarSelect[int]:
-    """Number of places of a task that others have used or hold now."""
-    live = sa.or_(_places.c.state != "leased", _places.c.expires > now)
-    query = sa.select(sa.func.count()).select_from(_places)
-    query = query.where(_places.c.task_id == task_id, _places.c.annotator != besides, live)
-    return query.correlate(_tasks).scalar_subquery()
-
-
-def _pick(annotator: str, now: float, conditions: Sequence[Any]) -> sa.Select[Any]:
-    """The task to hand to a person: one that it holds, else the oldest with a free place."""
-    held = sa.case((_held(now), 0), else_=1)
-    return _open_to(annotator, now, conditions).order_by(held, _tasks.c.number).limit(1)
-
-
-def _open_to(annotator: str, now: float, conditions: Sequence[Any]) -> sa.Select[Any]:
-    """The tasks that a person holds or may be handed."""
-    mine = sa.and_(_mine.c.task_id == _tasks.c.id, _mine.c.annotator == annotator)
-    free = sa.and_(
-        sa.or_(_mine.c.state.is_(None), _mine.c.state == "leased"),
-        _taken(now, besides=annotator, task_id=_tasks.c.id) < _tasks.c.overlap,
-    )
-    query = sa.select(_tasks.c.id).select_from(_tasks.outerjoin(_mine, mine))
-    return query.where(_tasks.c.closed.is_(False), *conditions, sa.or_(_held(now), free))
-
-
-def _held(now: float) -> sa.ColumnElement[bool]:
-    return sa.and_(_mine.c.state == "leased", _mine.c.expires > now)
-
-
 def _joined() -> sa.Select[Any]:
-    task_columns = [c for c in _tasks.c if c.name in _TASK_COLUMNS]
-    return sa.select(_places, *task_columns).join(_tasks, _tasks.c.id == _places.c.task_id)
+    task_columns = [_tasks.c[name] for name in _TASK_COLUMNS]
+    return (
+        sa.select(_places, *task_columns, _batches.c.project)
+        .join(_tasks, _tasks.c.id == _places.c.task_id)
+        .join(_batches, _batches.c.number == _tasks.c.batch)
+    )
 
 
-_TASK_COLUMNS = ("run", "round", "kind", "axis", "sample_ids", "overlap")
+_TASK_COLUMNS = ("run", "round", "kind", "axis", "sample_ids", "overlap", "expected", "batch")
 
 
 def _place(connection: Connection, task_id: str, annotator: str) -> sa.Row[Any]:
@@ -316,11 +331,15 @@ def _task(place: sa.Row[Any]) -> Task:
         kind=place.kind,
         sample_ids=place.sample_ids,
         axis=place.axis,
+        expected=place.expected,
         id=place.task_id,
+        project=place.project,
         run=place.run,
         round=place.round,
         annotator=place.annotator,
         shown=place.shown,
+        guideline=place.guideline,
+        draft=place.draft,
         expires=place.expires,
     )
 
@@ -340,7 +359,18 @@ def _fitted(task: Task, entry: FeedbackBase, attempt: int) -> FeedbackBase:
     for fault, found in faults.items():
         if found:
             raise WorkspaceError(f"the answer to {task.id} is {fault}")
-    update: dict[str, Any] = {"key": f"{task.id}/{attempt}"}
+    update: dict[str, Any] = {"key": f"{task.id}/{attempt}", "guideline": task.guideline}
     if asked == said and len(asked) > 1:
         update["shown"] = tuple(entry.sample_ids.index(name) for name in task.shown_ids)
     return entry.model_copy(update=update)
+
+
+def _fitted_extra(task: Task, extra: FeedbackBase, key: str, place: int) -> FeedbackBase:
+    """What was said beside an answer, under a key of its own."""
+    if extra.annotator != task.annotator:
+        raise WorkspaceError(
+            f"what is said beside {task.id} is by {extra.annotator}, not {task.annotator}"
+        )
+    if not set(task.sample_ids) & set(extra.sample_ids):
+        raise WorkspaceError(f"what is said beside {task.id} is about other samples")
+    return extra.model_copy(update={"key": f"{key}/{place}", "guideline": task.guideline})

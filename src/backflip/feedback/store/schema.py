@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of the newest migration."""
 
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -191,6 +191,43 @@ metrics = _numbered(
     sa.UniqueConstraint("run", "stage", "step", "name"),
 )
 
+projects = _numbered(
+    "projects",
+    _text("id", unique=True),
+    _text("name", unique=True),
+    sa.Column("settings", Json, nullable=False),
+    sa.Column("archived", sa.Boolean, nullable=False),
+    _created(),
+)
+
+guidelines = _numbered(
+    "guidelines",
+    _text("project", sa.ForeignKey("projects.id")),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("text", Json, nullable=False),
+    _text("author"),
+    _created(),
+    sa.UniqueConstraint("project", "version"),
+)
+
+batches = _numbered(
+    "batches",
+    _text("id", unique=True),
+    _text("project", sa.ForeignKey("projects.id")),
+    _text("run"),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("name", Json, nullable=False),
+    _text("purpose"),
+    _text("state"),
+    sa.Column("items", sa.Integer, nullable=False),
+    sa.Column("wanted", sa.Integer, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("skipped", sa.Integer, nullable=False),
+    _created(),
+    sa.UniqueConstraint("run", "round"),
+    sa.Index(None, "project", "state"),
+)
+
 tasks = _numbered(
     "tasks",
     _text("id", unique=True),
@@ -202,8 +239,9 @@ tasks = _numbered(
     sa.Column("overlap", sa.Integer, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False),
     _created(),
-    sa.Index(None, "run", "round"),
-    sa.Index(None, "closed", "number"),
+    sa.Column("batch", Number, sa.ForeignKey("batches.number"), nullable=True),
+    sa.Column("expected", Json, nullable=True),
+    sa.Index(None, "batch", "closed", "number"),
 )
 
 assignments = _numbered(
@@ -215,8 +253,149 @@ assignments = _numbered(
     sa.Column("shown", Json, nullable=False),
     sa.Column("expires", sa.Double, nullable=False),
     sa.Column("ended", sa.Double, nullable=True),
-    _text("entry_id", sa.ForeignKey("journal.id"), nullable=True),
+    _text("entry_id", sa.ForeignKey("journal.id"), nullable=True, index=True),
     sa.Column("reason", Json, nullable=True),
+    sa.Column("began", sa.Double, nullable=True),
+    sa.Column("guideline", sa.Integer, nullable=True),
+    sa.Column("draft", Json, nullable=True),
     sa.UniqueConstraint("task_id", "annotator"),
-    sa.Index(None, "annotator", "state"),
+    sa.Index(None, "annotator", "state", "ended"),
+    sa.Index(None, "state", "expires"),
+)
+
+answer_extras = sa.Table(
+    "answer_extras",
+    metadata,
+    _text("entry_id", sa.ForeignKey("journal.id"), primary_key=True),
+    sa.Column(
+        "assignment", Number, sa.ForeignKey("assignments.number"), nullable=False, index=True
+    ),
+)
+
+contributions = sa.Table(
+    "contributions",
+    metadata,
+    sa.Column(
+        "batch",
+        Number,
+        sa.ForeignKey("batches.number"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _text("annotator", sa.ForeignKey("annotators.name"), primary_key=True),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("skipped", sa.Integer, nullable=False),
+    sa.Index(None, "annotator"),
+)
+
+secrets = sa.Table(
+    "secrets", metadata, _text("name", primary_key=True), sa.Column("value", Json, nullable=False)
+)
+
+users = _numbered(
+    "users",
+    _text("id", unique=True),
+    _text("name", unique=True),
+    _text("annotator", sa.ForeignKey("annotators.name"), unique=True),
+    _text("password", nullable=True),
+    _text("subject", nullable=True, unique=True),
+    sa.Column("admin", sa.Boolean, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("preferences", Json, nullable=False),
+    _created(),
+)
+
+memberships = sa.Table(
+    "memberships",
+    metadata,
+    _text("project", sa.ForeignKey("projects.id"), primary_key=True),
+    _text("user", sa.ForeignKey("users.id"), primary_key=True, index=True),
+    _text("role"),
+)
+
+sessions = _numbered(
+    "sessions",
+    _text("hash", unique=True),
+    _text("user", sa.ForeignKey("users.id"), index=True),
+    _text("csrf"),
+    sa.Column("expires", sa.Double, nullable=False),
+    _created(),
+)
+
+tokens = _numbered(
+    "tokens",
+    _text("hash", unique=True),
+    _text("user", sa.ForeignKey("users.id"), index=True),
+    sa.Column("name", Json, nullable=False),
+    _created(),
+)
+
+invites = _numbered(
+    "invites",
+    _text("hash", unique=True),
+    _text("project", sa.ForeignKey("projects.id"), nullable=True, index=True),
+    _text("role"),
+    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("expires", sa.Double, nullable=False),
+    _text("author", nullable=True),
+    _created(),
+)
+
+login_failures = _numbered(
+    "login_failures",
+    _text("key"),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Index(None, "key", "at"),
+)
+
+generations = _numbered(
+    "generations",
+    _text("id", unique=True),
+    _text("user", sa.ForeignKey("users.id"), index=True),
+    _text("project", sa.ForeignKey("projects.id"), nullable=True),
+    _text("purpose"),
+    _text("model"),
+    sa.Column("prompt", Json, nullable=False),
+    sa.Column("settings", Json, nullable=False),
+    _text("state", index=True),
+    sa.Column("text", Json, nullable=False),
+    _text("sample_id", sa.ForeignKey("samples.id"), nullable=True),
+    sa.Column("error", Json, nullable=True),
+    sa.Column("beat", sa.Double, nullable=True),
+    _created(),
+)
+
+chats = _numbered(
+    "chats",
+    _text("id", unique=True),
+    _text("project", sa.ForeignKey("projects.id")),
+    _text("user", sa.ForeignKey("users.id"), index=True),
+    _text("model"),
+    sa.Column("turns", Json, nullable=False),
+    _text("state"),
+    _created(),
+)
+
+webhooks = _numbered(
+    "webhooks",
+    _text("id", unique=True),
+    _text("project", sa.ForeignKey("projects.id"), index=True),
+    sa.Column("url", Json, nullable=False),
+    _text("secret"),
+    sa.Column("events", Json, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    _created(),
+)
+
+deliveries = _numbered(
+    "deliveries",
+    _text("webhook", sa.ForeignKey("webhooks.id"), index=True),
+    _text("event"),
+    sa.Column("body", Json, nullable=False),
+    _text("state"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due", sa.Double, nullable=False),
+    sa.Column("told", Json, nullable=True),
+    _created(),
+    sa.Index(None, "state", "due"),
 )

@@ -1,5 +1,7 @@
 """What the queue speaks of: a question, how far a round is, and how far a person is."""
 
+from typing import Any
+
 from pydantic import Field
 
 from backflip.records import Record
@@ -8,27 +10,36 @@ from backflip.records import Record
 class Task(Record):
     """A question to people.
 
-    The first three fields are the question; the queue fills in the others when it hands it out:
+    The first four fields are the question; the queue fills in the others when it hands it out:
 
     Attributes:
         kind: of the feedback that is asked for.
         sample_ids: what it is about; for a demonstration, samples of the prompt to answer.
         axis: what to judge.
+        expected: fields of the right answer, for a question whose answer is known; with it, how
+            attentive and able a person is can be told. Never shown to annotators.
         id: names the item.
+        project: that it belongs to.
         run, round: where the answer belongs.
         annotator: who is asked.
         shown: order in which to show the samples, as indices into `sample_ids`.
+        guideline: version of the instructions in force when it was handed out; None for none.
+        draft: what the person has entered so far; None for nothing.
         expires: when the lease runs out, in seconds since 1970.
     """
 
     kind: str
     sample_ids: tuple[str, ...] = Field(min_length=1)
     axis: str = "overall"
+    expected: dict[str, Any] | None = None
     id: str = ""
+    project: str = ""
     run: str = ""
     round: int = 0
     annotator: str = ""
     shown: tuple[int, ...] = ()
+    guideline: int | None = None
+    draft: dict[str, Any] | None = None
     expires: float = 0.0
 
     @property

@@ -16,10 +16,12 @@ from typing import Any, Self
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.store.annotators import Annotators
+from backflip.feedback.store.batches import Batches
 from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
 from backflip.feedback.store.journal import Journal
 from backflip.feedback.store.metrics import Metrics
 from backflip.feedback.store.models import Models
+from backflip.feedback.store.projects import Projects
 from backflip.feedback.store.prompts import Prompts
 from backflip.feedback.store.queue import Queue
 from backflip.feedback.store.runs import Runs, Stages
@@ -39,8 +41,8 @@ class Workspace:
     Attributes:
         root: the folder.
         artifacts: folder of the files that the rows speak of.
-        prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, queue: the
-            rows, each by its repository.
+        prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, projects,
+            batches, queue: the rows, each by its repository.
     """
 
     def __init__(self, root: Path, database: Database):
@@ -56,6 +58,8 @@ class Workspace:
         self.runs = Runs(database)
         self.stages = Stages(database)
         self.metrics = Metrics(database)
+        self.projects = Projects(database)
+        self.batches = Batches(database)
         self.queue = Queue(database)
 
     @classmethod

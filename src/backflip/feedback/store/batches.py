@@ -1,0 +1,203 @@
+"""Batches: the questions that were put up together, and how many of them are answered.
+
+The counts are kept with every answer, skip and undo, in the same transaction, so that a page or a
+waiting run need not count half a million rows to know how far a round is.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from backflip.errors import WorkspaceError
+from backflip.feedback.kinds import KINDS
+from backflip.feedback.store import schema
+from backflip.feedback.store.database import Database, check_name, chunks, insert, insert_new
+from backflip.feedback.store.projects import require_project
+from backflip.feedback.store.samples import require_samples
+from backflip.feedback.store.tasks import Task
+from backflip.records import Record, content_id
+
+Purpose = Literal["labels", "checks"]
+State = Literal["open", "paused", "closed"]
+EVERYONE = 1_000_000_000
+"""Overlap of a check: everybody may be asked, each person once."""
+_batches, _tasks, _shares = schema.batches, schema.tasks, schema.contributions
+
+
+class Batch(Record):
+    """Questions that were put up together.
+
+    Attributes:
+        number, id: name it.
+        project: that it belongs to.
+        run, round: where its answers belong; a batch that a lead made has a run of its own name.
+        name: for people to read.
+        purpose: "labels" to learn from, or "checks", whose answers are known.
+        state: "open"; "paused" hands out nothing for now; "closed" for good.
+        items, wanted, done, skipped: questions, places, and those answered and skipped.
+        created: when it was put up.
+    """
+
+    number: int
+    id: str
+    project: str
+    run: str
+    round: int
+    name: str
+    purpose: Purpose
+    state: State
+    items: int
+    wanted: int
+    done: int
+    skipped: int
+    created: datetime
+
+
+class Batches:
+    """Every batch, and what each person did in it."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def get(self, id: str) -> Batch:  # noqa: A002
+        """A batch by its id; a `WorkspaceError` when there is none."""
+        with self._database.read() as connection:
+            for batch in _select(connection, _batches.c.id == id):
+                return batch
+        raise WorkspaceError(f"no batch {id!r}")
+
+    def all(self, project: str | None = None) -> list[Batch]:
+        """All batches, or those of a project, oldest first."""
+        conditions = [] if project is None else [_batches.c.project == project]
+        with self._database.read() as connection:
+            return _select(connection, *conditions)
+
+    def set_state(self, id: str, state: State) -> None:  # noqa: A002
+        """Open, pause or close a batch; a `WorkspaceError` when there is none."""
+        with self._database.write("queue") as connection:
+            changed = sa.update(_batches).where(_batches.c.id == id).values(state=state)
+            if not connection.execute(changed).rowcount:
+                raise WorkspaceError(f"no batch {id!r}")
+
+    def shares(self, project: str) -> dict[str, tuple[int, int]]:
+        """Answers and skips of each annotator in a project, checks included."""
+        query = (
+            sa.select(
+                _shares.c.annotator, sa.func.sum(_shares.c.done), sa.func.sum(_shares.c.skipped)
+            )
+            .join(_batches, _batches.c.number == _shares.c.batch)
+            .where(_batches.c.project == project)
+            .group_by(_shares.c.annotator)
+            .order_by(_shares.c.annotator)
+        )
+        with self._database.read() as connection:
+            return {name: (done, skipped) for name, done, skipped in connection.execute(query)}
+
+
+def put_batch(
+    connection: Connection, batch: dict[str, Any], items: Sequence[Task], overlap: int
+) -> int:
+    """Add questions to a batch within a transaction that holds the lock "queue".
+
+    Args:
+        connection: of the transaction.
+        batch: project, run, round, name and purpose of the batch, which is made if it is new.
+        items: the questions; those that are there already change nothing.
+        overlap: places of each.
+
+    Returns:
+        Number of new questions.
+    """
+    for item in items:
+        _check_item(item)
+    require_project(connection, batch["project"])
+    require_samples(connection, (each for item in items for each in item.sample_ids))
+    known = ensure_batch(connection, batch)
+    places = EVERYONE if known.purpose == "checks" else overlap
+    rows = (
+        {
+            "id": content_id("task", known.run, known.round, item.kind, item.sample_ids, item.axis),
+            "run": known.run,
+            "round": known.round,
+            "kind": item.kind,
+            "axis": item.axis,
+            "sample_ids": item.sample_ids,
+            "overlap": places,
+            "closed": False,
+            "created": schema.now(),
+            "batch": known.number,
+            "expected": item.expected,
+        }
+        for item in items
+    )
+    new = sum(len(insert_new(connection, _tasks, chunk)) for chunk in chunks(rows))
+    wanted = 0 if known.purpose == "checks" else new * overlap
+    _add(connection, known.number, items=new, wanted=wanted)
+    return new
+
+
+def ensure_batch(connection: Connection, batch: dict[str, Any]) -> Batch:
+    """The batch of a run's round, made where it is missing."""
+    run, round_ = batch["run"], batch["round"]
+    row = {
+        "id": f"{run}/{round_}",
+        "name": f"{run}, round {round_}",
+        "purpose": "labels",
+        "state": "open",
+        **dict.fromkeys(("items", "wanted", "done", "skipped"), 0),
+        "created": schema.now(),
+    }
+    insert_new(connection, _batches, [row | {k: v for k, v in batch.items() if v != ""}])
+    (known,) = _select(connection, _batches.c.run == run, _batches.c.round == round_)
+    return known
+
+
+def count(connection: Connection, batch: int, annotator: str, state: str, by: int) -> None:
+    """Count a person's answer or skip ("done", "skipped") in a batch; `by` -1 takes it back."""
+    _add(connection, batch, **{state: by})
+    zero = {"done": 0, "skipped": 0}
+    statement = insert(connection, _shares).on_conflict_do_update(
+        index_elements=["batch", "annotator"], set_={state: _shares.c[state] + by}
+    )
+    connection.execute(statement, {"batch": batch, "annotator": annotator, **zero, state: by})
+
+
+def batches_of(
+    connection: Connection, *, run: str | None = None, project: str | None = None
+) -> list[Batch]:
+    """Batches that may hand something out, oldest first."""
+    conditions = [_batches.c.state == "open"]
+    if run is not None:
+        conditions.append(_batches.c.run == run)
+    if project is not None:
+        conditions.append(_batches.c.project == project)
+    return _select(connection, *conditions)
+
+
+def batch_of_round(connection: Connection, run: str, round: int) -> Batch | None:  # noqa: A002
+    """The batch of a run's round; None when nothing was put up."""
+    found = _select(connection, _batches.c.run == run, _batches.c.round == round)
+    return found[0] if found else None
+
+
+def _add(connection: Connection, number: int, **by: int) -> None:
+    values = {name: _batches.c[name] + amount for name, amount in by.items()}
+    connection.execute(sa.update(_batches).where(_batches.c.number == number).values(values))
+
+
+def _select(connection: Connection, *conditions: Any) -> list[Batch]:
+    query = sa.select(_batches).where(*conditions).order_by(_batches.c.number)
+    return [Batch(**row) for row in connection.execute(query).mappings()]
+
+
+def _check_item(item: Task) -> None:
+    check_name(item.axis, "the axis")
+    if item.kind not in KINDS:
+        raise WorkspaceError(
+            f"no kind of feedback {item.kind!r}", hint=f"Kinds: {', '.join(sorted(KINDS))}"
+        )
+    if len(set(item.sample_ids)) != len(item.sample_ids):
+        raise WorkspaceError(f"a {item.kind} names the same sample twice: {item.sample_ids[0]}")

@@ -1,0 +1,250 @@
+"""Projects: what people are asked to judge, by which instructions and rules, and who takes part."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import Field, ValidationError
+from sqlalchemy.engine import Connection
+
+from backflip.errors import WorkspaceError
+from backflip.feedback.store import schema
+from backflip.feedback.store.database import Database, check_name, insert, insert_new
+from backflip.records import Record, content_id
+
+MAIN = "main"
+"""The project of questions that name none; it is there as soon as it is needed."""
+Role = Literal["annotator", "lead"]
+_projects, _guidelines, _members = schema.projects, schema.guidelines, schema.memberships
+
+
+class ProjectSettings(Record):
+    """A project's rules.
+
+    Attributes:
+        reasons: short reasons that an annotator may tick.
+        marks: what a marked stretch of text may be called.
+        critique, correction, safety: whether an annotator may add these to any answer.
+        overlap: people asked about each item of a new batch.
+        check_every: one question in so many is a check, as long as there are checks; None: never.
+        min_seconds: an answer that took less is counted as too fast.
+        budget: answers after which nothing more is handed out; None for no end.
+        budget_per_person: likewise for each person.
+    """
+
+    reasons: tuple[str, ...] = ("accurate", "helpful", "clear", "wrong", "off topic", "too long")
+    marks: tuple[str, ...] = ("good", "wrong", "unsafe")
+    critique: bool = True
+    correction: bool = True
+    safety: bool = True
+    overlap: int = Field(default=1, ge=1, le=1000)
+    check_every: int | None = Field(default=None, ge=2)
+    min_seconds: float = Field(default=0.0, ge=0, le=3600)
+    budget: int | None = Field(default=None, ge=1)
+    budget_per_person: int | None = Field(default=None, ge=1)
+
+
+class Project(Record):
+    """A project. An archived one hands nothing out; what was said in it stays."""
+
+    id: str
+    name: str
+    settings: ProjectSettings
+    archived: bool
+    created: datetime
+
+
+class Guideline(Record):
+    """One version of a project's instructions; versions count from 1 and never change."""
+
+    project: str
+    version: int
+    text: str
+    author: str
+    created: datetime
+
+
+class Projects:
+    """Every project, its instructions and its members."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def create(self, name: str, settings: ProjectSettings | None = None) -> Project:
+        """Make a project; a `WorkspaceError` for a name that is taken."""
+        check_name(name, "the project's name")
+        chosen = settings or ProjectSettings()
+        created = schema.now()
+        row = {
+            "id": content_id("project", name, created.isoformat()),
+            "name": name,
+            "settings": chosen.model_dump(mode="json"),
+            "archived": False,
+            "created": created,
+        }
+        with self._database.write("projects") as connection:
+            if name == _main_row()["name"]:
+                require_project(connection, MAIN)
+            taken = sa.select(_projects.c.id).where(_projects.c.name == name)
+            if connection.execute(taken).scalar() is not None:
+                raise WorkspaceError(f"there is a project {name!r} already")
+            connection.execute(sa.insert(_projects), row)
+        return self.get(row["id"])
+
+    def get(self, id: str) -> Project:  # noqa: A002
+        """A project by its id; a `WorkspaceError` when there is none."""
+        with self._database.read() as connection:
+            return get_project(connection, id)
+
+    def all(self) -> list[Project]:
+        """All projects, oldest first."""
+        with self._database.read() as connection:
+            query = sa.select(_projects).order_by(_projects.c.number)
+            return [_project(row) for row in connection.execute(query)]
+
+    def change(
+        self,
+        id: str,  # noqa: A002
+        *,
+        name: str | None = None,
+        settings: ProjectSettings | None = None,
+        archived: bool | None = None,
+    ) -> Project:
+        """Change a project's name, rules or whether it is archived; None leaves them.
+
+        Raises:
+            WorkspaceError: no such project, or a name that is taken.
+        """
+        values: dict[str, Any] = {}
+        if name is not None:
+            values["name"] = check_name(name, "the project's name")
+        if settings is not None:
+            values["settings"] = settings.model_dump(mode="json")
+        if archived is not None:
+            values["archived"] = archived
+        with self._database.write("projects") as connection:
+            get_project(connection, id)
+            taken = sa.select(_projects.c.id).where(_projects.c.name == name, _projects.c.id != id)
+            if name is not None and connection.execute(taken).scalar() is not None:
+                raise WorkspaceError(f"there is a project {name!r} already")
+            if values:
+                connection.execute(
+                    sa.update(_projects).where(_projects.c.id == id).values(**values)
+                )
+            return get_project(connection, id)
+
+    def add_guideline(self, project: str, text: str, author: str) -> Guideline:
+        """Keep a new version of the instructions; the same text again is no new version."""
+        with self._database.write("projects") as connection:
+            get_project(connection, project)
+            known = _newest_guideline(connection, project)
+            if known is not None and known.text == text:
+                return known
+            row = {
+                "project": project,
+                "version": 1 if known is None else known.version + 1,
+                "text": text,
+                "author": author,
+                "created": schema.now(),
+            }
+            connection.execute(sa.insert(_guidelines), row)
+        return Guideline(**row)
+
+    def guidelines(self, project: str) -> list[Guideline]:
+        """All versions of the instructions, newest first."""
+        query = sa.select(_guidelines).where(_guidelines.c.project == project)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_guidelines.c.version.desc()))
+            return [_guideline(row) for row in rows]
+
+    def set_role(self, project: str, user: str, role: Role | None) -> None:
+        """Make a user a member with this role, or no member with None."""
+        this = sa.and_(_members.c.project == project, _members.c.user == user)
+        with self._database.write("projects") as connection:
+            get_project(connection, project)
+            if role is None:
+                connection.execute(sa.delete(_members).where(this))
+            else:
+                set_role(connection, project, user, role)
+
+    def role(self, project: str, user: str) -> Role | None:
+        """A user's role in a project; None for no member."""
+        query = sa.select(_members.c.role).where(
+            _members.c.project == project, _members.c.user == user
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
+
+    def roles(self, *, project: str | None = None, user: str | None = None) -> dict[str, Role]:
+        """The roles in a project by user, or of a user by project."""
+        key = _members.c.user if project is not None else _members.c.project
+        query = sa.select(key, _members.c.role).order_by(key)
+        if project is not None:
+            query = query.where(_members.c.project == project)
+        if user is not None:
+            query = query.where(_members.c.user == user)
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def set_role(connection: Connection, project: str, user: str, role: Role) -> None:
+    """Give a user a role within a transaction, in place of the old one."""
+    statement = insert(connection, _members).on_conflict_do_update(
+        index_elements=["project", "user"], set_={"role": role}
+    )
+    connection.execute(statement, {"project": project, "user": user, "role": role})
+
+
+def get_project(connection: Connection, id: str) -> Project:  # noqa: A002
+    """A project within a transaction; a `WorkspaceError` when there is none."""
+    row = connection.execute(sa.select(_projects).where(_projects.c.id == id)).first()
+    if row is None:
+        raise WorkspaceError(f"no project {id!r}")
+    return _project(row)
+
+
+def require_project(connection: Connection, id: str) -> Project:  # noqa: A002
+    """The same, but the main project is made where it is missing."""
+    if id == MAIN:
+        insert_new(connection, _projects, [_main_row()])
+    return get_project(connection, id)
+
+
+def newest_version(connection: Connection, project: str) -> int | None:
+    """Number of the instructions in force; None for none."""
+    query = sa.select(sa.func.max(_guidelines.c.version))
+    return connection.execute(query.where(_guidelines.c.project == project)).scalar()
+
+
+def _main_row() -> dict[str, Any]:
+    settings = ProjectSettings().model_dump(mode="json")
+    row = {"id": MAIN, "name": "Main", "settings": settings, "archived": False}
+    return row | {"created": schema.now()}
+
+
+def _newest_guideline(connection: Connection, project: str) -> Guideline | None:
+    query = sa.select(_guidelines).where(_guidelines.c.project == project)
+    row = connection.execute(query.order_by(_guidelines.c.version.desc()).limit(1)).first()
+    return None if row is None else _guideline(row)
+
+
+def _guideline(row: sa.Row[Any]) -> Guideline:
+    return Guideline(
+        project=row.project,
+        version=row.version,
+        text=row.text,
+        author=row.author,
+        created=row.created,
+    )
+
+
+def _project(row: sa.Row[Any]) -> Project:
+    try:
+        settings = ProjectSettings.model_validate(row.settings)
+    except ValidationError as error:
+        raise WorkspaceError(
+            f"the rules of project {row.id} cannot be read: {error.errors()[0]['msg']}"
+        ) from error
+    return Project(
+        id=row.id, name=row.name, settings=settings, archived=row.archived, created=row.created
+    )
