@@ -14,6 +14,7 @@ from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
 from backflip.feedback.store.metrics import Metrics, Series
 from backflip.feedback.store.models import ModelRecord, Models, ModelStage
+from backflip.feedback.store.people import Invite, People, Session, Token, User
 from backflip.feedback.store.projects import (
     MAIN,
     Guideline,
@@ -37,6 +38,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Guideline",
+    "Invite",
     "Journal",
     "JournalRow",
     "JournalStats",
@@ -45,6 +47,7 @@ __all__ = [
     "ModelRecord",
     "ModelStage",
     "Models",
+    "People",
     "Progress",
     "Project",
     "ProjectSettings",
@@ -56,13 +59,16 @@ __all__ = [
     "Runs",
     "Samples",
     "Series",
+    "Session",
     "Snapshot",
     "Snapshots",
     "Stage",
     "Stages",
     "Standing",
     "Task",
+    "Token",
     "Touched",
+    "User",
     "Workspace",
     "lineage",
     "touched",

@@ -21,6 +21,7 @@ from backflip.feedback.store.database import Database, postgresql_url, sqlite_ur
 from backflip.feedback.store.journal import Journal
 from backflip.feedback.store.metrics import Metrics
 from backflip.feedback.store.models import Models
+from backflip.feedback.store.people import People
 from backflip.feedback.store.projects import Projects
 from backflip.feedback.store.prompts import Prompts
 from backflip.feedback.store.queue import Queue
@@ -41,8 +42,8 @@ class Workspace:
     Attributes:
         root: the folder.
         artifacts: folder of the files that the rows speak of.
-        prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, projects,
-            batches, queue: the rows, each by its repository.
+        prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, people,
+            projects, batches, queue: the rows, each by its repository.
     """
 
     def __init__(self, root: Path, database: Database):
@@ -58,6 +59,7 @@ class Workspace:
         self.runs = Runs(database)
         self.stages = Stages(database)
         self.metrics = Metrics(database)
+        self.people = People(database)
         self.projects = Projects(database)
         self.batches = Batches(database)
         self.queue = Queue(database)
