@@ -35,6 +35,18 @@ class WorkspaceError(BackflipError):
     """A workspace or database that cannot be opened, read or written."""
 
 
+class NotFoundError(WorkspaceError):
+    """A thing that was asked for by its name or id and is not there."""
+
+
+class ConflictError(WorkspaceError):
+    """A change that what others did in the meantime, or oneself before, rules out."""
+
+
+class BusyError(WorkspaceError):
+    """A database that others keep locked, or that cannot be reached now: later it may work."""
+
+
 class ModelError(BackflipError):
     """A model or tokenizer that cannot be found, loaded or saved."""
 

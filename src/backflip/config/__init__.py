@@ -10,6 +10,7 @@ from backflip.config.models import (
     SamplingSettings,
     ScratchSettings,
 )
+from backflip.config.server import ServerSettings
 from backflip.config.stages import (
     EvaluationSettings,
     FeedbackKind,
@@ -20,6 +21,7 @@ from backflip.config.stages import (
     PretrainSettings,
     PromptSettings,
     RewardSettings,
+    SelectionSettings,
     SftSettings,
     TeacherSettings,
 )
@@ -42,6 +44,8 @@ __all__ = [
     "RewardSettings",
     "SamplingSettings",
     "ScratchSettings",
+    "SelectionSettings",
+    "ServerSettings",
     "Settings",
     "SftSettings",
     "TeacherSettings",

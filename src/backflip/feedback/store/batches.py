@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert, insert_new
@@ -67,7 +67,7 @@ class Batches:
         with self._database.read() as connection:
             for batch in _select(connection, _batches.c.id == id):
                 return batch
-        raise WorkspaceError(f"no batch {id!r}")
+        raise NotFoundError(f"no batch {id!r}")
 
     def all(self, project: str | None = None) -> list[Batch]:
         """All batches, or those of a project, oldest first."""
@@ -80,7 +80,7 @@ class Batches:
         with self._database.write("queue") as connection:
             changed = sa.update(_batches).where(_batches.c.id == id).values(state=state)
             if not connection.execute(changed).rowcount:
-                raise WorkspaceError(f"no batch {id!r}")
+                raise NotFoundError(f"no batch {id!r}")
 
     def shares(self, project: str) -> dict[str, tuple[int, int]]:
         """Answers and skips of each annotator in a project, checks included."""

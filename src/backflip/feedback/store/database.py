@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
-from backflip.errors import WorkspaceError
+from backflip.errors import BusyError, WorkspaceError
 from backflip.feedback.store import schema
 
 Item = TypeVar("Item")
@@ -150,14 +150,14 @@ class Database:
         except DBAPIError as error:
             raw = str(error.orig).strip()
             if "locked" in raw or "lock timeout" in raw:
-                raise WorkspaceError(
+                raise BusyError(
                     f"the database stayed locked by another process for {self._timeout:g} s",
                     where=self.where,
                     hint="Wait for it to end, or stop it.",
                 ) from error
             if isinstance(error, OperationalError) or "not a database" in raw or "malformed" in raw:
                 first = raw.splitlines()[0] if raw else type(error.orig).__name__
-                raise WorkspaceError(
+                raise BusyError(
                     f"the database cannot be used: {first}", where=self.where
                 ) from error
             raise

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import NotFoundError
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import groups_of, insert_annotators
@@ -194,13 +194,13 @@ class Journal:
         with self._database.read() as connection:
             rows = [_journal_row(row) for row in connection.execute(query)]
         if not rows:
-            raise WorkspaceError(f"no entry {entry_id!r}", where=self._database.where)
+            raise NotFoundError(f"no entry {entry_id!r}", where=self._database.where)
         return rows
 
     def _require_annotator(self, connection: Connection, name: str) -> None:
         known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
         if connection.execute(known).scalar() is None:
-            raise WorkspaceError(f"no annotator {name!r}", where=self._database.where)
+            raise NotFoundError(f"no annotator {name!r}", where=self._database.where)
 
     def count(self) -> int:
         """Number of active entries."""
@@ -256,7 +256,7 @@ def retract(connection: Connection, ids: Sequence[str], reason: str, by: str) ->
     """`Journal.retract` of several within a transaction; returns those not taken back before."""
     targets = {row.id: row for row in select_rows(connection, ids)}
     if missing := [name for name in ids if name not in targets]:
-        raise WorkspaceError(f"no entry {missing[0]!r} to retract")
+        raise NotFoundError(f"no entry {missing[0]!r} to retract")
     insert_annotators(connection, {by: "people"})
     rows = [
         {

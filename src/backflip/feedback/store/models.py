@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, insert_new
 from backflip.records import Record
@@ -95,7 +95,7 @@ class Models:
             ids = ", ".join(model.id for model in found[:5])
             raise WorkspaceError(f"{reference!r} may be any of {ids}", where=self._database.where)
         hint = f"Models here: {', '.join(names[:10])}" if names else "There are no models yet."
-        raise WorkspaceError(f"no model {reference!r}", where=self._database.where, hint=hint)
+        raise NotFoundError(f"no model {reference!r}", where=self._database.where, hint=hint)
 
     def all(self) -> list[ModelRecord]:
         """All models, parents before their children."""

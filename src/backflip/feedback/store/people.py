@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import ConflictError, NotFoundError
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.database import Database, check_name, insert
@@ -98,7 +98,7 @@ class People:
         """A user by id; a `WorkspaceError` when there is none."""
         found = self._find(_users.c.id == id)
         if found is None:
-            raise WorkspaceError(f"no user {id!r}")
+            raise NotFoundError(f"no user {id!r}")
         return found
 
     def named(self, name: str) -> User | None:
@@ -134,7 +134,7 @@ class People:
             connection.execute(sa.update(_users).where(_users.c.id == id).values(**values))
             row = connection.execute(sa.select(_users).where(_users.c.id == id)).first()
             if row is None:
-                raise WorkspaceError(f"no user {id!r}")
+                raise NotFoundError(f"no user {id!r}")
             if {"admin", "active"} & set(values):
                 _require_admin(connection)
             if "password" in values or values.get("active") is False:
@@ -154,7 +154,7 @@ class People:
         with self._database.write("projects", "people", "generations") as connection:
             row = connection.execute(sa.select(_users).where(_users.c.id == id)).first()
             if row is None:
-                raise WorkspaceError(f"no user {id!r}")
+                raise NotFoundError(f"no user {id!r}")
             for table in owned:
                 connection.execute(sa.delete(table).where(table.c.user == id))
             connection.execute(sa.delete(_users).where(_users.c.id == id))
@@ -270,7 +270,7 @@ class People:
         with self._database.write("projects", "annotators", "people") as connection:
             row = connection.execute(self._invited(key)).first()
             if row is None:
-                raise WorkspaceError(
+                raise NotFoundError(
                     "this invitation is used up or too old", hint="Ask for a new one."
                 )
             if user is None:
@@ -332,7 +332,7 @@ def _add(
     check_name(name, "the user's name")
     taken = sa.select(_users.c.id).where(_users.c.name == name)
     if connection.execute(taken).scalar() is not None:
-        raise WorkspaceError(f"the name {name!r} is taken", hint="Choose another one.")
+        raise ConflictError(f"the name {name!r} is taken", hint="Choose another one.")
     pseudonym = f"person-{secrets.token_hex(5)}"
     insert_annotators(connection, {pseudonym: "people"})
     row = {
@@ -353,7 +353,7 @@ def _add(
 def _require_admin(connection: Connection) -> None:
     left = sa.select(_users.c.id).where(_users.c.admin, _users.c.active).limit(1)
     if connection.execute(left).scalar() is None:
-        raise WorkspaceError("the last administrator must stay one")
+        raise ConflictError("the last administrator must stay one")
 
 
 def _user(row: sa.Row[Any]) -> User:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from pydantic import Field, ValidationError
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import ConflictError, NotFoundError, WorkspaceError
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, insert, insert_new
 from backflip.records import Record, content_id
@@ -87,7 +87,7 @@ class Projects:
                 require_project(connection, MAIN)
             taken = sa.select(_projects.c.id).where(_projects.c.name == name)
             if connection.execute(taken).scalar() is not None:
-                raise WorkspaceError(f"there is a project {name!r} already")
+                raise ConflictError(f"there is a project {name!r} already")
             connection.execute(sa.insert(_projects), row)
         return self.get(row["id"])
 
@@ -126,7 +126,7 @@ class Projects:
             get_project(connection, id)
             taken = sa.select(_projects.c.id).where(_projects.c.name == name, _projects.c.id != id)
             if name is not None and connection.execute(taken).scalar() is not None:
-                raise WorkspaceError(f"there is a project {name!r} already")
+                raise ConflictError(f"there is a project {name!r} already")
             if values:
                 connection.execute(
                     sa.update(_projects).where(_projects.c.id == id).values(**values)
@@ -199,7 +199,7 @@ def get_project(connection: Connection, id: str) -> Project:  # noqa: A002
     """A project within a transaction; a `WorkspaceError` when there is none."""
     row = connection.execute(sa.select(_projects).where(_projects.c.id == id)).first()
     if row is None:
-        raise WorkspaceError(f"no project {id!r}")
+        raise NotFoundError(f"no project {id!r}")
     return _project(row)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import ConflictError, NotFoundError, WorkspaceError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
@@ -271,7 +271,7 @@ class Queue:
 
     def _require_held(self, connection: Connection, place: sa.Row[Any]) -> None:
         if place.state != "leased":
-            raise WorkspaceError(
+            raise ConflictError(
                 f"{place.annotator} has already {_SAID[place.state]} {place.task_id}",
                 hint="Undo it first to answer again.",
             )
@@ -279,7 +279,7 @@ class Queue:
             # A late answer still counts as long as nobody has been given the place.
             others = taken(self.clock(), besides=place.annotator, task_id=place.task_id)
             if connection.execute(sa.select(others)).scalar_one() >= place.overlap:
-                raise WorkspaceError(
+                raise ConflictError(
                     f"the time for {place.task_id} ran out and others have been asked instead"
                 )
 
@@ -322,7 +322,7 @@ def _place(connection: Connection, task_id: str, annotator: str) -> sa.Row[Any]:
     query = _joined().where(_places.c.task_id == task_id, _places.c.annotator == annotator)
     place = connection.execute(query).first()
     if place is None:
-        raise WorkspaceError(f"task {task_id!r} was not handed to {annotator!r}")
+        raise NotFoundError(f"task {task_id!r} was not handed to {annotator!r}")
     return place
 
 

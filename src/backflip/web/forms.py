@@ -1,0 +1,284 @@
+"""One form a kind of feedback: what a page sends, and the entries that it makes.
+
+A page speaks of samples by place, as they are shown to one person: 0 is the first. The entries
+name them by id in the order of the task, so that no place on a screen can leak into a label.
+
+    Compared(choice="a", strength=2)     A, the first shown, is clearly better
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from backflip.errors import ConflictError, WorkspaceError
+from backflip.feedback.kinds import (
+    Comparison,
+    Correction,
+    Critique,
+    Demonstration,
+    FeedbackBase,
+    GoodBad,
+    Implicit,
+    Ranking,
+    Rating,
+    SafetyFlag,
+    Span,
+)
+from backflip.feedback.store import Task
+from backflip.records import Completion, Record, Sample
+
+NUM_LEVELS = 5
+MAX_TEXT = 200_000
+"""Characters of a text that a person writes."""
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+Place = Annotated[int, Field(ge=0, le=7, strict=True)]
+Short = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Mark(Record):
+    """A stretch of the text at a place, in characters."""
+
+    place: Place
+    start: int = Field(ge=0, strict=True)
+    end: int = Field(ge=1, strict=True)
+    tag: str = Field(default="", max_length=200)
+
+
+class Remark(Record):
+    """What is said in words of the sample at a place."""
+
+    place: Place
+    text: Text
+
+
+class Flag(Record):
+    """Whether the sample at a place is safe."""
+
+    place: Place
+    safe: bool
+    category: Short | None = None
+
+
+class Answer(Record):
+    """What every form may carry beside its answer."""
+
+    tags: tuple[Short, ...] = Field(default=(), max_length=50)
+    marks: tuple[Mark, ...] = Field(default=(), max_length=200)
+    reason: str | None = Field(default=None, max_length=MAX_TEXT)
+    critiques: tuple[Remark, ...] = Field(default=(), max_length=8)
+    corrections: tuple[Remark, ...] = Field(default=(), max_length=8)
+    flags: tuple[Flag, ...] = Field(default=(), max_length=8)
+
+
+class Compared(Answer):
+    """Strength: 1 slightly, 2 clearly, 3 much; 0 for a tie or both bad."""
+
+    kind: Literal["comparison"] = "comparison"
+    choice: Literal["a", "b", "tie", "both_bad"]
+    strength: int = Field(default=0, ge=0, le=3, strict=True)
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        first, second = sheet.task.shown_ids
+        said = Comparison(
+            samples=(first, second), choice=self.choice, strength=self.strength, **sheet.fields
+        )
+        # Entries name the samples in the task's own order, as the queue and statistics expect.
+        return said if sheet.task.sample_ids[0] == first else said.swap()
+
+
+class Ranked(Answer):
+    """`ranks[i]` is the rank of the sample at place i, 1 the best; equal ranks are a tie."""
+
+    kind: Literal["ranking"] = "ranking"
+    ranks: tuple[Annotated[int, Field(ge=1, le=8, strict=True)], ...] = Field(
+        min_length=2, max_length=8
+    )
+    num_acceptable: int | None = Field(default=None, ge=0, le=8, strict=True)
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        shown = sheet.task.shown_ids
+        if len(self.ranks) != len(shown):
+            raise WorkspaceError(f"{len(self.ranks)} ranks for {len(shown)} replies")
+        rank_of = dict(zip(shown, self.ranks, strict=True))
+        ids = sheet.task.sample_ids
+        ranks = tuple(rank_of[name] for name in ids)
+        return Ranking(samples=ids, ranks=ranks, num_acceptable=self.num_acceptable, **sheet.fields)
+
+
+class Rated(Answer):
+    """A level from 1, bad, to 5."""
+
+    kind: Literal["rating"] = "rating"
+    level: int = Field(ge=1, le=NUM_LEVELS, strict=True)
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        return Rating(
+            sample=sheet.at(0).id, level=self.level, num_levels=NUM_LEVELS, **sheet.fields
+        )
+
+
+class Thumbed(Answer):
+    """Good or bad."""
+
+    kind: Literal["good_bad"] = "good_bad"
+    good: bool
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        return GoodBad(sample=sheet.at(0).id, good=self.good, **sheet.fields)
+
+
+class Corrected(Answer):
+    """The reply as the person would have it."""
+
+    kind: Literal["correction"] = "correction"
+    text: Text
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        return sheet.correct(sheet.at(0), self.text)
+
+
+class Demonstrated(Answer):
+    """A reply of the person's own; `better`: than every one that is shown."""
+
+    kind: Literal["demonstration"] = "demonstration"
+    text: Text
+    better: bool = True
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        written = sheet.write(sheet.at(0), self.text)
+        over = tuple(name for name in sheet.task.sample_ids if name != written.id)
+        over = over if self.better else ()
+        return Demonstration(sample=written.id, over=over, **sheet.fields)
+
+
+class Critiqued(Answer):
+    """What is said in words; `level` how good that means it is, from 1 to 5."""
+
+    kind: Literal["critique"] = "critique"
+    text: Text
+    level: int | None = Field(default=None, ge=1, le=NUM_LEVELS, strict=True)
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        return Critique(
+            sample=sheet.at(0).id,
+            text=self.text,
+            level=self.level,
+            num_levels=NUM_LEVELS,
+            **sheet.fields,
+        )
+
+
+class Flagged(Answer):
+    """Safe or not; the category says in which way not."""
+
+    kind: Literal["safety_flag"] = "safety_flag"
+    safe: bool
+    category: Short | None = None
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        return SafetyFlag(
+            sample=sheet.at(0).id, safe=self.safe, category=self.category, **sheet.fields
+        )
+
+
+class Used(Answer):
+    """What the person would do with the first sample of the task."""
+
+    kind: Literal["implicit"] = "implicit"
+    signal: Literal["kept", "copied", "regenerated", "abandoned"]
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        ids = sheet.task.sample_ids
+        over = None if len(ids) == 1 else ids[1]
+        return Implicit(sample=ids[0], signal=self.signal, over=over, **sheet.fields)
+
+
+AnyAnswer = Annotated[
+    Compared | Ranked | Rated | Thumbed | Corrected | Demonstrated | Critiqued | Flagged | Used,
+    Field(discriminator="kind"),
+]
+FORMS: dict[str, type[Answer]] = {
+    cls.model_fields["kind"].default: cls for cls in Answer.__subclasses__()
+}
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyAnswer)
+
+
+@dataclass
+class Sheet:
+    """A task as it lies before a person, and the samples that the person writes for it.
+
+    Attributes:
+        task: as the queue handed it out.
+        samples: what it is about, by id.
+        seconds: the person took.
+        written: samples of the person's own, in the order they were made.
+    """
+
+    task: Task
+    samples: dict[str, Sample]
+    seconds: float | None = None
+    written: list[Sample] = field(default_factory=list)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the entry of this task has."""
+        return {"annotator": self.task.annotator, "axis": self.task.axis, "seconds": self.seconds}
+
+    def at(self, place: int) -> Sample:
+        """The sample shown at a place."""
+        shown = self.task.shown_ids
+        if place >= len(shown):
+            raise WorkspaceError(f"there is no place {place}: {len(shown)} are shown")
+        return self.samples[shown[place]]
+
+    def write(self, sample: Sample, text: str) -> Sample:
+        """What the person wrote to a sample's prompt, as a sample of its own."""
+        if not isinstance(sample.content, Completion):
+            raise WorkspaceError("a clip cannot be written")
+        made = Sample.of(sample.prompt, Completion(text=text.strip(), finish="human"))
+        self.written.append(made)
+        return made
+
+    def correct(self, sample: Sample, text: str, **fields: Any) -> Correction:
+        """An edit of a sample."""
+        if isinstance(sample.content, Completion) and text.strip() == sample.text.strip():
+            raise ConflictError("nothing was changed", hint="Change the text, or skip.")
+        made = self.write(sample, text)
+        return Correction(sample=sample.id, corrected=made.id, **(self.fields | fields))
+
+
+def read_answer(data: dict[str, Any]) -> Answer:
+    """A form as a page sends it; raises `pydantic.ValidationError`."""
+    return _ADAPTER.validate_python(data)
+
+
+def entries_of(answer: Any, sheet: Sheet) -> tuple[FeedbackBase, list[FeedbackBase]]:
+    """The entry that answers the task, and those of what was said beside it.
+
+    Samples that the person wrote are left in `sheet.written`.
+
+    Raises:
+        WorkspaceError: the answer speaks of a place that is not there, or changes nothing.
+        pydantic.ValidationError: it contradicts itself, as a tie that has a strength.
+    """
+    entry = answer.entry(sheet)
+    marks = tuple(
+        Span(sample=sheet.at(mark.place).id, start=mark.start, end=mark.end, tag=mark.tag)
+        for mark in answer.marks
+    )
+    update = {"tags": answer.tags, "spans": marks, "reason": answer.reason}
+    entry = entry.model_copy(update=update)
+    return entry, [*_beside(answer, sheet)]
+
+
+def _beside(answer: Answer, sheet: Sheet) -> Iterator[FeedbackBase]:
+    who, axis = sheet.task.annotator, sheet.task.axis
+    for each in answer.critiques:
+        yield Critique(annotator=who, axis=axis, sample=sheet.at(each.place).id, text=each.text)
+    for each in answer.corrections:
+        yield sheet.correct(sheet.at(each.place), each.text, seconds=None)
+    for each in answer.flags:
+        sample = sheet.at(each.place).id
+        yield SafetyFlag(annotator=who, sample=sample, safe=each.safe, category=each.category)

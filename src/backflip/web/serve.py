@@ -1,0 +1,77 @@
+"""Running the server until it is told to stop."""
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from backflip.config import ServerSettings
+from backflip.errors import BackflipError
+from backflip.feedback.store import Workspace
+from backflip.web.app import create_app
+
+SETUP_HOURS = 24.0
+
+
+def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], None]) -> None:
+    """Serve a workspace until Ctrl-C or SIGTERM; requests under way are answered first.
+
+    Args:
+        workspace: that is served.
+        settings: where and how.
+        say: tells a line to who started the server.
+
+    Raises:
+        BackflipError: the address cannot be listened on.
+    """
+    listener = _listen(settings)
+    port = listener.getsockname()[1]
+    address = address_of(settings, port)
+    say(f"Serving {workspace.root} at {address}")
+    if not workspace.people.any():
+        key = workspace.people.invite(None, "lead", seconds=3600 * SETUP_HOURS)
+        say(f"Make the first account, the administrator's, at {address}/join/{key}")
+    _log_to_standard_error()
+    config = uvicorn.Config(
+        create_app(workspace, settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def address_of(settings: ServerSettings, port: int) -> str:
+    """The address that people use."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
+    return settings.public_url or f"http://{host}:{port}"
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise BackflipError(
+            f"cannot listen on port {settings.port} of {settings.host}: {error.strerror}",
+            hint="Is another server there? Choose another port with port=8001, or port=0.",
+        ) from None
+    return listener
+
+
+def _log_to_standard_error() -> None:
+    """One line of JSON a request, on standard error; the library's own notes from warnings up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name, level in (("backflip.web", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False

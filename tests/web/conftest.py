@@ -1,0 +1,47 @@
+"""A server in this process, people who are signed in to it, and a project with questions."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+from web_helpers import SAMPLES, Browser, SignIn
+
+from backflip.config import ServerSettings
+from backflip.feedback.store import Project, Workspace
+from backflip.web import create_app
+
+
+@pytest.fixture
+def settings() -> ServerSettings:
+    return ServerSettings()
+
+
+@pytest.fixture
+def server(workspace: Workspace, settings: ServerSettings) -> Callable[[], TestClient]:
+    """Makes browsers' ends of the connection; the workspace is on SQLite, then on PostgreSQL."""
+    app = create_app(workspace, settings)
+    return lambda: TestClient(app, base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture
+def sign_in(workspace: Workspace, server: Callable[[], TestClient]) -> SignIn:
+    """Signs in a new user: `sign_in("mia", "annotator", project)`, or `sign_in("boss")` to rule."""
+
+    def make(name: str, role: str | None = None, project: Project | None = None) -> Browser:
+        user = workspace.people.add(name, admin=role is None)
+        if role is not None and project is not None:
+            workspace.projects.set_role(project.id, user.id, role)  # pyright: ignore
+        browser = Browser(server(), user)
+        key, session = workspace.people.start_session(user.id, 3600)
+        signer = browser.client.app.state.context.signer  # pyright: ignore
+        browser.client.cookies.set("backflip", signer.sign(key))
+        browser.csrf = session.csrf
+        return browser
+
+    return make
+
+
+@pytest.fixture
+def project(workspace: Workspace) -> Project:
+    workspace.samples.add(SAMPLES)
+    return workspace.projects.create("Kindness")
