@@ -53,6 +53,23 @@ def test_export_tells_what_a_format_cannot_hold(
     assert isinstance(rows[0]["chosen"], str)
 
 
+@pytest.mark.parametrize("name", ["argilla", "label-studio"])
+def test_judgements_move_through_the_formats_of_other_tools(
+    text_stages: dict[str, Outcome], tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "votes.json"
+    written = done("feedback", "export", file, "-w", "text", "--format", name, "--json").json
+    told = text_stages["label"].json
+    assert written["rows"] + sum(written["left_out"].values()) == told["entries"]
+    assert written["rows"] > 0
+    assert all("same text" in reason for reason in written["left_out"])
+    read = done("feedback", "import", file, "-w", tmp_path / "new", "--json").json
+    assert (read["format"], read["entries"], read["rejected"]) == (name, written["rows"], 0)
+    with Workspace.open("text") as before, Workspace.open(tmp_path / "new") as after:
+        people = {entry.annotator for entry in before.journal.active()}
+        assert {entry.annotator for entry in after.journal.active()} == people
+
+
 def test_import_names_bad_rows(desk: Path, tmp_path: Path) -> None:
     file = tmp_path / "votes.jsonl"
     good = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}

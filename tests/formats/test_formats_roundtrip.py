@@ -242,5 +242,6 @@ def test_formats_know_their_kinds_of_file(tmp_path):
         write(tmp_path / "a.jsonl", "backflip-parquet", [])
     with pytest.raises(FormatError, match="unknown format 'trl'"):
         write(tmp_path / "a.jsonl", "trl", [])
-    assert set(FORMATS) == {"backflip-jsonl", "backflip-parquet", *FOREIGN}
+    tools = {"argilla", "label-studio"}
+    assert set(FORMATS) == {"backflip-jsonl", "backflip-parquet", *FOREIGN, *tools}
     assert not list(tmp_path.iterdir())

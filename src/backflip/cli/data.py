@@ -32,8 +32,8 @@ KindOption = Annotated[
 SHOWN_REJECTIONS = 20
 # Written out, since the formats themselves take a while to import; a test holds the two together.
 FORMAT_NAMES = (
-    "backflip-jsonl, backflip-parquet, hh, rewardbench, trl-preference, trl-unpaired or "
-    "trl-prompt-completion"
+    "backflip-jsonl, backflip-parquet, hh, rewardbench, trl-preference, trl-unpaired, "
+    "trl-prompt-completion, argilla or label-studio"
 )
 
 

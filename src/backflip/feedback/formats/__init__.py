@@ -7,6 +7,7 @@ export_file(ws, "votes.parquet", "trl-preference", kinds="comparison")
 """
 
 from backflip.data.files import Rejected
+from backflip.feedback.formats.argilla import argilla_user_id
 from backflip.feedback.formats.base import Format, Labelled
 from backflip.feedback.formats.foreign import BENCH_PREFIX
 from backflip.feedback.formats.registry import FORMATS, Written, detect, find_format, read, write
@@ -20,6 +21,7 @@ __all__ = [
     "Labelled",
     "Rejected",
     "Written",
+    "argilla_user_id",
     "detect",
     "export_file",
     "find_format",

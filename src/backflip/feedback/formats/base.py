@@ -53,6 +53,10 @@ class RenderOptions:
     plain: bool = False
 
 
+def _no_columns(options: RenderOptions) -> "pa.Schema":
+    raise TypeError("the format is kept in no Parquet file")
+
+
 @dataclass(frozen=True)
 class Format:
     """A format by name.
@@ -63,7 +67,8 @@ class Format:
         suits: whether a row looks like one of this format.
         parse: a row to samples and entries; raises `ValueError` with the reason it cannot be.
         render: an entry and its samples by id to a row; `ValueError` with the reason likewise.
-        schema: columns of a Parquet file, by the options it is written with.
+        schema: columns of a Parquet file, by the options it is written with; of no use where
+            `files` has none.
         files: kinds of file it is kept in.
         exact: rows carry all fields of samples and entries, so that none is made up in reading.
     """
@@ -73,7 +78,7 @@ class Format:
     suits: Callable[[Mapping[str, Any]], bool]
     parse: Callable[[Mapping[str, Any], Origin], Labelled]
     render: Callable[[FeedbackBase, Mapping[str, Sample], RenderOptions], dict[str, Any]]
-    schema: "Callable[[RenderOptions], pa.Schema]"
+    schema: "Callable[[RenderOptions], pa.Schema]" = _no_columns
     files: tuple[str, ...] = ANY_FILE
     exact: bool = False
 
@@ -95,3 +100,10 @@ def same_prompt(first: Sample, second: Sample) -> None:
     """Refuse a pair whose samples answer different prompts."""
     if first.prompt_id != second.prompt_id:
         raise ValueError("the two replies answer different prompts")
+
+
+def object_in(value: Any, what: str) -> Mapping[str, Any]:
+    """A value that must be an object with named fields."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is missing or not an object")
+    return value

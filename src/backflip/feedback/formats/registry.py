@@ -9,7 +9,7 @@ from pathlib import Path
 from backflip.data.files import Rejected, Row, kind_of, read_rows
 from backflip.data.writing import write_rows
 from backflip.errors import FormatError
-from backflip.feedback.formats import foreign, native
+from backflip.feedback.formats import argilla, foreign, label_studio, native
 from backflip.feedback.formats.base import Format, Labelled, Origin, RenderOptions
 from backflip.feedback.kinds import FeedbackBase
 
@@ -24,6 +24,8 @@ FORMATS: dict[str, Format] = {
         foreign.PREFERENCE,
         foreign.UNPAIRED,
         foreign.DEMONSTRATION,
+        argilla.ARGILLA,
+        label_studio.LABEL_STUDIO,
     )
 }
 _ROWS_LOOKED_AT = 50
