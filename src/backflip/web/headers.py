@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -103,31 +104,23 @@ class Frame:
             refuse = PlainTextResponse("That is too much for one request.", 413)
             await refuse(scope, receive, send)
             return
-        seen, began = 0, False
+        seen = 0
 
         async def counted() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > MAX_BODY and not _is_upload(scope):
-                raise _TooLargeError
+                raise ClientDisconnect
             return message
 
         async def sent(message: Message) -> None:
-            nonlocal began
-            began = True
+            # Whatever the application makes of a body that ends in the middle.
+            if message["type"] == "http.response.start" and seen > MAX_BODY:
+                message["status"] = message["status"] if _is_upload(scope) else 413
             await send(message)
 
-        try:
-            await self.app(scope, counted, sent)
-        except _TooLargeError:
-            if began:
-                raise
-            await PlainTextResponse("That is too much for one request.", 413)(scope, receive, send)
-
-
-class _TooLargeError(Exception):
-    pass
+        await self.app(scope, counted, sent)
 
 
 def _is_upload(scope: Scope) -> bool:
