@@ -105,7 +105,7 @@ lock:  ## resolve every requirement anew and write the locks
 	build/lock/bin/python -m pip install --quiet --upgrade pip
 	build/lock/bin/python -m pip install --quiet torch
 	build/lock/bin/python -m pip install --quiet --group dev --group docs hatchling editables \
-	  '.[agents,hub,postgres]'
+	  '.[agents,hub,postgres,web]'
 	build/lock/bin/python tools/lock.py
 
 .PHONY: clean
