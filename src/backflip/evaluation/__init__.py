@@ -5,14 +5,13 @@ from backflip.evaluation.reward import (
     Bin,
     Calibration,
     Pairs,
-    Share,
     calibration,
     decided_pairs,
     reward_accuracy,
-    wilson,
 )
 from backflip.evaluation.summary import reward_report
 from backflip.evaluation.winrate import Interval, clustered_interval, outcomes, win_rate
+from backflip.feedback.quality import Share, wilson
 
 __all__ = [
     "Accuracy",

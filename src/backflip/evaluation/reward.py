@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, ndtri
+from scipy.special import expit, log_expit
 
 from backflip.feedback.kinds import Comparison, FeedbackBase
+from backflip.feedback.quality import Share, wilson
 from backflip.rewards import kind_of, preferred_pairs
 
 Floats = NDArray[np.float64]
@@ -57,16 +58,6 @@ class Pairs:
     def correct(self) -> Floats:
         """(P,) 1 where the scores agree with the annotator, 0 where not, 0.5 where equal."""
         return 0.5 + 0.5 * np.sign(self.margins)
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of `count` answers and its Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    count: float
 
 
 @dataclass(frozen=True)
@@ -230,24 +221,6 @@ def length_bins(lengths: Floats) -> NDArray[np.int64]:
     """Index into `LENGTH_BINS` of each relative length difference."""
     sizes = np.searchsorted(LENGTH_EDGES, np.abs(lengths), side="left")
     return (len(LENGTH_EDGES) + np.sign(lengths) * sizes).astype(np.int64)
-
-
-def wilson(successes: float, count: float, confidence: float = 0.95) -> Share:
-    """A share and its score interval (Wilson 1927), which stays within [0, 1] for small counts.
-
-    Args:
-        successes: from 0 to `count`; parts of an answer are allowed.
-        count: answers, above 0.
-        confidence: above 0, below 1.
-    """
-    if not (0 < confidence < 1 and count > 0 and -1e-9 <= successes <= count + 1e-9):
-        raise ValueError(f"{successes} of {count} at confidence {confidence}")
-    share = min(max(successes / count, 0.0), 1.0)
-    z = float(ndtri(0.5 + confidence / 2))
-    shrink = 1 + z * z / count
-    middle = (share + z * z / (2 * count)) / shrink
-    half = z / shrink * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Share(share, max(float(middle - half), 0.0), min(float(middle + half), 1.0), count)
 
 
 def _relative(preferred: float, other: float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backflip.evaluation.reward import wilson
+from backflip.feedback.quality import wilson
 from backflip.records import derive_seed
 
 RESAMPLES = 10_000

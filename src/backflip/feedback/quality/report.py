@@ -1,0 +1,151 @@
+"""All figures of a project's feedback in one JSON document, as its page and the command show them.
+
+Every figure is `{"value", "low", "high", "count"}`, or `{"withheld", "count"}` with the reason why
+it is not shown.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from backflip.feedback.answers import Answers, Unit, Value, read_answers
+from backflip.feedback.kinds import Comparison, FeedbackBase
+from backflip.feedback.quality.agreement import agreement_figures
+from backflip.feedback.quality.annotators import measure_annotators
+from backflip.feedback.quality.conflicts import disagreements
+from backflip.feedback.quality.drift import measure_drift
+from backflip.feedback.quality.figures import Withheld
+from backflip.feedback.store import Batch, Workspace
+from backflip.feedback.store.checks import FIELDS, right_answer
+from backflip.records import Completion
+
+SEED = 20_260
+MAX_CONFLICTS = 200
+ADJUDICATED = "adjudicated"
+"""Tag of a lead's answer that settles a conflict."""
+
+
+def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
+    """Measure a project's feedback.
+
+    Args:
+        workspace: that holds it.
+        project: id of the project.
+
+    Raises:
+        WorkspaceError: no such project.
+    """
+    known = workspace.projects.get(project)
+    # Before the entries: what comes in the meantime makes the report stale, and not the reverse.
+    answered = num_answered(workspace, project)
+    batches = workspace.batches.all(project)
+    labels = {b.run: b for b in batches if b.purpose == "labels"}
+    rounds = [_entries(workspace, batch) for batch in batches if batch.purpose == "labels"]
+    entries = [entry for part in rounds for entry in part]
+    checks = [e for b in batches if b.purpose == "checks" for e in _entries(workspace, b)]
+    answers = read_answers(entries)
+    everything = [*entries, *checks]
+    people = measure_annotators(
+        everything,
+        read_answers(everything),
+        lengths=_lengths(workspace, entries),
+        expected=_expected(workspace, project),
+        floor=known.settings.min_seconds or 2.0,
+    )
+    generator = np.random.default_rng(SEED)
+    reliabilities = _reliabilities(workspace, labels)
+    settled = {unit for unit in map(_settled, entries) if unit is not None}
+    return {
+        "answered": answered,
+        "answers": len(entries),
+        "checks": len(checks),
+        "annotators": [
+            {**_plain(row), "reliability": reliabilities.get(row.annotator)} for row in people
+        ],
+        "agreement": [_plain(agreement_figures(a, generator)) for a in answers.values()],
+        "drift": [_plain(row) for row in measure_drift(rounds, generator)],
+        "conflicts": [
+            _conflict(row)
+            for each in answers.values()
+            for row in disagreements(each, limit=MAX_CONFLICTS)
+            if (row.unit.axis, row.unit.samples) not in settled
+        ],
+    }
+
+
+def num_answered(workspace: Workspace, project: str) -> int:
+    """Answers in a project, checks included: where it differs, a report is stale."""
+    return sum(done for done, _ in workspace.batches.shares(project).values())
+
+
+def _entries(workspace: Workspace, batch: Batch) -> list[FeedbackBase]:
+    return workspace.journal.active(run=batch.run, rounds=batch.round)
+
+
+def _lengths(workspace: Workspace, entries: Iterable[FeedbackBase]) -> dict[str, float]:
+    """Words of every text that was compared."""
+    ids = {name for e in entries if isinstance(e, Comparison) for name in e.sample_ids}
+    return {
+        name: float(sample.content.length)
+        for name, sample in workspace.samples.get(ids).items()
+        if isinstance(sample.content, Completion)
+    }
+
+
+def _expected(workspace: Workspace, project: str) -> dict[Unit, Value]:
+    """The right answers of the project's checks."""
+    known: list[FeedbackBase] = [
+        right_answer(task) for task in workspace.batches.checks(project) if task.kind in FIELDS
+    ]
+    return _values(read_answers(known).values())
+
+
+def _values(tables: Iterable[Answers]) -> dict[Unit, Value]:
+    return {
+        answers.units[unit]: answers.scale[value]
+        for answers in tables
+        for unit, value in zip(answers.unit.tolist(), answers.value.tolist(), strict=True)
+    }
+
+
+def _reliabilities(workspace: Workspace, labels: dict[str, Batch]) -> dict[str, float]:
+    """Beta of each annotator in the newest reward model of the project's runs."""
+    found: dict[str, float] = {}
+    for run in labels:
+        for stage in workspace.stages.all(run):
+            if stage.result is None or not stage.key.endswith("/reward"):
+                continue
+            for report in stage.result.get("reports", {}).values():
+                found |= report.get("reliabilities", {})
+    return found
+
+
+def _settled(entry: FeedbackBase) -> tuple[str, tuple[str, ...]] | None:
+    if ADJUDICATED not in entry.tags:
+        return None
+    return entry.axis, tuple(sorted(entry.sample_ids))
+
+
+def _conflict(row: Any) -> dict[str, Any]:
+    return {
+        "kind": row.unit.kind,
+        "axis": row.unit.axis,
+        "samples": list(row.unit.samples),
+        "votes": [list(vote) for vote in row.votes],
+        "majority": row.majority,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as JSON; what is withheld says why."""
+    if isinstance(value, Withheld):
+        return {"withheld": value.reason, "count": value.count}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return value
