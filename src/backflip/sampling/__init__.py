@@ -2,5 +2,6 @@
 
 from backflip.sampling.base import Advance, Sampler
 from backflip.sampling.engine import TextSampler
+from backflip.sampling.stream import Stream, streaming
 
-__all__ = ["Advance", "Sampler", "TextSampler"]
+__all__ = ["Advance", "Sampler", "Stream", "TextSampler", "streaming"]

@@ -10,6 +10,7 @@ with Workspace.create(Path("work")) as ws:
 
 from backflip.feedback.store.annotators import Annotator, Annotators
 from backflip.feedback.store.batches import Batch, Batches
+from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
 from backflip.feedback.store.metrics import Metrics, Series
@@ -37,6 +38,8 @@ __all__ = [
     "Annotators",
     "Batch",
     "Batches",
+    "Generation",
+    "Generations",
     "Guideline",
     "Invite",
     "Journal",

@@ -6,6 +6,7 @@ waiting run need not count half a million rows to know how far a round is.
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import permutations
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ State = Literal["open", "paused", "closed"]
 EVERYONE = 1_000_000_000
 """Overlap of a check: everybody may be asked, each person once."""
 _batches, _tasks, _shares = schema.batches, schema.tasks, schema.contributions
+_places = schema.assignments
 
 
 class Batch(Record):
@@ -81,6 +83,45 @@ class Batches:
             changed = sa.update(_batches).where(_batches.c.id == id).values(state=state)
             if not connection.execute(changed).rowcount:
                 raise NotFoundError(f"no batch {id!r}")
+
+    def checks(self, project: str) -> list[Task]:
+        """The questions of a project whose answers are known."""
+        query = (
+            sa.select(_tasks)
+            .join(_batches, _batches.c.number == _tasks.c.batch)
+            .where(_batches.c.project == project, _batches.c.purpose == "checks")
+            .where(_tasks.c.expected.is_not(None))
+            .order_by(_tasks.c.number)
+        )
+        with self._database.read() as connection:
+            return [
+                Task(
+                    kind=row.kind,
+                    sample_ids=row.sample_ids,
+                    axis=row.axis,
+                    expected=row.expected,
+                    id=row.id,
+                )
+                for row in connection.execute(query)
+                if row.expected is not None
+            ]
+
+    def answers_on(
+        self, project: str, kind: str, axis: str, sample_ids: tuple[str, ...]
+    ) -> list[tuple[str, int, str]]:
+        """Run, round and entry of every answer to learn from on these samples, in any order."""
+        orders = list(permutations(sample_ids))
+        query = (
+            sa.select(_tasks.c.run, _tasks.c.round, _places.c.entry_id)
+            .join(_batches, _batches.c.number == _tasks.c.batch)
+            .join(_places, _places.c.task_id == _tasks.c.id)
+            .where(_batches.c.project == project, _batches.c.purpose == "labels")
+            .where(_tasks.c.kind == kind, _tasks.c.axis == axis)
+            .where(_tasks.c.sample_ids.in_(orders), _places.c.state == "done")
+            .order_by(_places.c.number)
+        )
+        with self._database.read() as connection:
+            return [tuple(row) for row in connection.execute(query)]
 
     def shares(self, project: str) -> dict[str, tuple[int, int]]:
         """Answers and skips of each annotator in a project, checks included."""

@@ -102,7 +102,7 @@ class Journal:
         origin: str | Collection[str] | None = None,
         annotator: str | Collection[str] | None = None,
         rounds: int | Collection[int] | None = None,
-        run: str | None = None,
+        run: str | Collection[str] | None = None,
     ) -> list[FeedbackBase]:
         """Entries that nobody took back, in journal order; each filter takes a value or several."""
         query = sa.select(_journal.c.body).where(_ACTIVE).order_by(_journal.c.number)
@@ -145,6 +145,15 @@ class Journal:
         """
         with self._database.write("annotators", "journal") as connection:
             return bool(retract(connection, [entry_id], reason, by))
+
+    def retract_all(self, entry_ids: Iterable[str], reason: str, by: str) -> list[str]:
+        """Take entries back, all or none; returns those that were not taken back before.
+
+        Raises:
+            WorkspaceError: no such entry.
+        """
+        with self._database.write("annotators", "journal") as connection:
+            return retract(connection, list(entry_ids), reason, by)
 
     def retract_annotator(self, name: str, reason: str, by: str) -> list[str]:
         """Take back all active entries of an annotator; returns their ids.

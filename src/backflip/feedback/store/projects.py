@@ -73,23 +73,25 @@ class Projects:
     def create(self, name: str, settings: ProjectSettings | None = None) -> Project:
         """Make a project; a `WorkspaceError` for a name that is taken."""
         check_name(name, "the project's name")
-        chosen = settings or ProjectSettings()
-        created = schema.now()
-        row = {
-            "id": content_id("project", name, created.isoformat()),
-            "name": name,
-            "settings": chosen.model_dump(mode="json"),
-            "archived": False,
-            "created": created,
-        }
         with self._database.write("projects") as connection:
             if name == _main_row()["name"]:
                 require_project(connection, MAIN)
             taken = sa.select(_projects.c.id).where(_projects.c.name == name)
             if connection.execute(taken).scalar() is not None:
                 raise ConflictError(f"there is a project {name!r} already")
-            connection.execute(sa.insert(_projects), row)
-        return self.get(row["id"])
+            return _insert(connection, name, settings)
+
+    def ensure(self, name: str) -> Project:
+        """The project of a name, made where it is missing."""
+        check_name(name, "the project's name")
+        with self._database.write("projects") as connection:
+            if name == _main_row()["name"]:
+                return require_project(connection, MAIN)
+            query = sa.select(_projects.c.id).where(_projects.c.name == name)
+            known = connection.execute(query).scalar()
+            if known is None:
+                return _insert(connection, name, None)
+            return get_project(connection, known)
 
     def get(self, id: str) -> Project:  # noqa: A002
         """A project by its id; a `WorkspaceError` when there is none."""
@@ -214,6 +216,19 @@ def newest_version(connection: Connection, project: str) -> int | None:
     """Number of the instructions in force; None for none."""
     query = sa.select(sa.func.max(_guidelines.c.version))
     return connection.execute(query.where(_guidelines.c.project == project)).scalar()
+
+
+def _insert(connection: Connection, name: str, settings: ProjectSettings | None) -> Project:
+    created = schema.now()
+    row = {
+        "id": content_id("project", name, created.isoformat()),
+        "name": name,
+        "settings": (settings or ProjectSettings()).model_dump(mode="json"),
+        "archived": False,
+        "created": created,
+    }
+    connection.execute(sa.insert(_projects), row)
+    return get_project(connection, row["id"])
 
 
 def _main_row() -> dict[str, Any]:

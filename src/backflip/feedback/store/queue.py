@@ -26,6 +26,7 @@ from backflip.feedback.store.handing import Wish, num_open, pick, taken
 from backflip.feedback.store.journal import append, retract
 from backflip.feedback.store.projects import MAIN, newest_version
 from backflip.feedback.store.tasks import Progress, Standing, Task
+from backflip.feedback.store.webhooks import note_event
 
 LEASE_SECONDS = 1800.0
 _tasks, _places, _batches = schema.tasks, schema.assignments, schema.batches
@@ -149,6 +150,8 @@ class Queue:
             for each in beside:
                 row = {"entry_id": each.id, "assignment": place.number}
                 connection.execute(sa.insert(_extras), row)
+            told = {"entry": entry.id, "kind": task.kind, "run": task.run, "round": task.round}
+            note_event(connection, task.project, "answer", told)
             self._end(connection, place, state="done", entry_id=entry.id)
             return entry.id
 
@@ -294,6 +297,10 @@ class Queue:
         if connection.execute(used).scalar_one() >= place.overlap:
             closed = sa.update(_tasks).where(_tasks.c.id == place.task_id).values(closed=True)
             connection.execute(closed)
+            batch = batch_of_round(connection, place.run, place.round)
+            if batch is not None and batch.done + batch.skipped == batch.wanted:
+                told = {"batch": batch.id, "answers": batch.done, "skipped": batch.skipped}
+                note_event(connection, place.project, "batch.done", told)
 
 
 _SAID = {"done": "answered", "skipped": "skipped"}

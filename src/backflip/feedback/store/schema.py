@@ -357,12 +357,38 @@ generations = _numbered(
     _text("model"),
     sa.Column("prompt", Json, nullable=False),
     sa.Column("settings", Json, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("index", sa.Integer, nullable=False),
     _text("state", index=True),
     sa.Column("text", Json, nullable=False),
     _text("sample_id", sa.ForeignKey("samples.id"), nullable=True),
     sa.Column("error", Json, nullable=True),
-    sa.Column("beat", sa.Double, nullable=True),
+    _text("worker", nullable=True),
+    sa.Column("lost", sa.Integer, nullable=False),
     _created(),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    _text("name", primary_key=True),
+    sa.Column("beat", sa.Double, nullable=False),
+)
+
+reports = sa.Table(
+    "reports",
+    metadata,
+    _text("project", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("wanted", sa.Boolean, nullable=False),
+    sa.Column("body", Json, nullable=True),
+    sa.Column("made", Moment, nullable=True),
+)
+
+servers = sa.Table(
+    "servers",
+    metadata,
+    _text("address", primary_key=True),
+    sa.Column("beat", sa.Double, nullable=False),
 )
 
 chats = _numbered(

@@ -18,6 +18,7 @@ from backflip.errors import WorkspaceError
 from backflip.feedback.store.annotators import Annotators
 from backflip.feedback.store.batches import Batches
 from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
+from backflip.feedback.store.generations import Generations
 from backflip.feedback.store.journal import Journal
 from backflip.feedback.store.metrics import Metrics
 from backflip.feedback.store.models import Models
@@ -25,9 +26,12 @@ from backflip.feedback.store.people import People
 from backflip.feedback.store.projects import Projects
 from backflip.feedback.store.prompts import Prompts
 from backflip.feedback.store.queue import Queue
+from backflip.feedback.store.reports import Reports
 from backflip.feedback.store.runs import Runs, Stages
 from backflip.feedback.store.samples import Samples
+from backflip.feedback.store.servers import Servers
 from backflip.feedback.store.snapshots import Snapshots
+from backflip.feedback.store.webhooks import Webhooks
 
 MARKER = "workspace.json"
 _FORMAT = 1
@@ -43,7 +47,8 @@ class Workspace:
         root: the folder.
         artifacts: folder of the files that the rows speak of.
         prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, people,
-            projects, batches, queue: the rows, each by its repository.
+            projects, batches, queue, generations, reports, servers, webhooks: the rows,
+            each by its repository.
     """
 
     def __init__(self, root: Path, database: Database):
@@ -63,6 +68,10 @@ class Workspace:
         self.projects = Projects(database)
         self.batches = Batches(database)
         self.queue = Queue(database)
+        self.reports = Reports(database)
+        self.servers = Servers(database)
+        self.webhooks = Webhooks(database)
+        self.generations = Generations(database)
 
     @classmethod
     def create(

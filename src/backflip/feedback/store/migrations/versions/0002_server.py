@@ -203,16 +203,31 @@ def _create_generations() -> None:
         _text("model"),
         _text("prompt"),
         _text("settings"),
+        sa.Column("seed", sa.BigInteger(), nullable=False),
+        _integer("index"),
         _text("state"),
         _text("text"),
         _text("sample_id", "samples.id", nullable=True),
         _text("error", nullable=True),
-        _double("beat", nullable=True),
+        _text("worker", nullable=True),
+        _integer("lost"),
         _text("created"),
         sa.UniqueConstraint("id"),
     )
     _index("generations", "user")
     _index("generations", "state")
+    op.create_table("workers", _text("name"), _double("beat"), sa.PrimaryKeyConstraint("name"))
+    op.create_table(
+        "reports",
+        _text("project", "projects.id"),
+        _boolean("wanted"),
+        _text("body", nullable=True),
+        _text("made", nullable=True),
+        sa.PrimaryKeyConstraint("project"),
+    )
+    op.create_table(
+        "servers", _text("address"), _double("beat"), sa.PrimaryKeyConstraint("address")
+    )
     _create(
         "chats",
         _text("id"),
