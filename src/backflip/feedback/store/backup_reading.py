@@ -1,0 +1,246 @@
+"""Reading a backup: every member in order, checked before it is believed.
+
+A backup may come from anybody: a file in it can land nowhere but among the artifacts of the new
+workspace, and whatever is wrong is told with the member where it was found.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from backflip.errors import WorkspaceError
+from backflip.feedback.store import migrations
+from backflip.feedback.store.artifacts import unreadable
+from backflip.feedback.store.backup import (
+    ARTIFACTS,
+    FORMAT,
+    HEADING,
+    MANIFEST,
+    TABLES,
+    Heading,
+    Manifest,
+    Member,
+    hash_json,
+    newer_schema,
+)
+
+PART = re.compile(rf"{TABLES}/([a-z][a-z0-9_]*)/[0-9]{{6,}}\.jsonl")
+"""Names of members that hold rows; its group is the table."""
+_BLOCK = 1 << 20
+_BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error)
+"""What a file that is no sound tar makes its readers raise."""
+OTHER_COPY = "Use another copy of it."
+_NO_BACKUP = "is not a backup"
+# Absent before Python 3.11.4; what it refuses is refused here as well.
+_data_filter = getattr(tarfile, "data_filter", lambda entry, _: entry)
+
+
+def check_backup(file: str | Path, *, advance: Callable[[int], None] | None = None) -> Manifest:
+    """Read a backup from end to end, and hold all that is in it against its manifest.
+
+    Args:
+        file: the backup.
+        advance: called with the number of rows read since the last call.
+
+    Raises:
+        WorkspaceError: it is no backup, is cut off or damaged (the member is named), was written
+            by a newer Backflip, or holds what has no place in a backup.
+    """
+    return read_backup(Path(file), None, advance)
+
+
+def read_backup(file: Path, draft: Path | None, advance: Callable[[int], None] | None) -> Manifest:
+    """`check_backup`; the artifacts are kept below `draft`, if there is one."""
+    found: dict[str, Member] = {}
+    heading: Heading | None = None
+    manifest: Manifest | None = None
+    with closing(read_members(file, draft or file)) as contents:
+        for content in contents:
+            rows = None
+            if heading is None:
+                heading = _heading(file, content.read())
+            elif manifest is not None or content.name in found:
+                raise damaged(file, content.name)
+            elif content.name == MANIFEST:
+                manifest = _manifest(file, content.read(), found)
+                continue
+            elif PART.fullmatch(content.name):
+                rows = sum(block.count(b"\n") for block in content.blocks())
+                if advance is not None:
+                    advance(rows)
+            else:
+                _keep(content, draft)
+            found[content.name] = content.member(rows)
+    if manifest is None:
+        last = list(found)[-1] if found else "its beginning"
+        raise WorkspaceError(
+            f"is cut off or damaged after {last}", where=str(file), hint=OTHER_COPY
+        )
+    if manifest.heading != heading:
+        raise damaged(file, HEADING)
+    return manifest
+
+
+def _heading(file: Path, data: bytes) -> Heading:
+    """The first member, where it is that of a backup that this program can read."""
+    known = _sealed(file, HEADING, data)
+    if known.get("format") != FORMAT:
+        raise WorkspaceError(
+            f"written by a newer Backflip: its format is {known.get('format')}, this program "
+            f"knows {FORMAT}",
+            where=str(file),
+            hint="Install the newer Backflip: pip install --upgrade backflip",
+        )
+    try:
+        heading = Heading.model_validate(known)
+    except ValueError:
+        raise damaged(file, HEADING) from None
+    if heading.revision not in migrations.revisions():
+        raise newer_schema(heading.revision, str(file))
+    return heading
+
+
+def _sealed(file: Path, name: str, data: bytes) -> dict[str, Any]:
+    """What `seal` made a member of."""
+    try:
+        found = json.loads(data)
+        content, digest = found["content"], found["sha256"]
+        if isinstance(content, dict) and hash_json(content) == digest:
+            return content
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise damaged(file, name)
+
+
+def _manifest(file: Path, data: bytes, found: Mapping[str, Member]) -> Manifest:
+    """The manifest, where it names just what was found before it."""
+    try:
+        manifest = Manifest.model_validate(_sealed(file, MANIFEST, data))
+    except ValueError:
+        raise damaged(file, MANIFEST) from None
+    named = {member.name: member for member in manifest.members}
+    rows: Counter[str] = Counter(dict.fromkeys(manifest.tables, 0))
+    for member in manifest.members:
+        if part := PART.fullmatch(member.name):
+            rows[part[1]] += member.rows or 0
+    if rows != manifest.tables or len(named) != len(manifest.members):
+        raise damaged(file, MANIFEST)
+    for name in [*named, *found]:
+        if named.get(name) != found.get(name):
+            raise damaged(file, name)
+    return manifest
+
+
+def damaged(file: Path, name: str) -> WorkspaceError:
+    """A member that is not what the manifest says."""
+    return WorkspaceError(f"is damaged at {name}", where=str(file), hint=OTHER_COPY)
+
+
+class Content:
+    """What a member holds, hashed as it is read."""
+
+    def __init__(self, file: Path, name: str, stream: IO[bytes]):
+        self.name = name
+        self._file = file
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        with _telling(self._file, f"is cut off or damaged at {self.name}"):
+            data = self._stream.read(size)
+        self._digest.update(data)
+        self._size += len(data)
+        return data
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of it, a megabyte at a time."""
+        while block := self.read(_BLOCK):
+            yield block
+
+    def member(self, rows: int | None = None) -> Member:
+        """What the manifest should say of it, once it was read to its end."""
+        digest = self._digest.hexdigest()
+        return Member(name=self.name, size=self._size, sha256=digest, rows=rows)
+
+
+def read_members(file: Path, into: Path) -> Generator[Content]:
+    """The members of a backup, each to be read before the next is asked for.
+
+    Args:
+        file: the backup.
+        into: a folder below which they would land.
+    """
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(file.open("rb"))
+        except OSError as error:
+            raise unreadable(error, str(file)) from error
+        after = None
+        with _telling(file, _NO_BACKUP):
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            stream = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
+            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+        while True:
+            with _telling(file, f"is cut off or damaged after {after}"):
+                entry = tar.next()
+            if entry is None:
+                return
+            if after is None and entry.name != HEADING:
+                raise WorkspaceError(_NO_BACKUP, where=str(file))
+            _check_entry(file, entry, into)
+            after = entry.name
+            stream = tar.extractfile(entry)
+            if stream is not None:  # never for a regular file
+                yield Content(file, entry.name, stream)
+
+
+@contextmanager
+def _telling(file: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        raise WorkspaceError(what, where=str(file), hint=OTHER_COPY) from error
+
+
+def _check_entry(file: Path, entry: tarfile.TarInfo, into: Path) -> None:
+    """Refuse whatever is not a plain file of one of a backup's own names."""
+    name, parts = entry.name, entry.name.split("/")
+    plain = entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse()
+    artifact = parts[0] == ARTIFACTS and len(parts) > 1
+    safe = not {"", ".", ".."} & set(parts) and "\0" not in name
+    known = artifact or name in (HEADING, MANIFEST) or PART.fullmatch(name)
+    try:
+        _data_filter(entry, str(into))
+    except tarfile.TarError:
+        safe = False
+    if not (plain and safe and known):
+        raise WorkspaceError(
+            f"holds {name!r}, which has no place in a backup",
+            where=str(file),
+            hint="Nothing was taken from it. Do not trust where it came from.",
+        )
+
+
+def _keep(content: Content, draft: Path | None) -> None:
+    """Read an artifact, and write it below `draft`, if there is one."""
+    if draft is None:
+        for _ in content.blocks():
+            pass
+        return
+    path = draft / content.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as opened:
+        for block in content.blocks():
+            opened.write(block)
+        opened.flush()
+        os.fsync(opened.fileno())

@@ -1,0 +1,281 @@
+"""The way back from `backflip.feedback.store.backup`: a new workspace made of a backup."""
+
+import base64
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.types import TypeEngine
+
+from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.feedback.store import migrations
+from backflip.feedback.store.artifacts import flush_folder, unreadable
+from backflip.feedback.store.backup import ARTIFACTS, HEADING, WORDS, Manifest
+from backflip.feedback.store.backup_reading import (
+    OTHER_COPY,
+    PART,
+    Content,
+    damaged,
+    read_backup,
+    read_members,
+)
+from backflip.feedback.store.database import Database, chunks, postgresql_url, sqlite_url
+from backflip.feedback.store.workspace import MARKER, Workspace
+
+_DATABASE = "backflip.db"
+_DRAFT = ".restore-"
+_NEW_FOLDER = "Name a folder that is not there yet."
+_CACHE_KIB = 64 << 10
+_LIMIT = 2**63  # of whole numbers, in both databases
+
+
+def restore_backup(
+    file: str | Path,
+    folder: str | Path,
+    database: str | None = None,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Make a workspace of a backup, on either database, wherever the backup came from.
+
+    Rows of an older schema are brought up to date. Cut off at any instant, it leaves no workspace
+    in the folder, and may be done again; on PostgreSQL the rows come in one transaction.
+
+    Args:
+        file: the backup.
+        folder: is made; or is there and empty.
+        database: a `postgresql://` address of an empty database; None for SQLite in the folder.
+        advance: called with the number of rows written since the last call.
+
+    Raises:
+        WorkspaceError: as `check_backup`; or the folder or database is not empty or cannot be
+            written, or the rows do not fit together.
+    """
+    path, root = Path(file), Path(folder).resolve()
+    _require_new(root)
+    made = not root.exists()
+    draft = root / f"{_DRAFT}{secrets.token_hex(4)}"
+    url = sqlite_url(draft / _DATABASE) if database is None else postgresql_url(database)
+    try:
+        (draft / ARTIFACTS).mkdir(parents=True)
+        with closing(Database(url)) as opened:
+            with opened.read() as connection:
+                _require_empty(connection, opened)
+            manifest = read_backup(path, draft, None)
+            _load(path, manifest, opened, advance)
+        _put_in_place(draft, root, database)
+    except OSError as error:
+        raise WorkspaceError(why_not_written(error), where=str(root), hint=FREE_SPACE) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # there is a workspace in it now
+                root.rmdir()
+    return manifest
+
+
+def _require_new(root: Path, draft: str = "") -> None:
+    """Refuse a folder that holds more than `draft` and what restores that were killed left."""
+    if (root / MARKER).exists():
+        raise WorkspaceError("is a workspace already", where=str(root), hint=_NEW_FOLDER)
+    try:
+        found = {path.name for path in root.iterdir()} if root.exists() else set()
+    except OSError as error:
+        raise unreadable(error, str(root)) from error
+    found.discard(draft)
+    if any(name.startswith(_DRAFT) for name in found):
+        found = {name for name in found if not (name.startswith(_DRAFT) or _is_placed(name))}
+    if found:
+        raise WorkspaceError(
+            f"the folder is not empty: it holds {min(found)}", where=str(root), hint=_NEW_FOLDER
+        )
+
+
+def _put_in_place(draft: Path, root: Path, database: str | None) -> None:
+    """Move what was made to where a workspace has it; the marker, which makes it one, is last."""
+    for place, _, _ in os.walk(draft / ARTIFACTS):
+        flush_folder(Path(place))
+    _require_new(root, draft.name)
+    _clear(root)
+    try:
+        for name in (ARTIFACTS,) if database is not None else (_DATABASE, ARTIFACTS):
+            (draft / name).rename(root / name)
+        flush_folder(root)
+        Workspace.create(root, database).close()
+    except BaseException:
+        if not (root / MARKER).exists():
+            _clear(root)
+        raise
+    for left in root.glob(f"{_DRAFT}*"):  # also those of processes that were killed
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_placed(name: str) -> bool:
+    """Whether it is something that `_put_in_place` makes, but for the marker itself."""
+    made = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", ARTIFACTS)
+    return name in made or (name.startswith(f"{MARKER}.") and name.endswith(".draft"))
+
+
+def _clear(root: Path) -> None:
+    """Take away what was put in place and became no workspace."""
+    for path in [path for path in root.iterdir() if _is_placed(path.name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _load(
+    file: Path, manifest: Manifest, database: Database, advance: Callable[[int], None] | None
+) -> None:
+    """Make the tables and fill them, all or nothing."""
+    revision = manifest.heading.revision
+    with database.write("schema") as connection:
+        _require_empty(connection, database)
+        if database.is_sqlite:  # ids come in no order: with 2 MB, each page is written many times
+            connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        migrations.upgrade(connection, revision)
+        tables = _tables(connection)
+        if odd := tables.keys() ^ manifest.tables.keys():
+            raise _unfit(file, f"other tables than schema {revision} has: {min(odd)}")
+        _load_rows(connection, file, manifest, tables, advance)
+        for name, table in tables.items():
+            number = sa.select(sa.func.count()).select_from(table)
+            if connection.execute(number).scalar() != manifest.tables[name]:
+                raise _unfit(file, f"a row of {name} twice")
+            if not database.is_sqlite:
+                _advance_sequences(connection, table)
+        migrations.upgrade(connection)
+
+
+def _load_rows(
+    connection: Connection,
+    file: Path,
+    manifest: Manifest,
+    tables: Mapping[str, sa.TableClause],
+    advance: Callable[[int], None] | None,
+) -> None:
+    """Insert the rows of all parts, which come before the artifacts."""
+    members = {member.name: member for member in manifest.members}
+    with closing(read_members(file, file)) as contents:
+        for content in contents:
+            if part := PART.fullmatch(content.name):
+                known = members.get(content.name)
+                rows = _load_part(connection, tables[part[1]], content, file) if known else 0
+                if content.member(rows) != known:
+                    raise damaged(file, content.name)  # it was changed since it was checked
+                if advance is not None:
+                    advance(rows)
+            elif content.name != HEADING:
+                return
+
+
+def _require_empty(connection: Connection, database: Database) -> None:
+    if found := sa.inspect(connection).get_table_names():
+        raise WorkspaceError(
+            f"the database is not empty: it has a table {min(found)}",
+            where=database.where,
+            hint="Name an empty database.",
+        )
+
+
+def _tables(connection: Connection) -> dict[str, sa.TableClause]:
+    """The tables that there are now: those of the backup's schema, not of this program's."""
+    inspector = sa.inspect(connection)
+    return {
+        name: sa.table(
+            name, *(sa.column(c["name"], c["type"]) for c in inspector.get_columns(name))
+        )
+        for name in inspector.get_table_names()
+        if name != "alembic_version"
+    }
+
+
+def _unfit(file: Path, what: str) -> WorkspaceError:
+    return WorkspaceError(f"holds {what}", where=str(file), hint=OTHER_COPY)
+
+
+def _load_part(connection: Connection, table: sa.TableClause, content: Content, file: Path) -> int:
+    """Insert the rows of a part; returns how many."""
+    readers = {column.name: _reader(column.type) for column in table.columns}
+    statement, total = sa.insert(table), 0
+    for lines in chunks(io.BytesIO(content.read())):
+        try:
+            rows = [_row(line, readers) for line in lines]
+            connection.execute(statement, rows)
+        except (ValueError, TypeError, RecursionError, IntegrityError) as error:
+            told = str(error.orig if isinstance(error, IntegrityError) else error).splitlines()
+            raise _unfit(file, f"a row of {table.name} that does not fit: {told[0]}") from error
+        total += len(rows)
+    return total
+
+
+def _row(line: bytes, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    values = json.loads(line)
+    if not isinstance(values, dict) or values.keys() != readers.keys():
+        raise ValueError("it has other columns")
+    return {name: None if value is None else readers[name](value) for name, value in values.items()}
+
+
+def _reader(kind: TypeEngine[Any]) -> Callable[[Any], Any]:
+    """What makes a value of a column out of JSON; raises `ValueError` for one of another type."""
+    for known, reader in (
+        (sa.LargeBinary, _read_bytes),
+        (sa.Boolean, _read_bool),
+        (sa.Integer, _read_integer),
+        (sa.Float, _read_float),
+        (sa.String, _read_text),
+    ):
+        if isinstance(kind, known):
+            return reader
+    raise TypeError(f"no reader for {kind!r}")
+
+
+def _read_text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _read_bytes(value: Any) -> bytes:
+    return base64.b64decode(_read_text(value), validate=True)
+
+
+def _read_bool(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _read_integer(value: Any) -> int:
+    if type(value) is not int or not -_LIMIT <= value < _LIMIT:
+        raise ValueError(f"{value!r} is no whole number of 64 bits")
+    return value
+
+
+def _read_float(value: Any) -> float:
+    if type(value) is str and value in WORDS:
+        return WORDS[value]
+    if type(value) not in (int, float):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _advance_sequences(connection: Connection, table: sa.TableClause) -> None:
+    """Have PostgreSQL number the next row of a table after those that there are."""
+    quoted = connection.dialect.identifier_preparer.quote(table.name)
+    for column in table.columns:
+        found = sa.func.pg_get_serial_sequence(quoted, column.name)
+        sequence = connection.execute(sa.select(found)).scalar()
+        highest = connection.execute(sa.select(sa.func.max(column))).scalar() if sequence else None
+        if highest is not None:
+            connection.execute(sa.select(sa.func.setval(sequence, highest)))
