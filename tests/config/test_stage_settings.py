@@ -12,6 +12,7 @@ from backflip.config import (
     PromptSettings,
     RewardSettings,
     SamplingSettings,
+    SelectionSettings,
     Settings,
     TeacherSettings,
 )
@@ -58,6 +59,17 @@ def test_defaults_round_trip(cls: type[Settings]) -> None:
             {"axes": ["overall"], "mixture": {"mode": "gated"}},
             "'safe', which is not among",
         ),
+        (FeedbackSettings, {"selection": {"pool": 8}}, "pool belongs to a strategy other"),
+        (SelectionSettings, {"random_share": 0.5}, "random_share belongs to a strategy other"),
+        (SelectionSettings, {"strategy": "margin", "pool": 1}, "pool: should be at least 2"),
+        (SelectionSettings, {"strategy": "margin", "random_share": 0}, "random_share: .* above 0"),
+        (SelectionSettings, {"strategy": "margin", "random_share": 1}, "random_share: .* below 1"),
+        (SelectionSettings, {"strategy": "bald"}, "strategy: should be one of 'random', 'dis"),
+        (
+            FeedbackSettings,
+            {"samples_per_prompt": 1, "kinds": ["rating"], "selection": {"strategy": "margin"}},
+            "margin.* compares the samples of a prompt and needs samples_per_prompt",
+        ),
         (PromptSettings, {"heldout": 0}, "heldout"),
         (TeacherSettings, {"mistakes": 1.5}, "mistakes"),
     ],
@@ -73,6 +85,11 @@ def test_what_does_not_go_together_is_refused(
     ("cls", "data"),
     [
         (FeedbackSettings, {"samples_per_prompt": 1, "kinds": ["rating", "good_bad"]}),
+        (FeedbackSettings, {"selection": {"strategy": "margin", "pool": 2, "random_share": 0.9}}),
+        (
+            FeedbackSettings,
+            {"samples_per_prompt": 1, "kinds": ["rating"], "selection": {"strategy": "diverse"}},
+        ),
         (RewardSettings, {"combine": "uncertain", "ensemble": 2}),
         (RewardSettings, {"axes": ["overall", "safe"], "mixture": {"mode": "gated"}}),
         (RewardSettings, {"axes": ["a", "b"], "mixture": {"weights": {"b": 0.5}}}),

@@ -372,3 +372,29 @@ def test_a_judge_is_asked_about_each_axis_by_its_name(judge: type[Judging], tmp_
         assert sum("more helpful, honest" in text for text in judge.asked) == 10
         annotators = [a.name for a in workspace.annotators.all()]
         assert annotators == ["judge:m"]
+
+
+def test_training_goes_on_when_the_target_is_reached(workspace: Workspace):
+    """What is open then is handed to nobody; what was begun counts, from the next round on."""
+    data = people(target=0.5, project="Clips")
+    workspace.servers.note("http://127.0.0.1:8000")
+    with under_way(workspace, data) as outcome:
+        held = None
+        while held is None:
+            held = workspace.queue.next("slow")
+            time.sleep(0.05)
+        answer_all(workspace, ("mia",), outcome)
+    run = outcome["run"]
+    first, second = workspace.batches.all()
+    assert [project.name for project in workspace.projects.all()] == ["Clips"]
+    assert {first.project, second.project} == {workspace.projects.ensure("Clips").id}
+    assert (first.wanted, first.state) == (8, "closed")
+    assert 4 <= first.done <= 7  # people are not stopped in the middle of a look at the counts
+    said = "\n".join(outcome["reporter"].said)
+    assert (
+        "8 items, 1 answers each, until 50% are there. Answer at\n  http://127.0.0.1:8000/" in said
+    )
+    assert f"/projects/{first.project}/label" in said
+    workspace.queue.answer(held.id, "slow", preference(workspace, held))
+    assert workspace.queue.progress(run.id, 1).done == first.done + 1
+    assert workspace.queue.next("late") is None

@@ -163,15 +163,24 @@ class ClipScorer(Network):
 
     def step_rewards(self, inputs: ClipInputs) -> Tensor:
         """(B, T) the learned reward of each step."""
-        actions = inputs.actions_BTA
-        if self.shape["discrete"]:
-            actions = nn.functional.one_hot(actions, self.shape["actions"]).float()
-        return self.net(torch.cat([inputs.observations_BSO[:, 1:], actions], -1))[..., 0]
+        return self.net(self._steps(inputs))[..., 0]
 
     def forward(self, inputs: ClipInputs) -> Tensor:
         """(B,) the mean of the step rewards of each clip, padding left out."""
         rewards = self.step_rewards(inputs).masked_fill(~inputs.mask_BT, 0.0)
         return rewards.sum(1) / inputs.lengths_B
+
+    def features(self, inputs: ClipInputs) -> Tensor:
+        """(B, D) the mean over a clip's steps of the last hidden layer; the reward is linear in it."""
+        hidden = self.net[:-1](self._steps(inputs)).masked_fill(~inputs.mask_BT[..., None], 0.0)
+        return hidden.sum(1) / inputs.lengths_B[:, None]
+
+    def _steps(self, inputs: ClipInputs) -> Tensor:
+        """(B, T, O + A) what was done at each step, and what was seen after it."""
+        actions = inputs.actions_BTA
+        if self.shape["discrete"]:
+            actions = nn.functional.one_hot(actions, self.shape["actions"]).float()
+        return torch.cat([inputs.observations_BSO[:, 1:], actions], -1)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -25,6 +25,10 @@ class ClipReward(TrainedReward):
     def forward(self, inputs: ClipInputs) -> Tensor:
         return self.scorer(inputs)
 
+    def features(self, inputs: ClipInputs) -> Tensor:
+        """(B, D) means over the steps of each clip of the last hidden layer."""
+        return self.scorer.features(inputs)
+
     def applies_to(self, sample: Sample) -> bool:
         return isinstance(sample.content, Clip)
 

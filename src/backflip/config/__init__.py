@@ -10,7 +10,7 @@ from backflip.config.models import (
     SamplingSettings,
     ScratchSettings,
 )
-from backflip.config.server import ServerSettings
+from backflip.config.server import OidcSettings, ServerSettings
 from backflip.config.stages import (
     EvaluationSettings,
     FeedbackKind,
@@ -37,6 +37,7 @@ __all__ = [
     "LoraSettings",
     "MixtureSettings",
     "ModelSettings",
+    "OidcSettings",
     "OptimizerSettings",
     "Precision",
     "PretrainSettings",

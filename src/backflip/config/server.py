@@ -5,6 +5,29 @@ from pydantic import Field, field_validator
 from backflip.config.base import Settings
 
 
+class OidcSettings(Settings):
+    """Signing in through an OpenID Connect provider, beside names and passwords."""
+
+    issuer: str = Field(description="address of the provider, without /.well-known")
+    client_id: str = Field(min_length=1, description="name that the provider knows the server by")
+    client_secret_variable: str = Field(
+        default="BACKFLIP_OIDC_SECRET",
+        description="name of the environment variable with the client's secret",
+    )
+    label: str = Field(default="single sign-on", description="what the provider is called")
+    create_users: bool = Field(
+        default=False,
+        description="let everybody in whom the provider knows; false: only who was invited",
+    )
+
+    @field_validator("issuer")
+    @classmethod
+    def _check(cls, issuer: str) -> str:
+        if not issuer.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+            raise ValueError("must begin with https://")
+        return issuer.rstrip("/")
+
+
 class ServerSettings(Settings):
     """How `backflip serve` serves a workspace."""
 
@@ -26,6 +49,17 @@ class ServerSettings(Settings):
         "more are refused for a while",
     )
     login_minutes: float = Field(default=15.0, gt=0, description="how long that while is")
+
+    upload_megabytes: float = Field(
+        default=512.0, gt=0, description="size of a file that may be imported"
+    )
+    webhooks_inside: bool = Field(
+        default=False, description="let webhooks lead into the server's own network"
+    )
+
+    oidc: OidcSettings | None = Field(
+        default=None, description="none: people sign in by name and password only"
+    )
 
     @field_validator("public_url")
     @classmethod

@@ -120,6 +120,37 @@ FeedbackKind = Literal[
 ]
 
 
+class SelectionSettings(Settings):
+    """Which samples people are asked about: all that are drawn, or those that tell most."""
+
+    strategy: Literal["random", "disagreement", "margin", "diverse"] = Field(
+        default="random",
+        description="random: by lot; the others pick from a pool. disagreement: where the last "
+        "round's reward models part (BALD); margin: where their mean is nearest to a tie; "
+        "diverse: no sample far from one that is asked about (k-centre)",
+    )
+    pool: int = Field(
+        default=4,
+        ge=2,
+        description="times as many samples are drawn as are asked about; not with random",
+    )
+    random_share: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="share of the questions drawn by lot all the same: only these are ever held "
+        "out; not with random",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "SelectionSettings":
+        for name in ("pool", "random_share"):
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.strategy == "random":
+                raise ValueError(f"{name} belongs to a strategy other than random")
+        return self
+
+
 class FeedbackSettings(Settings):
     """Who says what they think, of how many samples, in which kinds."""
 
@@ -133,6 +164,9 @@ class FeedbackSettings(Settings):
     prompts: int = Field(default=128, ge=1, description="prompts put up each round")
     samples_per_prompt: int = Field(
         default=2, ge=1, le=8, description="samples that the policy gives to each of them"
+    )
+    selection: SelectionSettings = Field(
+        default=SelectionSettings(), description="which of the samples people are asked about"
     )
     overlap: int = Field(
         default=1, ge=1, description="annotators asked about each item; as many must be there"
@@ -148,6 +182,18 @@ class FeedbackSettings(Settings):
         description="compares, where source = judge; where this section is there, also reads "
         "critiques without a level",
     )
+    project: str = Field(
+        default="Main",
+        min_length=1,
+        description="project that questions to people belong to; made where it is missing",
+    )
+    target: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of people's answers after which training goes on; what comes later "
+        "counts from the next round on",
+    )
     poll_seconds: float = Field(
         default=2.0, gt=0, description="seconds between two looks for people's answers"
     )
@@ -162,6 +208,12 @@ class FeedbackSettings(Settings):
             raise ValueError(f"{min(paired)} needs samples_per_prompt of at least 2")
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("kinds names a kind twice")
+        strategy = self.selection.strategy
+        if strategy in ("disagreement", "margin") and self.samples_per_prompt < 2:
+            raise ValueError(
+                f'selection.strategy = "{strategy}" compares the samples of a prompt and needs '
+                "samples_per_prompt of at least 2"
+            )
         return self
 
     @property

@@ -124,6 +124,34 @@ def _axes(recipe: "Recipe") -> str | None:
     )
 
 
+def _selection(recipe: "Recipe") -> str | None:
+    settings, reward = recipe.feedback.selection, recipe.reward
+    key, strategy = "feedback.selection.strategy", settings.strategy
+    if strategy == "random":
+        return None
+    if settings.random_share < reward.heldout:
+        return (
+            f"feedback.selection.random_share: {settings.random_share:g} of the questions are "
+            f"drawn at random, too few to hold out {reward.heldout:g} of them "
+            "(reward.heldout); raise the one, or lower the other"
+        )
+    if strategy == "diverse":
+        return None
+    if isinstance(recipe.algorithm, OfflineSettings):
+        return (
+            f"{key}: {strategy} goes by reward models, and {type_of(recipe.algorithm)} trains "
+            "none; take diverse or random"
+        )
+    if recipe.loop.rounds == 1:
+        return (
+            f"{key}: {strategy} goes by the reward models of the round before, and loop.rounds is "
+            "1; set more rounds, or take diverse or random"
+        )
+    if strategy == "disagreement" and reward.ensemble < 2:
+        return f"{key}: one reward model cannot disagree; set reward.ensemble to 2 or more"
+    return None
+
+
 def _minibatches(recipe: "Recipe") -> str | None:
     settings = recipe.algorithm
     if not isinstance(settings, OnlineSettings):
@@ -167,6 +195,7 @@ RULES: tuple[Callable[["Recipe"], str | None], ...] = (
     _crowd,
     _pairs,
     _axes,
+    _selection,
     _minibatches,
     _mixed_text,
     _positions,

@@ -21,13 +21,14 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Tells nothing, but keeps the warnings."""
+    """Tells nothing, but keeps what was said and warned of."""
 
     def __init__(self) -> None:
+        self.said: list[str] = []
         self.warnings: list[str] = []
 
     def say(self, text: str) -> None:
-        pass
+        self.said.append(text)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)

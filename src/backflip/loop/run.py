@@ -63,8 +63,8 @@ class Run:
         policy, reward, results = start, None, []
         for number in range(1, recipe.loop.rounds + 1):
             key = f"round-{number}"
-            asked = self.stage(f"{key}/sample", stages.sample, policy)
-            told = self.stage(f"{key}/feedback", stages.feedback, asked)
+            asked = self.stage(f"{key}/sample", stages.sample, policy, reward)
+            told = self.stage(f"{key}/feedback", stages.feedback, asked, reward)
             if isinstance(recipe.algorithm, OnlineSettings):
                 reward = self.stage(f"{key}/reward", stages.reward, start, told, baseline)
             policy = self.stage(f"{key}/policy", stages.policy, start, policy, told, reward)

@@ -140,6 +140,20 @@ class TextScorer(AdaptedModel):
         values_N = (raw_N - center) / scale
         return blank_BT.masked_scatter(mask_BT.cpu(), values_N)
 
+    def reply_states(self, inputs: TextInputs) -> Tensor:
+        """(B, D) float32: the mean of the last hidden states of each row's reply tokens.
+
+        A reply without tokens has 0.
+
+        Raises:
+            ModelError: a row is longer than the model reads, or not of its vocabulary.
+        """
+        inputs = inputs.to(self.device)
+        mask_BT = inputs.mask_BT
+        states_ND = self.states(inputs, mask_BT.nonzero()[:, 0], inputs.predicting_BT[mask_BT] + 1)
+        replies = states_ND.float().split(inputs.reply_lengths_B.tolist())
+        return torch.stack([reply.sum(0) / max(len(reply), 1) for reply in replies]).cpu()
+
     forward = scores
 
     def _apply_head(self, hidden_ND: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from backflip.rewards.functions import FunctionReward
 from backflip.rewards.likelihood import LIKELIHOODS, Choices, is_choice, kind_of
 from backflip.rewards.mixture import GatedReward, MixtureReward
 from backflip.rewards.pairs import preferred_pairs
-from backflip.rewards.split import split_by_prompt
+from backflip.rewards.split import heldout_side, split_by_prompt
 from backflip.rewards.text import TextReward
 from backflip.rewards.trained import TrainedReward
 
@@ -28,6 +28,7 @@ __all__ = [
     "Scorer",
     "TextReward",
     "TrainedReward",
+    "heldout_side",
     "is_choice",
     "kind_of",
     "preferred_pairs",

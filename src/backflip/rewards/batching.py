@@ -42,7 +42,7 @@ def row_lengths(inputs: Inputs) -> list[int]:
 
 
 def score_rows(scorer: Scorer, inputs: Inputs, *, max_tokens: int = SCORING_TOKENS) -> Tensor:
-    """(B,) raw scores of all rows without gradients, whatever their number."""
+    """(B, ...) what the scorer gives for all rows without gradients, whatever their number."""
     with torch.no_grad():
         groups = pack(row_lengths(inputs), max_tokens)
         if len(groups) == 1 and len(groups[0]) == inputs.num_rows:
@@ -55,7 +55,7 @@ def score_rows(scorer: Scorer, inputs: Inputs, *, max_tokens: int = SCORING_TOKE
 def score_samples(
     scorer: Scorer, samples: Sequence[Sample], *, max_tokens: int = SCORING_TOKENS
 ) -> Tensor:
-    """(S,) raw scores of samples without gradients, in their order."""
+    """(S, ...) what the scorer gives for samples without gradients, in their order."""
     parts = [
         score_rows(scorer, scorer.collate(chunk), max_tokens=max_tokens)
         for chunk in chunks(samples)

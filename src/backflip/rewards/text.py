@@ -53,6 +53,10 @@ class TextReward(TrainedReward):
         """(B,) float32 raw scores, with gradients."""
         return self.scorer.scores(inputs)
 
+    def features(self, inputs: TextInputs) -> Tensor:
+        """(B, D) float32 means of the last hidden states of each reply's tokens; 0 without any."""
+        return self.scorer.reply_states(inputs)
+
     def applies_to(self, sample: Sample) -> bool:
         """True for a reply to a dialogue."""
         return isinstance(sample.content, Completion) and isinstance(

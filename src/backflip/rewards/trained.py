@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backflip.errors import ModelError, TrainingError
@@ -61,6 +63,26 @@ class TrainedReward(nn.Module, ABC):
             rewards[place] = (value - self.center) / self.scale
         return rewards
 
+    def features(self, inputs: Any) -> Tensor:
+        """(B, D) what the network makes of each sample below its last layer.
+
+        The mean over the tokens or steps of what the policy did.
+        """
+        raise NotImplementedError
+
+    def embed(self, samples: Sequence[Sample]) -> NDArray[np.float64]:
+        """(S, D) the features of samples, by which they are near to each other or far apart.
+
+        Raises:
+            TrainingError: one of them is not finite; it names the sample.
+        """
+        found = score_samples(_Features(self), samples, max_tokens=self.max_tokens)
+        features = found.double().numpy()
+        for sample, row in zip(samples, features, strict=True):
+            if not np.isfinite(row).all():
+                raise TrainingError("the network makes no finite features of it", where=sample.id)
+        return features
+
     def normalise(self, samples: Sequence[Sample]) -> None:
         """Make the reward's mean 0 and standard deviation 1 over samples of a reference policy.
 
@@ -114,3 +136,14 @@ class TrainedReward(nn.Module, ABC):
             if not math.isfinite(value):
                 raise TrainingError(f"the reward model scores it {value}", where=sample.id)
         return scores
+
+
+class _Features:
+    """A reward's network read below its last layer, in the batches that its scores come in."""
+
+    def __init__(self, reward: TrainedReward):
+        self.collate = reward.collate
+        self.read = reward.features
+
+    def __call__(self, inputs: Any) -> Tensor:
+        return self.read(inputs)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from backflip.algorithms import Algorithm
 from backflip.records import Prompt, Sample
-from backflip.rewards import Reward, TrainedReward
+from backflip.rewards import TrainedReward
 from backflip.sampling import Sampler
 from backflip.training.fit import Trainee
 from backflip.training.learner import Policy, ValueModel
@@ -65,7 +65,7 @@ class Domain(Protocol):
         """A trainable value model that starts from the reward network in `folder`."""
         ...
 
-    def reward(self, folder: Path) -> Reward:
+    def reward(self, folder: Path) -> TrainedReward:
         """The trained reward network in `folder`."""
         ...
 

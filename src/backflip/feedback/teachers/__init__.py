@@ -5,6 +5,7 @@ from backflip.feedback.teachers.crowd import (
     Item,
     ask_crowd,
     assign,
+    distinct_by_prompt,
     make_crowd,
     make_items,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Teacher",
     "ask_crowd",
     "assign",
+    "distinct_by_prompt",
     "make_crowd",
     "make_items",
 ]

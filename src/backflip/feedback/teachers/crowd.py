@@ -88,18 +88,23 @@ def make_items(
     axis of its own, as a safety flag has, is asked on that alone; and where it is among the kinds,
     the others are asked on the other axes, since that one has its answers.
     """
+    return [
+        Item(kind, chosen, axis)
+        for group in distinct_by_prompt(samples).values()
+        for kind in kinds
+        for chosen in _choose(kind, group)
+        for axis in _asked_on(kind, kinds, axes)
+    ]
+
+
+def distinct_by_prompt(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """The samples of each prompt by its id, of those that look the same the first alone."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         group = groups.setdefault(sample.prompt_id, [])
         if not any(_looks_like(sample, other) for other in group):
             group.append(sample)
-    return [
-        Item(kind, chosen, axis)
-        for group in groups.values()
-        for kind in kinds
-        for chosen in _choose(kind, group)
-        for axis in _asked_on(kind, kinds, axes)
-    ]
+    return groups
 
 
 def _asked_on(kind: str, kinds: Sequence[str], axes: Sequence[str]) -> list[str]:

@@ -1,18 +1,18 @@
 """Letting the policy act, and asking what people think of what it did."""
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from backflip.config import FeedbackSettings, JudgeSettings
+from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
 from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import Comparison, Critique, FeedbackBase
-from backflip.feedback.store import Task
-from backflip.feedback.teachers import Item, ask_crowd, make_crowd, make_items
+from backflip.feedback.teachers import Item, ask_crowd, make_crowd
 from backflip.feedback.verdicts import NUM_LEVELS
+from backflip.loop.stages.choosing import num_prompts, picks, questions
 from backflip.loop.stages.learnable import learnable
-from backflip.records import Order, Prompt, Sample, pick
+from backflip.loop.stages.waiting import ask_people
+from backflip.records import Order, Prompt, Sample, derive_seed, pick
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
@@ -28,25 +28,38 @@ def baseline(stage: "Stage", start: Result) -> Result:
     return {"model": start["model"], "samples": [sample.id for sample in samples]}
 
 
-def sample(stage: "Stage", policy: Result) -> Result:
-    """Let the policy answer this round's prompts."""
+def sample(stage: "Stage", policy: Result, reward: Result | None = None) -> Result:
+    """Let the policy answer this round's prompts; more of them where a strategy picks.
+
+    Args:
+        stage: whose work it is.
+        policy: the model that acts.
+        reward: reward models of the round before, which a strategy may go by.
+    """
     settings = stage.recipe.feedback
     prompts = [prompt for prompt in stage.domain.prompts() if prompt.split == "train"]
-    number = min(settings.prompts, len(prompts))
-    chosen = pick(prompts, Order(len(prompts), stage.seed).take(0, number))
-    samples = act(stage, policy["model"], chosen, settings.samples_per_prompt)
+    wanted = num_prompts(stage) * (settings.selection.pool if picks(stage, reward) else 1)
+    order = Order(len(prompts), stage.seed).take(0, wanted)
+    samples: list[Sample] = []
+    for number, start in enumerate(range(0, wanted, len(prompts))):
+        # Each time round the prompts, other samples of them.
+        seed = derive_seed(stage.seed, "again", number) if number else stage.seed
+        chosen = pick(prompts, order[start : start + len(prompts)])
+        samples += act(stage, policy["model"], chosen, settings.samples_per_prompt, seed)
     return {"model": policy["model"], "samples": [sample.id for sample in samples]}
 
 
-def act(stage: "Stage", model: str, prompts: Sequence[Prompt], per_prompt: int) -> list[Sample]:
-    """Draw samples from a model of the workspace, and keep them there."""
+def act(
+    stage: "Stage", model: str, prompts: Sequence[Prompt], per_prompt: int, seed: int | None = None
+) -> list[Sample]:
+    """Draw samples from a model of the workspace, and keep them there; the seed is the stage's."""
     sampler = stage.domain.sampler(stage.model_folder(model), model_id=model)
     with stage.reporter.bar("Sampling", len(prompts) * per_prompt, "samples") as advance:
         samples = sampler.sample(
             prompts,
             stage.recipe.sampling,
             num_samples=per_prompt,
-            seed=stage.seed,
+            seed=stage.seed if seed is None else seed,
             advance=advance,
         )
     stage.workspace.samples.add(samples)
@@ -58,12 +71,18 @@ def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
     return [p for p in stage.domain.prompts() if p.split == "heldout"][:number]
 
 
-def feedback(stage: "Stage", asked: Result) -> Result:
-    """Ask about the samples, and fix what is learned from now as a snapshot."""
+def feedback(stage: "Stage", asked: Result, reward: Result | None = None) -> Result:
+    """Ask about the samples, and fix what is learned from now as a snapshot.
+
+    Args:
+        stage: whose work it is.
+        asked: the samples.
+        reward: reward models of the round before, by which a strategy may pick among them.
+    """
     settings, workspace = stage.recipe.feedback, stage.workspace
     found = workspace.samples.get(asked["samples"])
     samples = [found[sample_id] for sample_id in asked["samples"]]
-    items = make_items(samples, settings.kinds, stage.recipe.reward.axes)
+    items = questions(stage, samples, reward)
     if not items:
         raise TrainingError(
             "there is nothing to ask about: every prompt got the same reply each time",
@@ -191,41 +210,3 @@ def read_critiques(stage: "Stage") -> None:
         raise failures[0]
     for failure in failures:
         stage.reporter.warn(str(failure))
-
-
-def ask_people(stage: "Stage", items: Sequence[Item]) -> int:
-    """Put the items up and wait until people have answered them all."""
-    settings: FeedbackSettings = stage.recipe.feedback
-    queue = stage.workspace.queue
-    queue.put(
-        stage.run.id,
-        stage.round,
-        [
-            Task(
-                kind=item.kind,
-                sample_ids=tuple(s.id for s in item.samples),
-                axis=item.axis or "overall",
-            )
-            for item in items
-        ],
-        overlap=settings.overlap,
-    )
-    if settings.overlap > 1:
-        stage.reporter.warn(
-            f"{stage.key}: feedback.overlap is {settings.overlap}, so it takes {settings.overlap} "
-            "different people to answer; nobody is asked about the same item twice."
-        )
-    stage.reporter.say(
-        f"Waiting for people: {len(items)} items, {settings.overlap} answers each. Answer with\n"
-        f"  backflip label --terminal --workspace {stage.workspace.root}"
-    )
-    progress = queue.progress(stage.run.id, stage.round)
-    with stage.reporter.bar("Answers", progress.wanted, "answers") as advance:
-        seen = 0
-        while True:
-            progress = queue.progress(stage.run.id, stage.round)
-            advance(progress.done - seen)
-            seen = progress.done
-            if progress.finished:
-                return progress.skipped
-            time.sleep(settings.poll_seconds)

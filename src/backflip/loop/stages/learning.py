@@ -19,6 +19,7 @@ from backflip.errors import TrainingError
 from backflip.evaluation import reward_report
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.domains import model_place
+from backflip.loop.stages.choosing import heldout_seed, picked_samples
 from backflip.loop.stages.keeping import keep_model, made_here, train
 from backflip.loop.stages.learnable import learned_from
 from backflip.loop.stages.watching import Watchdog, usual_length
@@ -83,7 +84,11 @@ def _train_axis(
     """The ensemble of one axis: ids of its members, and how good they are together."""
     settings = stage.recipe.reward
     kept, heldout = split_by_prompt(
-        entries, samples, share=settings.heldout, seed=derive_seed(stage.recipe.seed, "heldout")
+        entries,
+        samples,
+        share=settings.heldout,
+        seed=heldout_seed(stage),
+        picked=picked_samples(stage.workspace),
     )
     ids: list[str] = []
     members: list[dict[str, float]] = []
