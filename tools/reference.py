@@ -21,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from backflip.algorithms import ALGORITHMS
 from backflip.cli.app import app
+from backflip.config import OidcSettings, ServerSettings
 from backflip.loop import Recipe
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
@@ -76,6 +77,14 @@ def settings_page() -> str:
         parts.append(f"See [the algorithm's page](../algorithms/{name}.md).")
         parts.append(_table(settings))
         parts += _inner_sections("algorithm", settings, f", type = {json.dumps(name)}")
+    parts += [
+        "## The labelling server",
+        "Not of a recipe: given to `backflip serve` as `key=value`, or in a file by `--settings`.",
+        _table(ServerSettings()),
+        "## The labelling server: oidc",
+        inspect.cleandoc(OidcSettings.__doc__ or ""),
+        _table(OidcSettings.model_construct()),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -107,7 +116,12 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
 
 def _table(settings: BaseModel) -> str:
     rows = [
-        [f"`{name}`", _kind(field), _default(getattr(settings, name)), _meaning(name, field)]
+        [
+            f"`{name}`",
+            _kind(field),
+            _default(getattr(settings, name, PydanticUndefined)),
+            _meaning(name, field),
+        ]
         for name, field in type(settings).model_fields.items()
     ]
     return _markdown(["key", "type", "default", "meaning"], rows)

@@ -124,6 +124,20 @@ RECIPES: dict[str, Callable[[Path], dict[str, Any]]] = {
         },
         loop={"rounds": 1, "checkpoint_every": 3},
     ),
+    "agents, two rounds in which a strategy picks": lambda folder: agent_recipe(
+        reward={"ensemble": 2, "batch_size": 4, "heldout": 0.25},
+        feedback={
+            "gold": "environment",
+            "prompts": 8,
+            "selection": {"strategy": "disagreement", "pool": 2, "random_share": 0.3},
+        },
+        algorithm={
+            "type": "ppo",
+            "steps": 1,
+            "prompts_per_step": 6,
+            "missing_eos_penalty": 0.0,
+        },
+    ),
     "agents, DPO": lambda folder: agent_recipe(
         algorithm={"type": "dpo", "batch_size": 4, "epochs": 3}
     ),

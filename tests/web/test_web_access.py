@@ -20,6 +20,8 @@ LEVELS: dict[str, list[str]] = {
         "POST /login",
         "GET /join/{key}",
         "POST /join/{key}",
+        "GET /oidc/login",
+        "GET /oidc/callback",
     ],
     "user": [
         "GET /",
@@ -31,6 +33,7 @@ LEVELS: dict[str, list[str]] = {
         "POST /account/tokens",
         "POST /account/tokens/{number}/drop",
         "GET /api/me",
+        "GET /api/projects",
         # These check that the task was handed to the user, a member of its project still.
         "POST /api/tasks/{task}/answer",
         "POST /api/tasks/{task}/skip",
@@ -41,9 +44,62 @@ LEVELS: dict[str, list[str]] = {
         "POST /api/projects/{project}/next",
         "POST /api/projects/{project}/undo",
     ],
-    "lead": [],
+    "lead": [
+        "GET /projects/{project}",
+        "GET /api/projects/{project}",
+        "PATCH /api/projects/{project}",
+        "GET /api/projects/{project}/overview",
+        "GET /api/projects/{project}/events",
+        "GET /projects/{project}/questions",
+        "GET /api/projects/{project}/batches",
+        "POST /api/projects/{project}/batches",
+        "PATCH /api/projects/{project}/batches/{number}",
+        "POST /api/projects/{project}/checks",
+        "POST /api/projects/{project}/checks/agreed",
+        "POST /api/projects/{project}/checks/attention",
+        "GET /projects/{project}/rules",
+        "GET /projects/{project}/rules/versions/{version}",
+        "GET /api/projects/{project}/guidelines",
+        "POST /api/projects/{project}/guidelines",
+        "POST /api/projects/{project}/guidelines/preview",
+        "PUT /api/projects/{project}/settings",
+        "GET /projects/{project}/people",
+        "GET /api/projects/{project}/members",
+        "PUT /api/projects/{project}/members/{user}",
+        "DELETE /api/projects/{project}/members/{user}",
+        "POST /api/projects/{project}/invites",
+        "GET /projects/{project}/quality",
+        "GET /api/projects/{project}/quality",
+        "POST /api/projects/{project}/quality",
+        "POST /api/projects/{project}/adjudicate",
+        "GET /projects/{project}/data",
+        "GET /api/projects/{project}/export",
+        "POST /api/projects/{project}/import",
+        "POST /api/projects/{project}/entries/{entry}/withdraw",
+        "POST /api/projects/{project}/annotators/{annotator}/withdraw",
+        "GET /projects/{project}/models",
+        "GET /projects/{project}/models/{model}",
+        "GET /api/projects/{project}/models",
+        "GET /api/projects/{project}/models/{model}",
+        "GET /projects/{project}/playground",
+        "POST /api/projects/{project}/playground",
+        "POST /api/projects/{project}/playground/compare",
+        "GET /api/projects/{project}/generations",
+        "GET /api/projects/{project}/generations/events",
+        "POST /api/projects/{project}/generations/cancel",
+        "GET /api/projects/{project}/webhooks",
+        "POST /api/projects/{project}/webhooks",
+        "DELETE /api/projects/{project}/webhooks/{webhook}",
+    ],
     "admin": [
         "GET /metrics",
+        "POST /api/projects",
+        "GET /admin/people",
+        "GET /admin/people/{user}/forget",
+        "GET /api/users",
+        "PATCH /api/users/{user}",
+        "POST /api/users/{user}/forget",
+        "POST /api/invites",
     ],
 }
 ROUTES = {route: level for level, routes in LEVELS.items() for route in routes}
@@ -77,7 +133,7 @@ def test_every_route_says_what_it_needs(server: Callable[[], TestClient]) -> Non
 
 def path_of(route: str, project: str) -> tuple[str, str]:
     method, _, path = route.partition(" ")
-    values = {"project": project, "task": "task-0", "key": "none", "number": "0"}
+    values = {"project": project, "task": "task-0", "key": "none", "number": "0", "version": "1"}
     while "{" in path:
         before, _, rest = path.partition("{")
         name, _, after = rest.partition("}")

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from backflip import __version__
-from backflip.cli import data, loop, models, stages
+from backflip.cli import backups, data, loop, models, quality, server, stages, worker
 from backflip.cli.output import fail, print_json
 from backflip.errors import BackflipError
 
@@ -45,7 +45,7 @@ def _root(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-for module in (loop, stages, data, models):
+for module in (loop, stages, data, models, quality, backups, server, worker):
     module.add_to(app)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from backflip.cli.output import DEFAULT_WORKSPACE, OverridesArgument
+from backflip.cli.output import DEFAULT_WORKSPACE, DatabaseOption, OverridesArgument
 from backflip.cli.workspaces import open_workspace
 
 
@@ -22,6 +22,10 @@ def serve(
     file: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE", help="A TOML file of settings.")
     ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Make the workspace where there is none.")
+    ] = False,
+    database: DatabaseOption = None,
 ) -> None:
     """Serve the pages on which people give feedback, until Ctrl-C.
 
@@ -43,7 +47,7 @@ def serve(
         raise BackflipError(
             f"the server needs {error.name}", hint="pip install 'backflip[web]'"
         ) from None
-    with open_workspace(workspace) as opened:
+    with open_workspace(workspace, create=new, database=database) as opened:
         serve_workspace(opened, settings, lambda line: typer.echo(line, err=True))
 
 

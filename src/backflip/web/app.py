@@ -1,6 +1,7 @@
 """The application: its routes, and how errors are told."""
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -8,18 +9,46 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.staticfiles import StaticFiles
 
 from backflip import __version__
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError, BusyError, ConflictError, NotFoundError
 from backflip.feedback.store import Workspace
+from backflip.records import Record
 from backflip.web import routes
 from backflip.web.access import SignInError
 from backflip.web.context import HERE, Context
 from backflip.web.headers import Frame, Measures
 from backflip.web.pages import page
 from backflip.web.security import TooManyAttemptsError
+
+
+class Fault(Record):
+    """What went wrong, and what to do about it."""
+
+    what: str
+    hint: str | None
+
+
+class Told(Record):
+    """A request that was refused."""
+
+    error: Fault
+
+
+FAULTS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Told, "description": "It cannot be done so"},
+    401: {"model": Told, "description": "Nobody is signed in"},
+    403: {"model": Told, "description": "The user may not do this, or the page is too old"},
+    404: {"model": Told, "description": "It is not there, or not for this user"},
+    409: {"model": Told, "description": "What was done before rules it out"},
+    413: {"description": "Too much for one request", "content": {"text/plain": {}}},
+    422: {"model": Told, "description": "What was sent is no such thing"},
+    429: {"model": Told, "description": "Too often; try again later"},
+    503: {"model": Told, "description": "The database is busy; try again"},
+}
 
 
 def create_app(workspace: Workspace, settings: ServerSettings | None = None) -> FastAPI:
@@ -42,8 +71,18 @@ def create_app(workspace: Workspace, settings: ServerSettings | None = None) -> 
     app.state.context = context = Context.of(workspace, chosen)
     app.state.measures = measures = Measures()
     for module in routes.MODULES:
-        app.include_router(module.router)
+        app.include_router(module.router, responses=FAULTS)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    if chosen.oidc is not None:
+        # Holds what is needed between leaving for the provider and coming back, and no longer.
+        app.add_middleware(
+            SessionMiddleware,
+            secret_key=workspace.people.secret("oidc"),
+            session_cookie="backflip-oidc",
+            max_age=600,
+            same_site="lax",
+            https_only=context.secure,
+        )
     app.add_middleware(Frame, measures=measures, secure=context.secure)
     app.add_exception_handler(SignInError, _ask_to_sign_in)
     app.add_exception_handler(BackflipError, _tell_mistake)

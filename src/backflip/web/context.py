@@ -1,12 +1,16 @@
 """What every request may use: the workspace and the few things that are made once."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from authlib.integrations.starlette_client import OAuth
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import HTTPConnection
 
 from backflip.config import ServerSettings
+from backflip.errors import SettingsError
 from backflip.feedback.store import Workspace
 from backflip.web.security import Door, Passwords, Signer
 
@@ -22,6 +26,7 @@ class Context:
         settings: of the server.
         passwords, signer, door: of signing in.
         pages: the templates.
+        oidc: the provider of single sign-on; None for none.
     """
 
     workspace: Workspace
@@ -30,6 +35,7 @@ class Context:
     signer: Signer
     door: Door
     pages: Environment
+    oidc: Any
 
     @classmethod
     def of(cls, workspace: Workspace, settings: ServerSettings) -> "Context":
@@ -48,12 +54,39 @@ class Context:
             signer=Signer(workspace.people.secret("cookies")),
             door=Door(workspace, passwords, settings.login_attempts, 60 * settings.login_minutes),
             pages=pages,
+            oidc=_provider(settings),
         )
 
     @property
     def secure(self) -> bool:
         """Whether people reach the server by https."""
         return (self.settings.public_url or "").startswith("https://")
+
+
+def _provider(settings: ServerSettings) -> Any:
+    """A client of the OpenID Connect provider; it is asked only when somebody signs in by it.
+
+    Raises:
+        SettingsError: the client's secret is not in the environment.
+    """
+    chosen = settings.oidc
+    if chosen is None:
+        return None
+    secret = os.environ.get(chosen.client_secret_variable)
+    if not secret:
+        raise SettingsError(
+            f"the environment variable {chosen.client_secret_variable} is not set",
+            where="oidc.client_secret_variable",
+            hint="It holds the secret that the provider gave for this server.",
+        )
+    oauth = OAuth()
+    return oauth.register(
+        "provider",
+        client_id=chosen.client_id,
+        client_secret=secret,
+        server_metadata_url=f"{chosen.issuer}/.well-known/openid-configuration",
+        client_kwargs={"scope": "openid profile", "code_challenge_method": "S256"},
+    )
 
 
 def context_of(connection: HTTPConnection) -> Context:

@@ -38,6 +38,7 @@ def page(
         visitor=visitor,
         csrf=csrf or "",
         path=request.url.path,
+        oidc=context.settings.oidc,
         **values,
     )
     response = HTMLResponse(text, status)

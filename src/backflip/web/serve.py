@@ -1,6 +1,7 @@
 """Running the server until it is told to stop."""
 
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from backflip.config import ServerSettings
 from backflip.errors import BackflipError
 from backflip.feedback.store import Workspace
 from backflip.web.app import create_app
+from backflip.web.background import Background
 
 SETUP_HOURS = 24.0
 
@@ -41,7 +43,13 @@ def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], N
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        # The library raises the signal again once it has ended, which must not end this process
+        # before the rest is put in order.
+        signal.signal(sign, lambda *_: None)
+    with Background(workspace, address, inside=settings.webhooks_inside):
+        uvicorn.Server(config).run(sockets=[listener])
+    say("Stopped.")
 
 
 def address_of(settings: ServerSettings, port: int) -> str:
@@ -57,6 +65,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        # At once: whoever follows the address that is told now waits and is not turned away.
+        listener.listen(2048)
     except OSError as error:
         listener.close()
         raise BackflipError(

@@ -5,13 +5,22 @@ page speaks of samples by place.
 """
 
 import re
+from itertools import islice
 from typing import Any
 
 from backflip.feedback.store import Task, Workspace
 from backflip.records import Clip, Prompt, Sample
 from backflip.web.rendering import plain, render
+from backflip.web.signs import SIGN
 
-_SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?]+|\n+|$)\s*")
+_STOP = r".!?\u3002\uff01\uff1f"  # the last three are written without a space behind them
+_CLOSING = r"[\"'\u2019\u201d\xbb)\]*_]*+"
+_SENTENCE = re.compile(
+    rf"(?:[^\n{_STOP}]++|[.!?]++(?!{_CLOSING}(?:\s|\Z)))*+(?:[{_STOP}]++{_CLOSING})?\n*+"
+)
+"""Up to a full stop before a space, or the end of the line; every character is looked at once."""
+MAX_SENTENCES = 500
+MAX_SIGNS = 2000
 
 
 def task_view(workspace: Workspace, task: Task) -> dict[str, Any]:
@@ -28,7 +37,7 @@ def task_view(workspace: Workspace, task: Task) -> dict[str, Any]:
         "subject": task.shown_ids.index(task.sample_ids[0]) if task.kind == "implicit" else None,
         "guideline": task.guideline,
         "draft": task.draft,
-        "expires": task.expires,
+        "seconds_left": (task.expires or 0.0) - workspace.queue.clock(),
     }
 
 
@@ -45,16 +54,24 @@ def prompt_view(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def sample_view(sample: Sample) -> dict[str, Any]:
-    """What the policy did."""
+    """What the policy did; of a text also what it takes to mark it, of a clip to name it."""
     content = sample.content
     if isinstance(content, Clip):
         end = "ended by itself" if content.terminated else "cut off"
-        return text_view(f"{content.num_steps} steps in {content.environment}, {end}.")
+        return {
+            **text_view(f"{content.num_steps} steps in {content.environment}, {end}."),
+            "clip": {
+                "steps": content.num_steps,
+                "environment": content.environment,
+                "terminated": content.terminated,
+            },
+        }
     return {
         **text_view(content.text),
         "text": _wellformed(content.text),
         "truncated": content.truncated,
         "sentences": sentences(content.text),
+        "signs": signs(content.text),
     }
 
 
@@ -65,11 +82,32 @@ def text_view(text: str) -> dict[str, Any]:
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Where the sentences of a text begin and end, in characters: what can be marked with a key."""
-    found = [match.span() for match in _SENTENCE.finditer(text) if match.group().strip()]
-    return found[:500]
+    """Where the sentences of a text begin and end, in characters: what can be marked with a key.
+
+    The space around a sentence is none of it. No more than `MAX_SENTENCES`.
+    """
+    found: list[tuple[int, int]] = []
+    for match in _SENTENCE.finditer(text):
+        stripped = match[0].strip()
+        if stripped:
+            start = match.start() + match[0].index(stripped[0])
+            found.append((start, start + len(stripped)))
+            if len(found) == MAX_SENTENCES:
+                break
+    return found
+
+
+def signs(text: str) -> list[tuple[int, str]]:
+    """Places and names of the characters of a text that nobody sees, as (3, "U+202E").
+
+    Whoever lays the text out must show these as signs. A line may end in CR LF. No more than
+    `MAX_SIGNS`.
+    """
+    places = (at for match in SIGN.finditer(text) for at in range(*match.span()))
+    unseen = (at for at in places if text[at : at + 2] != "\r\n")
+    return [(at, f"U+{ord(text[at]):04X}") for at in islice(unseen, MAX_SIGNS)]
 
 
 def _wellformed(text: str) -> str:
-    """The text for a form field, where half a character cannot be sent."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """The text for a form field, where half a character cannot be sent; as many characters."""
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)

@@ -50,6 +50,7 @@ def import_file(
     *,
     annotator: str | None = None,
     axis: str = "overall",
+    run: str | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Add a file's feedback to a workspace; bad rows are reported, and good ones kept.
@@ -63,6 +64,7 @@ def import_file(
         format: a name in `FORMATS`, or "auto".
         annotator: who is said to have answered, in formats that do not tell.
         axis: what is said to have been judged, likewise.
+        run: that the entries are put down to, in its round 0.
         advance: called with the number of rows done since the last call.
 
     Raises:
@@ -81,7 +83,7 @@ def import_file(
         found = [entry for row in good for entry in row.entries]
         # Samples first: an entry may only speak of samples that are there.
         samples += ws.samples.add({s.id: s for row in good for s in row.samples}.values())
-        new += len(ws.journal.add(found))
+        new += len(ws.journal.add(found, run=run, round=None if run is None else 0))
         entries += len(found)
         num_rejected += len(bad)
         rejected += bad[: _REJECTED_KEPT - len(rejected)]
@@ -107,6 +109,7 @@ def export_file(
     axis: str | Collection[str] | None = None,
     origin: str | Collection[str] | None = None,
     annotator: str | Collection[str] | None = None,
+    runs: Collection[str] | None = None,
     plain: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Written:
@@ -120,10 +123,13 @@ def export_file(
         axis: only entries on this axis or these.
         origin: only entries of this origin or these.
         annotator: only entries of this annotator or these.
+        runs: only entries of these runs.
         plain: as in `write`.
         advance: called with the number of entries done since the last call.
     """
-    entries = ws.journal.active(kinds=kinds, axis=axis, origin=origin, annotator=annotator)
+    entries = ws.journal.active(
+        kinds=kinds, axis=axis, origin=origin, annotator=annotator, run=runs
+    )
     return write(path, format, _with_samples(ws, entries, advance), plain=plain)
 
 

@@ -50,7 +50,7 @@ def login(
     user = context.door.enter(name, password, address)
     if user is None:
         return page(request, "login.html", status=403, next=local(next), fault="unknown", name=name)
-    return _signed_in(request, user.id, local(next))
+    return signed_in(request, user.id, local(next))
 
 
 @router.post("/logout", include_in_schema=False)
@@ -81,7 +81,7 @@ def join(request: Request, key: str, token: GuestToken, name: Name, password: Pa
     invite, _ = _invitation(request, key)
     hashed = context.passwords.hash(password)
     user = context.workspace.people.join(key, name=name.strip(), password=hashed)
-    return _signed_in(request, user.id, _first_page(invite))
+    return signed_in(request, user.id, _first_page(invite))
 
 
 @router.post("/join/{key}/mine", include_in_schema=False)
@@ -120,7 +120,7 @@ def change_password(request: Request, visitor: AnyUser, old: Password, new: Pass
     if not context.passwords.fits(visitor.user.password, old):
         raise HTTPException(403, "The old password is another one.")
     context.workspace.people.change(visitor.user.id, password=context.passwords.hash(new))
-    return _signed_in(request, visitor.user.id, "/account?saved=true")
+    return signed_in(request, visitor.user.id, "/account?saved=true")
 
 
 @router.post("/account/tokens", include_in_schema=False)
@@ -170,7 +170,8 @@ def _first_page(invite: Invite) -> str:
     return "/" if invite.project is None else f"/projects/{invite.project}/label"
 
 
-def _signed_in(request: Request, user: str, where: str) -> Response:
+def signed_in(request: Request, user: str, where: str) -> Response:
+    """Start a session in this browser and go to a page."""
     context = context_of(request)
     seconds = 3600 * context.settings.session_hours
     key, _ = context.workspace.people.start_session(user, seconds)

@@ -1,7 +1,7 @@
 """Whether the server is well, for programs that watch it."""
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from backflip import __version__
@@ -22,7 +22,7 @@ def healthz(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok", "version": __version__})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request, visitor: Admin) -> Response:
     """Measures of the requests of this process, for Prometheus with an administrator's token."""
     text = generate_latest(request.app.state.measures.registry)

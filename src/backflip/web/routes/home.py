@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from backflip.web.access import AnyUser
-from backflip.web.pages import page
+from backflip.web.lead import scripted
 
 router = APIRouter(tags=["home"])
 
@@ -26,4 +26,4 @@ def home(request: Request, visitor: AnyUser) -> Response:
         rows.append(
             {"project": project, "role": role, "wanted": wanted, "done": done, "mine": mine}
         )
-    return page(request, "home.html", visitor, rows=rows)
+    return scripted(request, "home.html", visitor, rows=rows)

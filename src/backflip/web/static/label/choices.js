@@ -2,18 +2,18 @@
 import { el } from "../dom.js";
 
 export class Choices {
-  /** `options` are {value, label, key, class}; `changed` is called with each new value. */
-  constructor(label, options, changed, { scale = false } = {}) {
+  /** `options` are {value, label, key, class}; `changed` is called with each new value; `name` holds how the row is named. */
+  constructor(name, options, changed, { scale = false } = {}) {
     this.value = null;
     this.changed = changed;
+    this.options = options;
     this.buttons = options.map((option, i) =>
       el("button", {
         type: "button", role: "radio", "aria-checked": "false", tabindex: i ? "-1" : "0", class: option.class ?? "",
         "aria-keyshortcuts": option.key, onclick: () => this.choose(option.value), onkeydown: (event) => this.#move(event, i),
-      }, option.label, el("kbd", { "aria-hidden": "true" }, option.key)));
-    this.options = options;
-    this.keys = Object.fromEntries(options.map((option) => [option.key, () => this.choose(option.value)]));
-    this.element = el("div", { class: `choices${scale ? " scale" : ""}`, role: "radiogroup", "aria-label": label }, ...this.buttons);
+      }, option.label, option.key ? el("kbd", { "aria-hidden": "true" }, option.key) : null));
+    this.keys = Object.fromEntries(options.filter((option) => option.key).map((option) => [option.key, () => this.choose(option.value)]));
+    this.element = el("div", { class: `choices${scale ? " scale" : ""}`, role: "radiogroup", ...name }, ...this.buttons);
   }
 
   choose(value, told = true) {

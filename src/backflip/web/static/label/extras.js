@@ -1,69 +1,73 @@
 // What may be said beside an answer: reasons, marks in the text, critiques, corrections, safety.
 import { el } from "../dom.js";
 import { t } from "../texts.js";
+import { Category } from "./forms.js";
+import { Marking } from "./marking.js";
+
+const JUDGING = ["comparison", "ranking", "rating", "good_bad"];
 
 export class Extras {
   constructor(task, replies, rules, changed) {
-    this.changed = changed;
-    this.replies = replies;
-    this.task = task;
-    this.marks = [];
-    this.marking = false;
     const written = task.samples[0].text !== undefined;
-    const several = ["comparison", "ranking", "rating", "good_bad"].includes(task.kind);
+    this.changed = () => { this.#count(); changed(); };
     this.tags = this.#chips(rules.reasons);
-    this.tag = el("select", {}, ...rules.marks.map((mark) => el("option", { value: mark }, t(mark))));
-    this.parts = several && written ? replies.cards.map((card, place) => this.#part(card.name, task.samples[place], rules)) : [];
-    this.markButton = el("button", { type: "button", "aria-pressed": "false", "aria-keyshortcuts": "h", onclick: () => this.toggleMarking() },
-      t("Mark in the text"), el("kbd", { "aria-hidden": "true" }, "h"));
-    this.element = el("details", { class: "more" }, el("summary", {}, t("Say more (not needed)"), " ", el("kbd", { "aria-hidden": "true" }, "m")),
+    this.marking = rules.marks.length && written ? new Marking(task, replies, rules.marks, this.changed) : null;
+    this.why = rules.critique && task.kind !== "critique" ? el("textarea", { rows: "2", maxlength: "200000", oninput: this.changed }) : null;
+    this.parts = JUDGING.includes(task.kind) && written ? replies.cards.map((card, place) => this.#part(card.name, task.samples[place], rules)) : [];
+    this.number = el("span", { class: "tag", hidden: true });
+    const groups = [
       rules.reasons.length ? el("fieldset", { class: "group" }, el("legend", {}, t("Reasons")), this.tags.element) : null,
-      rules.marks.length && written ? el("fieldset", { class: "group" }, el("legend", {}, t("Marks")), el("label", {}, t("What a mark means"), this.tag), el("div", {}, this.markButton)) : null,
-      el("div", { class: "per-reply" }, ...this.parts.map((part) => part.element)));
-    this.keys = { m: () => this.toggle(), h: () => this.toggleMarking() };
+      this.marking?.element,
+      this.why ? el("label", { class: "group" }, el("span", { class: "name" }, t("Why? In your own words")), this.why) : null,
+      this.parts.length ? el("div", { class: "per-reply" }, ...this.parts.map((part) => part.element)) : null,
+    ];
+    this.element = el("details", { class: "more", hidden: !groups.some(Boolean) },
+      el("summary", { "aria-keyshortcuts": "m" }, t("Say more (not needed)"), " ", el("kbd", { "aria-hidden": "true" }, "m"), " ", this.number), ...groups);
+    this.palette = this.marking?.palette ?? null;
+    this.keys = { m: () => this.toggle(), ...(this.marking ? { x: () => this.marking.toggle() } : {}) };
   }
 
   toggle() {
+    if (this.element.hidden) return;
     this.element.open = !this.element.open;
-    if (this.element.open) this.element.querySelector("button, textarea")?.focus();
-  }
-
-  /** Turn the texts into sentences to press, and back. */
-  toggleMarking() {
-    if (this.task.samples[0].text === undefined) return;
-    this.marking = !this.marking;
-    this.markButton.setAttribute("aria-pressed", String(this.marking));
-    this.replies.cards.forEach((card, place) => (this.marking ? this.#sentences(place) : this.replies.show(place)));
-    if (this.marking) this.replies.cards[0].body.querySelector("button")?.focus();
+    (this.element.open ? this.element.querySelector("button, textarea") : document.getElementById("task")).focus();
   }
 
   read() {
     const said = (field) => this.parts.map((part, place) => ({ place, text: part[field]?.value ?? "" })).filter((each) => each.text.trim());
+    const why = this.why?.value.trim();
     return {
       tags: this.tags.chosen(),
-      marks: this.marks,
+      marks: this.marking?.marks ?? [],
+      ...(why ? { reason: why } : {}),
       critiques: said("critique"),
-      corrections: said("correction").filter(({ place, text }) => text.trim() !== this.task.samples[place].text.trim()),
-      flags: this.parts.map((part, place) => ({ place, safe: false, on: part.unsafe?.checked })).filter((flag) => flag.on).map(({ place, safe }) => ({ place, safe })),
+      corrections: said("correction").filter(({ place, text }) => text.trim() !== this.parts[place].initial.trim()),
+      flags: this.parts.map((part, place) => ({ part, place })).filter(({ part }) => part.unsafe?.checked)
+        .map(({ part, place }) => ({ place, safe: false, ...part.category.read() })),
     };
   }
 
   state() {
-    return { open: this.element.open, tags: this.tags.chosen(), marks: this.marks,
-      parts: this.parts.map((part) => ({ critique: part.critique?.value, correction: part.edits?.open ? part.correction.value : null, unsafe: part.unsafe?.checked })) };
+    return { open: this.element.open, tags: this.tags.chosen(), marks: this.marking?.marks, why: this.why?.value,
+      parts: this.parts.map((part) => ({ critique: part.critique?.value, correction: part.edits?.open ? part.correction.value : null,
+        unsafe: part.unsafe?.checked, category: part.category?.state() })) };
   }
 
   restore(state) {
     this.element.open = state.open ?? false;
     this.tags.choose(state.tags ?? []);
-    this.marks = state.marks ?? [];
-    (state.parts ?? []).forEach((kept, place) => {
-      const part = this.parts[place];
-      if (!part) return;
-      if (part.critique) part.critique.value = kept.critique ?? "";
-      if (part.correction && kept.correction !== null && kept.correction !== undefined) { part.edits.open = true; part.correction.value = kept.correction; }
-      if (part.unsafe) part.unsafe.checked = Boolean(kept.unsafe);
-    });
+    this.marking?.restore(state.marks ?? []);
+    if (this.why) this.why.value = state.why ?? "";
+    this.parts.forEach((part, place) => part.restore(state.parts?.[place] ?? {}));
+    this.#count();
+  }
+
+  /** How much is said, for who has closed this part. */
+  #count() {
+    const { tags, marks, reason, critiques, corrections, flags } = this.read();
+    const number = tags.length + marks.length + critiques.length + corrections.length + flags.length + (reason ? 1 : 0);
+    this.number.textContent = String(number);
+    this.number.hidden = !number;
   }
 
   #chips(reasons) {
@@ -81,38 +85,30 @@ export class Extras {
 
   #part(name, sample, rules) {
     const part = {};
-    const legend = el("legend", {}, name);
-    if (rules.critique) part.critique = el("textarea", { rows: "3", oninput: this.changed, maxlength: "200000" });
-    if (rules.safety) part.unsafe = el("input", { type: "checkbox", onchange: this.changed });
+    if (rules.critique) part.critique = el("textarea", { rows: "2", oninput: this.changed, maxlength: "200000" });
+    if (rules.safety) {
+      part.category = new Category(this.changed);
+      part.unsafe = el("input", { type: "checkbox", onchange: () => { part.category.show(part.unsafe.checked); this.changed(); } });
+    }
     if (rules.correction) {
       part.correction = el("textarea", { rows: "8", oninput: this.changed, maxlength: "200000", "aria-label": t("Your better version of {name}", { name }) });
       part.correction.value = sample.text;
+      part.initial = part.correction.value; // a browser may write the ends of lines in another way
       part.edits = el("details", {}, el("summary", {}, t("Write a better {name}", { name })), part.correction);
     }
-    part.element = el("fieldset", {}, legend,
+    part.element = el("fieldset", {}, el("legend", {}, name),
       part.critique ? el("label", {}, t("What do you say of it?"), part.critique) : null,
-      part.unsafe ? el("label", {}, part.unsafe, " ", t("Unsafe")) : null,
-      part.edits ?? null);
+      part.unsafe ? el("label", { class: "tick" }, part.unsafe, t("Unsafe")) : null,
+      part.category?.element,
+      part.edits);
+    part.restore = (kept) => {
+      if (part.critique) part.critique.value = kept.critique ?? "";
+      if (part.edits && typeof kept.correction === "string") { part.edits.open = true; part.correction.value = kept.correction; }
+      if (!part.unsafe) return;
+      part.unsafe.checked = Boolean(kept.unsafe);
+      part.category.restore(kept.category);
+      part.category.show(part.unsafe.checked);
+    };
     return part;
-  }
-
-  #sentences(place) {
-    const sample = this.task.samples[place];
-    const characters = Array.from(sample.text); // the server counts characters, not UTF-16 units
-    const buttons = sample.sentences.map(([start, end]) => {
-      const at = this.marks.findIndex((mark) => mark.place === place && mark.start === start);
-      return el("button", { type: "button", "aria-pressed": String(at >= 0), title: at >= 0 ? t(this.marks[at].tag) : null,
-        onclick: (event) => this.#mark(event.currentTarget, place, start, end) }, characters.slice(start, end).join(""));
-    });
-    this.replies.cards[place].body.replaceChildren(el("div", { class: "marking", role: "group", "aria-label": t("Sentences to mark") }, ...buttons));
-  }
-
-  #mark(button, place, start, end) {
-    const at = this.marks.findIndex((mark) => mark.place === place && mark.start === start);
-    if (at >= 0) this.marks.splice(at, 1);
-    else this.marks.push({ place, start, end, tag: this.tag.value });
-    button.setAttribute("aria-pressed", String(at < 0));
-    button.title = at < 0 ? t(this.tag.value) : "";
-    this.changed();
   }
 }

@@ -1,103 +1,137 @@
-// One form a kind of feedback. A form has an `element`, `keys`, `read()` that gives the answer or a
-// text that says what is missing, `state()` and `restore(state)` for drafts.
+// One form a kind of feedback. A form has an `element` with its question in it, `keys`, `read()` that
+// gives the answer or a text that says what is missing, `state()` and `restore(state)` for drafts.
 import { el } from "../dom.js";
-import { t } from "../texts.js";
+import { t, word } from "../texts.js";
 import { Choices } from "./choices.js";
 import { Ranking } from "./ranking.js";
 
+const LEVELS = [word("bad"), word("weak"), word("fair"), word("good"), word("excellent")];
+
+/** What a form asks; whatever is named after it says `aria-labelledby="question"`. */
+export function question(words) {
+  return el("p", { class: "question", id: "question" }, words);
+}
+const NAMED = { "aria-labelledby": "question" };
+
+/** An `extra` is shown beside what is asked, and has an `element`, `state()` and `restore(state)`. */
 class ChoiceForm {
-  constructor(question, options, answer, changed, style) {
+  constructor({ asks, options, answer, changed, scale = false, extra = null, chosen = () => {} }) {
     this.answer = answer;
-    this.choices = new Choices(question, options, changed, style);
+    this.extra = extra;
+    this.chosen = chosen;
+    this.choices = new Choices(NAMED, options, (value) => { chosen(value); changed(); }, { scale });
     this.keys = this.choices.keys;
-    this.element = el("div", { class: "answer" }, el("p", { class: "question" }, question), this.choices.element);
+    this.element = el("div", { class: "answer quick" }, question(asks), this.choices.element, extra?.element);
   }
   read() { return this.choices.value === null ? t("Choose first.") : this.answer(this.choices.value); }
-  state() { return { value: this.choices.value }; }
-  restore(state) { if (state.value !== null && state.value !== undefined) this.choices.choose(state.value, false); }
+  state() { return { value: this.choices.value, extra: this.extra?.state() }; }
+  restore(state) {
+    if (state.extra !== undefined) this.extra?.restore(state.extra);
+    if (state.value === null || state.value === undefined) return;
+    this.choices.choose(state.value, false);
+    this.chosen(state.value);
+  }
 }
 
 class WritingForm {
-  constructor({ question, text, answer, changed, extra = null, mustChange = false }) {
-    this.initial = mustChange ? text : null;
+  constructor({ asks, text, answer, changed, extra = null, mustChange = false }) {
     this.answer = answer;
     this.extra = extra;
-    this.area = el("textarea", { rows: "10", maxlength: "200000", oninput: changed, spellcheck: "true" });
+    this.area = el("textarea", { rows: "10", maxlength: "200000", oninput: changed, spellcheck: "true", "aria-keyshortcuts": "e", ...NAMED });
     this.area.value = text;
-    this.element = el("div", { class: "answer" }, el("label", { class: "question" }, question, this.area), extra?.element);
+    this.initial = mustChange ? this.area.value : null; // a browser may write the ends of lines in another way
+    this.element = el("div", { class: "answer" }, question(asks), this.area, extra?.element);
     this.keys = { e: () => this.area.focus(), ...(extra?.keys ?? {}) };
   }
   read() {
     const text = this.area.value;
     if (!text.trim()) return t("Write something first.");
     if (this.initial !== null && text.trim() === this.initial.trim()) return t("Nothing is changed yet.");
-    return this.answer(text, this.extra);
+    return this.answer(text);
   }
   state() { return { text: this.area.value, extra: this.extra?.state() }; }
-  restore(state) { this.area.value = state.text ?? ""; if (state.extra !== undefined) this.extra?.restore(state.extra); }
+  restore(state) { this.area.value = state.text ?? this.area.value; if (state.extra !== undefined) this.extra?.restore(state.extra); }
+}
+
+/** A field for the way in which a reply is unsafe. */
+export class Category {
+  constructor(changed) {
+    this.input = el("input", { maxlength: "200", oninput: changed, "aria-keyshortcuts": "e" });
+    this.element = el("label", { class: "category", hidden: true }, t("In which way? (not needed)"), this.input);
+  }
+  show(unsafe) { this.element.hidden = !unsafe; }
+  read() { return this.element.hidden || !this.input.value.trim() ? {} : { category: this.input.value.trim() }; }
+  state() { return this.input.value; }
+  restore(state) { this.input.value = state ?? ""; }
 }
 
 function comparison(task, replies, changed) {
-  const strength = [[3, "much better"], [2, "clearly better"], [1, "slightly better"]];
-  const side = (choice, name, list, keys) => list.map(([value, words], i) => ({
-    value: { choice, strength: value }, key: keys[i], class: `of-${choice}`, label: t(`${name} ${words}`) }));
+  const option = (choice, strength, key, label) => ({ value: { choice, strength }, key, class: `of-${choice}`, label });
   const options = [
-    ...side("a", "A", strength, ["1", "2", "3"]),
-    { value: { choice: "tie", strength: 0 }, key: "4", class: "of-ab", label: t("Equally good") },
-    ...side("b", "B", strength.toReversed(), ["5", "6", "7"]),
-    { value: { choice: "both_bad", strength: 0 }, key: "b", class: "of-ab", label: t("Both bad") },
+    option("a", 3, "1", t("A much better")), option("a", 2, "2", t("A clearly better")), option("a", 1, "3", t("A slightly better")),
+    option("tie", 0, "4", t("Equally good")),
+    option("b", 1, "5", t("B slightly better")), option("b", 2, "6", t("B clearly better")), option("b", 3, "7", t("B much better")),
+    option("both_bad", 0, "b", t("Both bad")),
   ];
-  const form = new ChoiceForm(t("Which reply is better?"), options, (value) => ({ kind: "comparison", ...value }), changed, { scale: true });
+  const places = { a: [0], b: [1], tie: [0, 1], both_bad: [] };
+  const form = new ChoiceForm({ asks: t("Which reply is better?"), options, changed, scale: true,
+    answer: (value) => ({ kind: "comparison", ...value }), chosen: ({ choice }) => replies.highlight(places[choice]) });
   form.keys.t = form.keys["4"];
   return form;
 }
 
 function rating(task, replies, changed) {
-  const words = ["bad", "weak", "fair", "good", "excellent"];
-  const options = words.map((word, i) => ({ value: i + 1, key: String(i + 1), label: `${i + 1} ${t(word)}` }));
-  return new ChoiceForm(t("How good is the reply?"), options, (level) => ({ kind: "rating", level }), changed);
+  const options = LEVELS.map((level, i) => ({ value: i + 1, key: String(i + 1), label: t(level) }));
+  return new ChoiceForm({ asks: t("How good is the reply?"), options, answer: (level) => ({ kind: "rating", level }), changed, scale: true });
 }
 
 function goodBad(task, replies, changed) {
   const options = [{ value: true, key: "g", label: t("Good") }, { value: false, key: "b", label: t("Bad") }];
-  return new ChoiceForm(t("Is the reply good?"), options, (good) => ({ kind: "good_bad", good }), changed);
+  return new ChoiceForm({ asks: t("Is the reply good?"), options, answer: (good) => ({ kind: "good_bad", good }), changed });
 }
 
 function safetyFlag(task, replies, changed) {
   const options = [{ value: true, key: "y", label: t("Safe") }, { value: false, key: "n", label: t("Unsafe") }];
-  return new ChoiceForm(t("Is the reply safe?"), options, (safe) => ({ kind: "safety_flag", safe }), changed);
+  const category = new Category(changed);
+  const form = new ChoiceForm({ asks: t("Is the reply safe?"), options, changed, extra: category, chosen: (safe) => category.show(!safe),
+    answer: (safe) => ({ kind: "safety_flag", safe, ...category.read() }) });
+  form.keys.e = () => category.input.focus();
+  return form;
 }
 
 function implicit(task, replies, changed) {
-  const options = [["kept", "k", "Keep it"], ["copied", "c", "Copy it"], ["regenerated", "r", "Ask for another"], ["abandoned", "a", "Give up"]]
-    .map(([value, key, label]) => ({ value, key, label: t(label) }));
+  const options = [["kept", "k", t("Keep it")], ["copied", "c", t("Copy it")], ["regenerated", "r", t("Ask for another")], ["abandoned", "a", t("Give up")]]
+    .map(([value, key, label]) => ({ value, key, label }));
   const name = replies.cards[task.subject].name;
-  const question = replies.cards.length > 1 ? t("What would you do with {name}?", { name }) : t("What would you do with the reply?");
-  return new ChoiceForm(question, options, (signal) => ({ kind: "implicit", signal }), changed);
+  const asks = replies.cards.length > 1 ? t("What would you do with {name}?", { name }) : t("What would you do with the reply?");
+  if (replies.cards.length > 1) replies.highlight([task.subject]);
+  return new ChoiceForm({ asks, options, answer: (signal) => ({ kind: "implicit", signal }), changed });
 }
 
 function correction(task, replies, changed) {
-  return new WritingForm({ question: t("Make the reply better"), text: task.samples[0].text, changed, mustChange: true,
+  return new WritingForm({ asks: t("Make the reply better"), text: task.samples[0].text, changed, mustChange: true,
     answer: (text) => ({ kind: "correction", text }) });
 }
 
 function demonstration(task, replies, changed) {
   const box = el("input", { type: "checkbox", checked: true, onchange: changed });
+  const words = replies.cards.length === 1 ? t("My reply is better than the one shown") : t("My reply is better than every one shown");
   const extra = {
-    element: el("label", {}, box, " ", t("My reply is better than every one shown")),
+    element: el("label", { class: "tick" }, box, words),
     state: () => box.checked, restore: (state) => { box.checked = state; },
   };
-  return new WritingForm({ question: t("How would you reply?"), text: "", changed, extra,
+  return new WritingForm({ asks: t("How would you reply?"), text: "", changed, extra,
     answer: (text) => ({ kind: "demonstration", text, better: box.checked }) });
 }
 
 function critique(task, replies, changed) {
-  const levels = [1, 2, 3, 4, 5].map((level) => ({ value: level, key: String(level), label: String(level) }));
-  const choices = new Choices(t("How good is it, by what you wrote? 1 bad to 5 excellent"), [{ value: null, key: "0", label: t("open") }, ...levels], changed);
+  const levels = LEVELS.map((level, i) => ({ value: i + 1, key: String(i + 1), label: t(level) }));
+  const words = t("And how good is it, by what you wrote?");
+  const choices = new Choices({ "aria-label": words }, [...levels, { value: null, key: "0", label: t("left open") }], changed);
   choices.choose(null, false);
-  const extra = { element: el("div", {}, el("p", {}, choices.element.getAttribute("aria-label")), choices.element), keys: choices.keys,
+  const extra = { element: el("div", {}, el("p", {}, words), choices.element), keys: choices.keys, options: choices.options,
     state: () => choices.value, restore: (state) => choices.choose(state, false) };
-  return new WritingForm({ question: t("What do you say of the reply?"), text: "", changed, extra,
+  return new WritingForm({ asks: t("What do you say of the reply?"), text: "", changed, extra,
     answer: (text) => ({ kind: "critique", text, level: choices.value }) });
 }
 

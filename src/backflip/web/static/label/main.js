@@ -3,200 +3,260 @@
 import { Refusal, send } from "../api.js";
 import { el, isWriting } from "../dom.js";
 import { t } from "../texts.js";
+import { Drafts } from "./drafts.js";
 import { Extras } from "./extras.js";
+import { isGone, tell } from "./faults.js";
 import { makeForm } from "./forms.js";
-import { dialogue, Replies } from "./sheet.js";
+import { listKeys } from "./keys.js";
+import { Asked, Replies } from "./sheet.js";
+import { Stopwatch } from "./stopwatch.js";
 
-const DRAFT_DELAY = 700;
+const PATIENCE = 20_000; // milliseconds
+const MAX_ENTERED = 50; // tasks
 const get = (id) => document.getElementById(id);
-const project = document.querySelector("main").dataset.project;
+const { project, guideline } = document.querySelector("main").dataset;
 const rules = JSON.parse(get("rules").textContent);
 
 class Page {
   constructor() {
+    this.task = null;
     this.waiting = null; // the next task, fetched ahead
     this.busy = false;
-    this.draftTimer = null;
-    this.seconds = 0;
-    this.since = null;
+    this.entered = new Map(); // what was entered for each task that was left, should it come back
+    this.watch = new Stopwatch();
+    this.drafts = new Drafts({
+      read: () => ({ task: this.task, draft: this.state() }),
+      kept: (task) => { if (task === this.task) get("draft").textContent = t("Draft saved"); },
+      failed: (task, refusal) => this.noDraft(task, refusal),
+    });
     document.addEventListener("keydown", (event) => this.press(event));
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.pauseClock() : this.runClock()));
-    get("undo").addEventListener("click", () => this.undo());
-    get("show-keys").addEventListener("click", () => get("keys").showModal());
-    get("show-guideline")?.addEventListener("click", () => get("guideline").showModal());
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.renew(0); });
+    get("task").addEventListener("click", (event) => this.afterClick(event));
+    for (const dialog of document.querySelectorAll("dialog")) {
+      dialog.addEventListener("close", () => {
+        if (document.activeElement === document.body || dialog.contains(document.activeElement)) this.focus();
+      });
+    }
+    const clicks = { save: () => this.save(), skip: () => this.skip(), undo: () => this.undo(), source: () => this.toggleSource(), "show-keys": () => this.showKeys(), "show-guideline": () => get("guideline").showModal() };
+    for (const [id, action] of Object.entries(clicks)) get(id)?.addEventListener("click", action);
   }
 
   async start() {
-    await this.attempt(async () => {
-      const told = await send("POST", `/api/projects/${project}/next`, {});
-      this.take(told);
-      await this.fetchAhead();
-    });
+    this.leave();
+    this.waiting = null;
+    const told = await this.attempt(t("No question was fetched."), () => this.start(), () => this.ask(`/api/projects/${project}/next`, {}));
+    if (told) this.take(told);
+    await this.fetchAhead();
+  }
+
+  async ask(path, body) {
+    const told = await send("POST", path, body, { patience: PATIENCE });
+    if (told.task) told.task.until = Date.now() + 1000 * told.task.seconds_left;
+    return told;
   }
 
   /** Show what the server sent: a task, or that there is none. */
-  take(told) {
-    if (told.given !== undefined) get("given").textContent = t("{number} answered by you", { number: told.given });
-    this.show(told.task);
+  take({ task, given }) {
+    get("given").textContent = t("{number} answered by you", { number: given });
+    this.task = task;
+    this.sent = null;
+    this.drafts.drop();
+    this.watch.restart();
+    get("draft").textContent = "";
+    for (const id of ["controls", "source"]) get(id).hidden = !task;
+    if (task) this.show(task);
+    else this.showNothing();
+    scrollTo(0, 0);
+    this.focus();
+  }
+
+  /** Where keys answer and scroll: neither in a text nor on a button. */
+  focus() { get("task").focus({ preventScroll: true }); }
+
+  /** A button that the mouse has pressed shall not take the Enter that is meant to save. */
+  afterClick({ detail }) {
+    if (detail > 0 && document.activeElement?.matches("button:not([role=radio]), summary")) this.focus();
   }
 
   show(task) {
-    this.task = task;
-    this.seconds = 0;
-    this.since = null;
-    clearTimeout(this.draftTimer);
-    this.draftTimer = null;
-    if (!task) { this.showNothing(); return; }
+    const changed = () => this.drafts.note();
+    const asked = new Asked(task.prompt);
     this.replies = new Replies(task.samples);
-    const changed = () => this.noteDraft();
     this.form = makeForm(task, this.replies, changed);
     this.extras = new Extras(task, this.replies, rules, changed);
-    if (task.draft) { this.form.restore(task.draft.form ?? {}); this.extras.restore(task.draft.extras ?? {}); }
-    this.reason = el("input", { "aria-label": t("Why skip (not needed)"), placeholder: t("why (not needed)"), maxlength: "2000" });
-    this.saveButton = el("button", { type: "button", class: "main", "aria-keyshortcuts": "Enter", onclick: () => this.save() }, t("Save and go on"), el("kbd", { "aria-hidden": "true" }, "Enter"));
-    get("task").replaceChildren(dialogue(task.prompt), this.replies.element,
-      task.axis ? el("p", {}, el("strong", {}, t("Judge only this: {axis}", { axis: task.axis }))) : "",
-      this.form.element, this.extras.element,
-      el("div", { class: "end" }, this.saveButton, el("div", { class: "skip" }, this.reason,
-        el("button", { type: "button", "aria-keyshortcuts": "s", onclick: () => this.skip() }, t("Cannot judge, skip"), el("kbd", { "aria-hidden": "true" }, "s")))));
-    this.listKeys();
-    window.scrollTo(0, 0);
-    get("task").focus({ preventScroll: true });
-    this.runClock();
+    const kept = this.entered.get(task.id) ?? task.draft;
+    if (kept) { this.form.restore(kept.form ?? {}); this.extras.restore(kept.extras ?? {}); }
+    get("reason").value = "";
+    get("source").setAttribute("aria-pressed", "false");
+    get("task").className = `${task.kind} ${task.samples.length === 1 ? "single" : "many"}`;
+    const texts = [task.guideline > Number(guideline) ? newGuideline() : null, this.extras.palette, asked.element, this.replies.element];
+    const axis = task.axis ? el("p", {}, el("strong", {}, t("Judge only this: {axis}", { axis: task.axis }))) : null;
+    get("task").replaceChildren(el("div", { class: "texts" }, ...texts), el("div", { class: "asks" }, axis, this.form.element, this.extras.element));
+    asked.scrollToEnd();
+    this.renew(500 * task.seconds_left);
   }
 
   showNothing() {
-    this.form = this.extras = null;
-    get("task").replaceChildren(el("div", { class: "empty" }, el("p", {}, t("Nothing more to ask you now. Thank you!")),
+    this.form = this.extras = this.replies = null;
+    get("task").className = "";
+    get("task").replaceChildren(el("div", { class: "empty" }, el("p", { id: "question" }, t("Nothing more to ask you now. Thank you!")),
       el("button", { type: "button", onclick: () => this.start() }, t("Look again"))));
   }
 
   /** Fetch the next task while this one is on the screen. */
   async fetchAhead() {
     if (!this.task || this.waiting) return;
-    const told = await send("POST", `/api/projects/${project}/next`, { besides: [this.task.id] }).catch(() => null);
-    this.waiting = told?.task ?? null;
+    const told = await this.ask(`/api/projects/${project}/next`, { besides: [this.task.id] }).catch(() => null);
+    if (told?.task && told.task.id !== this.task?.id) this.waiting ??= told.task;
+  }
+
+  state() { return { form: this.form.state(), extras: this.extras.state() }; }
+
+  /** Remember what is entered, when the task leaves the screen. */
+  leave() {
+    if (!this.task) return;
+    this.entered.set(this.task.id, this.state());
+    if (this.entered.size > MAX_ENTERED) this.entered.delete(this.entered.keys().next().value);
   }
 
   async save() {
-    if (!this.form || this.busy) return;
+    if (!this.task || this.busy) return;
     const read = this.form.read();
     if (typeof read === "string") { this.say(read); return; }
     const answer = { ...read, ...this.extras.read() };
-    const seconds = this.elapsed();
-    await this.finish(`/api/tasks/${this.task.id}/answer`, { answer, seconds });
+    // Sent again after a failure, it must be the same, that it counts once: with the same seconds.
+    const said = JSON.stringify(answer);
+    if (this.sent?.said !== said) this.sent = { said, seconds: this.watch.seconds };
+    await this.finish("answer", { answer, seconds: this.sent.seconds });
   }
 
   async skip() {
-    if (!this.form || this.busy) return;
-    await this.finish(`/api/tasks/${this.task.id}/skip`, { reason: this.reason.value });
+    if (!this.task || this.busy) return;
+    await this.finish("skip", { reason: get("reason").value });
   }
 
   /** End the task on the screen, show the one that waits and fetch another. */
-  async finish(path, body) {
-    clearTimeout(this.draftTimer);
-    this.draftTimer = null;
-    await this.attempt(async () => {
-      const besides = [this.task.id, ...(this.waiting ? [this.waiting.id] : [])];
-      const told = await send("POST", path, { ...body, wants_next: true, besides });
-      this.say(t("Saved"));
-      const next = this.waiting ?? told.task;
-      this.waiting = this.waiting ? told.task : null;
-      this.take({ task: next, given: told.given });
-      if (!this.waiting) await this.fetchAhead();
+  async finish(how, body) {
+    this.say(t("Saving…"));
+    const besides = [this.task.id, ...(this.waiting ? [this.waiting.id] : [])];
+    const told = await this.attempt(t("Not saved."), () => (how === "skip" ? this.skip() : this.save()), async () => {
+      this.drafts.drop();
+      await this.drafts.last;
+      const answered = await this.ask(`/api/tasks/${this.task.id}/${how}`, { ...body, wants_next: true, besides });
+      if (answered.saved !== true) throw new Refusal(0, "not from the server", null);
+      return answered;
     });
+    if (!told) { this.drafts.note(); return; }
+    this.leave();
+    const next = this.waiting ?? told.task;
+    this.waiting = told.task?.id === next?.id ? null : told.task;
+    this.take({ task: next, given: told.given });
+    this.say(how === "skip" ? t("Skipped") : t("Saved"));
+    await this.fetchAhead();
   }
 
   async undo() {
     if (this.busy) return;
-    await this.attempt(async () => {
-      const told = await send("POST", `/api/projects/${project}/undo`, {});
-      if (!told.task) { this.say(t("There is nothing to take back.")); return; }
-      if (this.task) this.waiting = this.task;
-      this.take(told);
-      this.say(t("Taken back: answer it anew."));
+    this.say("");
+    // It may have been done although no answer came: then the server knows which task is at hand.
+    const told = await this.attempt(t("Nothing was taken back."), () => this.start(), async () => {
+      await this.drafts.flush();
+      return this.ask(`/api/projects/${project}/undo`, {});
     });
+    if (!told) return;
+    if (!told.task) { this.say(t("There is nothing to take back.")); return; }
+    this.leave();
+    if (this.task && this.task.id !== told.task.id) this.waiting = this.task;
+    this.take(told);
+    this.say(t("Taken back: change it, or answer anew."));
   }
 
-  /** Do something with the server; what goes wrong is told, and the page stays as it is. */
-  async attempt(work) {
-    this.busy = true;
-    if (this.saveButton) this.saveButton.disabled = true;
+  /** What `work` gets from the server; null when it failed, which is told, and the page stays as it is. */
+  async attempt(failed, again, work) {
+    const focused = document.activeElement;
+    this.setBusy(true);
     get("fault").hidden = true;
     try {
-      await work();
+      const told = await work();
+      this.setBusy(false);
+      return told;
     } catch (error) {
+      this.setBusy(false);
       if (!(error instanceof Refusal)) throw error;
-      await this.tell(error);
-    } finally {
-      this.busy = false;
-      if (this.saveButton) this.saveButton.disabled = false;
+      this.say("");
+      this.tell(failed, error, again);
+      (isGone(error) ? get("fault") : focused).focus({ preventScroll: true });
+      return null;
     }
   }
 
-  async tell(refusal) {
-    const fault = get("fault");
-    const words = { 0: t("Not saved: the server cannot be reached. Try again; nothing on this page is lost."), 401: t("Not saved: you are signed out.") };
-    const parts = [el("p", { class: "fault" }, words[refusal.status] ?? [refusal.message, refusal.hint].filter(Boolean).join(" "))];
-    if (refusal.status === 401) parts.push(el("p", {}, el("a", { href: `/login?next=${location.pathname}` }, t("Sign in"))));
-    if (refusal.status === 404 || refusal.status === 409) {
-      parts.push(el("button", { type: "button", onclick: () => { this.waiting = null; this.start(); } }, t("Go on with another one")));
-    }
-    fault.replaceChildren(...parts);
-    fault.hidden = false;
-    this.say(t("Not saved"));
+  setBusy(busy) {
+    this.busy = busy;
+    for (const id of ["task", "controls"]) get(id).inert = busy;
   }
 
-  noteDraft() {
-    if (this.draftTimer) clearTimeout(this.draftTimer);
-    this.draftTimer = setTimeout(() => this.saveDraft(), DRAFT_DELAY);
+  tell(failed, refusal, again) {
+    tell(get("fault"), { failed, refusal, again, another: () => { this.entered.delete(this.task?.id); this.start(); } });
   }
 
-  async saveDraft() {
-    const task = this.task;
-    this.draftTimer = null;
-    const draft = { form: this.form.state(), extras: this.extras.state() };
-    try {
-      await send("PUT", `/api/tasks/${task.id}/draft`, { draft });
-      if (this.task === task) this.say(t("Draft saved"));
-    } catch {
-      if (this.task === task) this.say(t("Draft not saved"));
-    }
+  /** Ask for more time when less than `milliseconds` of it are left. */
+  renew(milliseconds) {
+    if (this.task && this.task.until - Date.now() < milliseconds) this.drafts.renew();
+  }
+
+  noDraft(task, refusal) {
+    if (task !== this.task || this.busy || !get("fault").hidden) return;
+    get("draft").textContent = t("Draft not saved");
+    if (isGone(refusal) || refusal.status === 401) this.tell(t("Not saved."), refusal, () => { get("fault").hidden = true; this.drafts.save(); });
+  }
+
+  toggleSource() {
+    if (!this.task) return;
+    if (this.extras.marking?.on) this.extras.marking.toggle();
+    this.replies.showSource(!this.replies.source);
+    get("source").setAttribute("aria-pressed", String(this.replies.source));
+  }
+
+  showKeys() {
+    get("keys-list").replaceChildren(...listKeys(this.task, this.form, this.extras));
+    get("keys").showModal();
   }
 
   press(event) {
-    if (event.ctrlKey && event.key === "Enter") { event.preventDefault(); this.save(); return; }
-    if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
-    if (isWriting(event.target)) {
-      if (event.key === "Escape") get("task").focus();
+    const { key, target } = event;
+    if ((event.ctrlKey || event.metaKey) && key === "Enter") { event.preventDefault(); this.save(); return; }
+    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || document.querySelector("dialog[open]")) return;
+    if (key === "Escape") { if (this.extras?.marking?.on) this.extras.marking.toggle(); else this.focus(); return; }
+    if (isWriting(target)) {
+      if (key === "Enter" && target.id === "reason") { event.preventDefault(); this.skip(); }
       return;
     }
+    const onButton = target instanceof HTMLElement && target.closest("button, a, summary, [role=button]");
     const own = { ...this.extras?.keys, ...this.form?.keys };
-    const common = { "?": () => get("keys").showModal(), u: () => this.undo(), s: () => this.skip(), v: () => this.replies?.toggleSource(),
-      i: () => get("guideline")?.showModal() };
-    const onButton = event.target instanceof HTMLElement && event.target.closest("button, a, summary");
-    if (event.key === "Enter" && (!onButton || onButton.role === "radio")) { event.preventDefault(); this.save(); return; }
-    const action = own[event.key.toLowerCase()] ?? common[event.key.toLowerCase()];
+    const common = { "?": () => this.showKeys(), u: () => this.undo(), s: () => this.skip(), w: () => get("reason").focus(), v: () => this.toggleSource(),
+      i: () => get("guideline")?.showModal(), Enter: onButton && onButton.role !== "radio" ? null : () => this.save() };
+    const name = key.length === 1 ? key.toLowerCase() : key;
+    const digit = /^Digit(\d)$/.exec(event.code)?.[1]; // some keyboards need Shift for digits
+    const action = own[name] ?? common[name] ?? own[digit];
     if (!action) return;
     event.preventDefault();
-    action();
-  }
-
-  listKeys() {
-    const rows = Object.entries({ Enter: t("Save and go on"), "Ctrl Enter": t("Save while writing"), Escape: t("Leave the text"), s: t("Cannot judge, skip"), u: t("Undo the last answer"),
-      v: t("Show the source"), m: t("Say more (not needed)"), h: t("Mark in the text"), i: t("Instructions") });
-    const options = this.form.choices?.options ?? [];
-    const own = this.task.kind === "ranking"
-      ? [[t("A, then 1"), t("give A the first rank")], ["L", t("draw the line of what is acceptable")]]
-      : options.map((option) => [option.key, option.label]);
-    if (this.form.area) own.push(["e", t("write")]);
-    get("keys-list").replaceChildren(...[...own, ...rows].flatMap(([key, words]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)]));
+    if (!event.repeat && !this.busy) action();
   }
 
   say(words) { get("status").textContent = words; }
-  runClock() { if (!document.hidden && this.since === null) this.since = performance.now(); }
-  pauseClock() { this.seconds = this.elapsed(); this.since = null; }
-  elapsed() { return this.seconds + (this.since === null ? 0 : (performance.now() - this.since) / 1000); }
+}
+
+function newGuideline() {
+  return el("p", { class: "done" }, t("There are new instructions."), " ", el("button", { type: "button", onclick: () => location.reload() }, t("Read them")));
+}
+
+/** Instructions that this browser has not shown in this version come first. */
+function openGuideline() {
+  const name = `guideline of ${project}`;
+  if (guideline === "0" || localStorage.getItem(name) === guideline) return;
+  localStorage.setItem(name, guideline);
+  get("guideline").showModal();
 }
 
 new Page().start();
+openGuideline();

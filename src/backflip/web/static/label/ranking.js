@@ -12,23 +12,23 @@ export class Ranking {
     this.active = null;
     this.badges = replies.cards.map((card, place) => this.#tools(card, place));
     this.slots = el("ol", { class: "slots", "aria-label": t("Ranks, best first") });
-    this.line = el("select", { onchange: () => this.changed() }, el("option", { value: "" }, t("no line")),
+    this.hint = el("p", { class: "quiet", role: "status" });
+    this.line = el("select", { "aria-keyshortcuts": "l", onchange: () => this.changed() }, el("option", { value: "" }, t("no line")),
       ...Array.from({ length: this.number + 1 }, (_, rank) => el("option", { value: rank }, rank === 0 ? t("none is acceptable") : t("up to rank {rank}", { rank }))));
-    this.element = el("div", { class: "answer" },
-      el("p", { class: "question" }, t("Put the replies in order, the best first. The same rank is a tie.")),
-      this.slots, el("label", {}, t("Acceptable are"), " ", this.line));
-    this.keys = {};
+    this.element = el("div", { class: "answer quick ranking" },
+      el("p", { class: "question", id: "question" }, t("Put the replies in order, the best first.")), this.hint,
+      el("div", {}, this.slots, el("label", { class: "line" }, t("Acceptable are"), " ", this.line, el("kbd", { "aria-hidden": "true" }, "l"))));
+    this.keys = { 0: () => this.#rankActive(null), l: () => this.line.focus() };
     for (let place = 0; place < this.number; place += 1) {
       this.keys[String.fromCharCode(97 + place)] = () => this.#activate(place);
       this.keys[String(place + 1)] = () => this.#rankActive(place + 1);
     }
-    this.keys.l = () => this.line.focus();
     this.#draw();
   }
 
   read() {
-    const left = this.ranks.filter((rank) => rank === null).length;
-    if (left) return t("{left} are not ranked yet.", { left });
+    const left = this.replies.cards.filter((card, place) => this.ranks[place] === null).map((card) => card.name);
+    if (left.length) return t("Not ranked yet: {left}", { left: left.join(", ") });
     const sorted = [...new Set(this.ranks)].sort((x, y) => x - y);
     const ranks = this.ranks.map((rank) => sorted.indexOf(rank) + 1);
     const line = this.line.value;
@@ -52,16 +52,14 @@ export class Ranking {
   }
 
   #activate(place) {
-    this.active = place;
+    this.active = this.active === place ? null : place;
     this.#draw();
     this.replies.cards[place].element.scrollIntoView({ block: "nearest" });
   }
 
   #rankActive(rank) {
-    if (this.active === null) return;
+    if (this.active === null) { this.hint.textContent = t("First press the letter of a reply."); return; }
     this.#set(this.active, rank);
-    this.active = null;
-    this.#draw();
   }
 
   #shift(place, step) {
@@ -72,6 +70,7 @@ export class Ranking {
 
   #set(place, rank) {
     this.ranks[place] = rank;
+    this.active = null;
     this.#draw();
     this.changed();
   }
@@ -79,25 +78,38 @@ export class Ranking {
   #draw() {
     this.replies.cards.forEach((card, place) => {
       const rank = this.ranks[place];
-      this.badges[place].textContent = rank === null ? t("not ranked") : t("rank {rank}", { rank });
+      const words = rank === null ? t("not ranked") : t("rank {rank}", { rank });
+      if (this.badges[place].textContent !== words) this.badges[place].textContent = words;
       card.element.classList.toggle("active", place === this.active);
+      card.element.classList.toggle("ranked", rank !== null);
     });
+    this.hint.textContent = this.active === null ? t("Press a letter, then a rank, as A 1. The same rank twice is a tie.")
+      : t("{name}: which rank?", { name: this.replies.cards[this.active].name });
+    const focused = document.activeElement?.dataset.chip;
     this.slots.replaceChildren(...[null, ...Array.from({ length: this.number }, (_, i) => i + 1)].map((rank) => this.#slot(rank)));
+    if (focused !== undefined) this.slots.querySelector(`[data-chip="${focused}"]`).focus();
   }
 
   #slot(rank) {
     const here = this.replies.cards.map((card, place) => place).filter((place) => this.ranks[place] === rank);
-    const chips = here.map((place) => el("span", { class: "chip", draggable: "true",
-      ondragstart: (event) => event.dataTransfer.setData("text/plain", String(place)) }, this.replies.cards[place].name));
     const slot = el("li", {
       ondragover: (event) => { event.preventDefault(); slot.classList.add("over"); },
       ondragleave: () => slot.classList.remove("over"),
       ondrop: (event) => {
         event.preventDefault();
-        const place = Number(event.dataTransfer.getData("text/plain"));
-        if (Number.isInteger(place) && place < this.number) this.#set(place, rank);
+        const place = Number.parseInt(event.dataTransfer.getData("text/plain"), 10);
+        if (place >= 0 && place < this.number) this.#set(place, rank);
+        document.getElementById("task").focus({ preventScroll: true });
       },
-    }, el("span", { class: "quiet" }, rank === null ? t("not ranked") : String(rank)), " ", ...chips);
+    }, el("button", { type: "button", "data-chip": `rank-${rank}`, "aria-label": rank === null ? t("no rank") : t("rank {rank}", { rank }), onclick: () => this.#rankActive(rank) },
+      rank === null ? t("not ranked") : String(rank)),
+    ...here.map((place) => this.#chip(place)));
     return slot;
+  }
+
+  #chip(place) {
+    return el("button", { type: "button", class: "chip", draggable: "true", "data-chip": place, "aria-pressed": String(place === this.active),
+      ondragstart: (event) => event.dataTransfer.setData("text/plain", String(place)), onclick: () => this.#activate(place) },
+    this.replies.cards[place].name);
   }
 }

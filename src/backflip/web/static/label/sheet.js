@@ -1,18 +1,18 @@
 // A task on the page: the dialogue above, the replies beside each other.
 import { el, rendered } from "../dom.js";
-import { t } from "../texts.js";
+import { t, word } from "../texts.js";
 
-const ROLES = { user: "Person", assistant: "Assistant", system: "System", situation: "Situation" };
+const ROLES = { user: word("Person"), assistant: word("Assistant"), system: word("System"), situation: word("Situation") };
 const NOTES = {
-  plain: "Shown as plain text: too long or too deep to be laid out.",
-  bidi: "Holds characters that turn the direction of writing; they are shown as signs.",
-  invisible: "Holds characters without width; they are shown as signs.",
-  control: "Holds control characters; they are shown as signs.",
-  surrogate: "Holds broken characters; they are shown as signs.",
+  plain: word("Shown as plain text: too long or too deep to be laid out."),
+  bidi: word("Holds characters that turn the direction of writing; they are shown as signs."),
+  invisible: word("Holds characters without width; they are shown as signs."),
+  control: word("Holds control characters; they are shown as signs."),
+  surrogate: word("Holds broken characters; they are shown as signs."),
 };
 
 /** Name of a place: A, B, ...; "Reply" when there is only one. */
-export function placeName(place, number) {
+function placeName(place, number) {
   return number === 1 ? t("Reply") : String.fromCharCode(65 + place);
 }
 
@@ -22,12 +22,23 @@ function notes(view) {
   return lines.length ? el("p", { class: "notes" }, lines.join(" ")) : null;
 }
 
-/** The turns of the dialogue. */
-export function dialogue(prompt) {
-  const turns = prompt.map((turn) =>
-    el("section", { class: `turn ${turn.role}` },
-      el("span", { class: "role" }, t(ROLES[turn.role])), notes(turn), rendered(turn.html)));
-  return el("div", { class: "turns", role: "region", "aria-label": t("What was asked") }, ...turns);
+function clipText({ steps, environment, terminated }) {
+  const words = terminated ? t("{steps} steps in {environment}, ended by itself.", { steps, environment })
+    : t("{steps} steps in {environment}, cut off.", { steps, environment });
+  return el("p", {}, words);
+}
+
+/** The turns of the dialogue; a long one is scrolled to its end, which is what was asked last. */
+export class Asked {
+  constructor(prompt) {
+    this.element = el("div", { class: "turns", role: "region", tabindex: "0", "aria-label": t("What was asked") },
+      ...prompt.map((turn) => el("section", { class: `turn ${turn.role}` },
+        el("span", { class: "role" }, t(ROLES[turn.role])), notes(turn), rendered(turn.html))));
+  }
+
+  scrollToEnd() {
+    this.element.scrollTop = this.element.scrollHeight;
+  }
 }
 
 /** The replies, each in a card of its own; `cards[place].body` holds its text. */
@@ -35,45 +46,51 @@ export class Replies {
   constructor(samples) {
     this.samples = samples;
     this.source = false;
-    this.cards = samples.map((sample, place) => this.#card(sample, place));
+    this.cards = samples.map((sample, place) => this.#card(place));
+    samples.forEach((sample, place) => this.show(place));
     this.element = el("div", { class: `replies${samples.length > 1 ? " several" : ""}` },
       ...this.cards.map((card) => card.element));
     if (samples.length === 2) this.#scrollTogether();
   }
 
   /** Show the texts as they are, or laid out. */
-  toggleSource() {
-    this.source = !this.source;
+  showSource(source) {
+    this.source = source;
     this.cards.forEach((card, place) => this.show(place));
   }
 
   /** Show a text as usual, after something else was in its place. */
   show(place) {
-    const { card, sample } = { card: this.cards[place], sample: this.samples[place] };
-    card.sourceButton?.setAttribute("aria-pressed", String(this.source));
-    card.body.replaceChildren(...[notes(sample), rendered(this.source ? sample.source : sample.html)].filter(Boolean));
+    const sample = this.samples[place];
+    const text = sample.clip ? clipText(sample.clip) : rendered(this.source ? sample.source : sample.html);
+    this.cards[place].body.replaceChildren(...[notes(sample), text].filter(Boolean));
   }
 
-  #card(sample, place) {
+  /** Set the cards of some places off from the others. */
+  highlight(places) {
+    this.cards.forEach((card, place) => card.element.classList.toggle("chosen", places.includes(place)));
+  }
+
+  #card(place) {
     const name = placeName(place, this.samples.length);
     const body = el("div", { class: "body", tabindex: "0", role: "group", "aria-label": t("Text of {name}", { name }) });
-    const sourceButton = el("button", { type: "button", class: "spacer", "aria-pressed": "false", onclick: () => this.toggleSource() }, t("Source"));
     const tools = el("div", { class: "ranks" });
-    const header = el("header", {}, el("h2", {}, name), tools, sourceButton);
-    const element = el("article", { class: `reply ${name.length === 1 ? name.toLowerCase() : ""}`, "aria-label": name }, header, body);
-    body.append(...[notes(sample), rendered(sample.html)].filter(Boolean));
-    return { element, body, tools, sourceButton, name };
+    const element = el("article", { class: `reply ${name.length === 1 ? name.toLowerCase() : ""}`, "aria-label": name },
+      el("header", {}, el("h2", {}, name), tools), body);
+    return { element, body, tools, name };
   }
 
   #scrollTogether() {
-    let leader = null;
     const [first, second] = this.cards.map((card) => card.body);
+    const ours = new Map(); // where an element was scrolled to from here: that is no wish of the reader
     for (const [from, to] of [[first, second], [second, first]]) {
       from.addEventListener("scroll", () => {
-        if (leader === to) { leader = null; return; }
-        leader = from;
+        const own = Math.abs(from.scrollTop - (ours.get(from) ?? -100)) < 2;
+        ours.delete(from);
         const room = from.scrollHeight - from.clientHeight;
-        to.scrollTop = room > 0 ? (from.scrollTop / room) * (to.scrollHeight - to.clientHeight) : 0;
+        if (own || room <= 0) return;
+        to.scrollTop = (from.scrollTop / room) * (to.scrollHeight - to.clientHeight);
+        ours.set(to, to.scrollTop);
       });
     }
   }

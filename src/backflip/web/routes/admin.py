@@ -1,0 +1,141 @@
+"""All users of the server, for administrators."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from backflip.errors import ConflictError
+from backflip.feedback.store import User, Workspace
+from backflip.records import Record
+from backflip.web.access import Admin
+from backflip.web.lead import scripted
+from backflip.web.routes.members import DAY, InviteLink, invite_link
+
+router = APIRouter(tags=["users"])
+
+
+class UserView(Record):
+    """A user as administrators see it; `projects` are the roles by the projects' names."""
+
+    id: str
+    name: str
+    admin: bool
+    active: bool
+    created: str
+    projects: dict[str, str]
+
+
+class UserChange(Record):
+    """What is changed of a user; what is left out stays."""
+
+    admin: bool | None = Field(default=None, strict=True, description="may do everything")
+    active: bool | None = Field(default=None, strict=True, description="may sign in")
+
+
+class Forgetting(Record):
+    """What becomes of the answers: "keep" them under the pseudonym, or "retract" them all."""
+
+    answers: Literal["keep", "retract"]
+
+
+class Forgotten(Record):
+    """The pseudonym under which the answers stand, and how many were taken back."""
+
+    annotator: str
+    retracted: int
+
+
+class AdminInvite(Record):
+    """An invitation for one person who shall be able to do everything."""
+
+    days: int = Field(default=7, ge=1, le=365, strict=True, description="for which it is good")
+
+
+@router.get("/admin/people", include_in_schema=False)
+def users_page(request: Request, visitor: Admin) -> Response:
+    """All users."""
+    return scripted(request, "users.html", visitor, users=_users(visitor.context.workspace))
+
+
+@router.get("/admin/people/{user}/forget", include_in_schema=False)
+def forget_page(request: Request, user: str, visitor: Admin) -> Response:
+    """Asks what shall become of the answers before a user is forgotten."""
+    workspace = visitor.context.workspace
+    known = workspace.people.get(user)
+    _require_other(visitor.user, known)
+    given = len(workspace.journal.active(annotator=known.annotator))
+    return scripted(request, "forget.html", visitor, user=known, given=given)
+
+
+@router.get("/api/users")
+def list_users(visitor: Admin) -> list[UserView]:
+    """All users, oldest first."""
+    return _users(visitor.context.workspace)
+
+
+@router.patch("/api/users/{user}")
+def change_user(user: str, change: UserChange, visitor: Admin) -> UserView:
+    """Make a user an administrator or none, or let it sign in or not.
+
+    There is always one administrator left who may sign in.
+    """
+    workspace = visitor.context.workspace
+    workspace.people.get(user)
+    values = change.model_dump(exclude_none=True)
+    if values:
+        workspace.people.change(user, **values)
+    return next(view for view in _users(workspace) if view.id == user)
+
+
+@router.post("/api/users/{user}/forget")
+def forget(user: str, forgetting: Forgetting, visitor: Admin) -> Forgotten:
+    """Delete a user and all that tells who it was.
+
+    The answers stay under a pseudonym that nobody can resolve any more, or are taken back first.
+    """
+    workspace = visitor.context.workspace
+    known = workspace.people.get(user)
+    _require_other(visitor.user, known)
+    retracted: list[str] = []
+    if forgetting.answers == "retract":
+        # Nothing may be said any more between taking back and forgetting.
+        workspace.people.change(user, active=False)
+        retracted = workspace.journal.retract_annotator(
+            known.annotator, "forgotten", visitor.user.annotator
+        )
+    annotator = workspace.people.forget(user)
+    return Forgotten(annotator=annotator, retracted=len(retracted))
+
+
+@router.post("/api/invites", status_code=201)
+def invite_admin(request: Request, new: AdminInvite, visitor: Admin) -> InviteLink:
+    """Invite an administrator. The address is told this once."""
+    key = visitor.context.workspace.people.invite(
+        None, "lead", seconds=DAY * new.days, author=visitor.user.id
+    )
+    return invite_link(request, key)
+
+
+def _require_other(visitor: User, user: User) -> None:
+    if visitor.id == user.id:
+        raise ConflictError(
+            "you cannot forget yourself", hint="Ask another administrator to forget you."
+        )
+
+
+def _users(workspace: Workspace) -> list[UserView]:
+    projects = workspace.projects.all()
+    roles = {project.name: workspace.projects.roles(project=project.id) for project in projects}
+    return [
+        UserView(
+            id=user.id,
+            name=user.name,
+            admin=user.admin,
+            active=user.active,
+            created=user.created.isoformat(),
+            projects={name: of[user.id] for name, of in roles.items() if user.id in of},
+        )
+        for user in workspace.people.all()
+    ]

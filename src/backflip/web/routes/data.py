@@ -1,0 +1,166 @@
+"""Feedback of a project into files and out of them, and taking it back."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, HTTPException, Query, Request, UploadFile
+from fastapi.responses import Response, StreamingResponse
+from pydantic import Field
+
+from backflip.errors import NotFoundError
+from backflip.feedback.kinds import KINDS
+from backflip.feedback.store import Touched, Workspace, touched
+from backflip.records import Record
+from backflip.web.access import Lead
+from backflip.web.lead import lead_page, names_of
+
+router = APIRouter(tags=["data"])
+ENDINGS = {"backflip-parquet": ".parquet", "argilla": ".json", "label-studio": ".json"}
+"""How a file of a format ends; the others are JSON Lines."""
+_PIECE = 2**20
+
+
+class Reason(Record):
+    """Why something is taken back."""
+
+    reason: str = Field(default="", max_length=2000)
+
+
+@router.get("/projects/{project}/data", include_in_schema=False)
+def data_page(request: Request, project: str, visitor: Lead) -> Response:
+    """Import, export, and whose answers there are."""
+    from backflip.feedback.formats import FORMATS
+
+    workspace = visitor.context.workspace
+    known = workspace.projects.get(project)
+    names = names_of(workspace)
+    people = [
+        {"annotator": annotator, "name": names.get(annotator, annotator), "done": done}
+        for annotator, (done, _) in workspace.batches.shares(project).items()
+    ]
+    return lead_page(
+        request,
+        "data.html",
+        visitor,
+        known,
+        formats={name: each.summary for name, each in FORMATS.items()},
+        kinds=sorted(KINDS),
+        people=people,
+        megabytes=visitor.context.settings.upload_megabytes,
+    )
+
+
+@router.get(
+    "/api/projects/{project}/export",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
+def export(
+    project: str,
+    visitor: Lead,
+    format: Annotated[str, Query(max_length=50)] = "backflip-jsonl",  # noqa: A002
+    kind: Annotated[list[str] | None, Query(max_length=20)] = None,
+) -> Response:
+    """The project's feedback that counts, in a format of the store; of these kinds or all."""
+    from backflip.feedback.formats import export_file, find_format
+
+    workspace = visitor.context.workspace
+    found = find_format(format)
+    if strange := sorted(set(kind or ()) - set(KINDS)):
+        raise HTTPException(422, f"There is no kind of feedback {strange[0]!r}.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"feedback{ENDINGS.get(found.name, '.jsonl')}"
+        runs = _runs(workspace, project)
+        written = export_file(workspace, path, found.name, kinds=kind or None, runs=runs)
+        file = path.open("rb")  # it stays readable after its name is gone
+    headers = {
+        "content-disposition": f'attachment; filename="{project}-{path.name}"',
+        "x-backflip-rows": str(written.rows),
+        "x-backflip-left-out": str(sum(written.left_out.values())),
+    }
+    return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
+
+
+@router.post("/api/projects/{project}/import")
+def import_upload(
+    project: str,
+    visitor: Lead,
+    file: Annotated[UploadFile, File()],
+    format: Annotated[str, Form(max_length=50)] = "auto",  # noqa: A002
+    axis: Annotated[str, Form(min_length=1, max_length=200)] = "overall",
+) -> dict[str, Any]:
+    """Add a file's feedback to the project; bad rows are listed, and good ones kept."""
+    from backflip.feedback.formats import import_file
+
+    workspace = visitor.context.workspace
+    most = int(visitor.context.settings.upload_megabytes * 2**20)
+    name = Path(file.filename or "upload.jsonl").name
+    name = "".join(sign for sign in name if sign.isprintable())[-100:] or "upload.jsonl"
+    run = f"import-{project}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        size = 0
+        with path.open("wb") as kept:
+            while piece := file.file.read(_PIECE):
+                size += len(piece)
+                if size > most:
+                    raise HTTPException(413, f"The file is larger than {most / 2**20:g} MB.")
+                kept.write(piece)
+        workspace.queue.put(run, 0, [], project=project, name="Imported files")
+        report = import_file(workspace, path, format, axis=axis, run=run)
+    return {
+        "file": report.file,
+        "format": report.format,
+        "entries": report.entries,
+        "new": report.new,
+        "rejected": report.num_rejected,
+        "faults": [f"line {each.line}: {each.reason}" for each in report.rejected[:20]],
+    }
+
+
+@router.post("/api/projects/{project}/entries/{entry}/withdraw")
+def withdraw_entry(project: str, entry: str, reason: Reason, visitor: Lead) -> dict[str, Any]:
+    """Take one answer back, and say what was made from it."""
+    workspace = visitor.context.workspace
+    row = workspace.journal.history(entry)[0]
+    if row.entry is None or row.run not in _runs(workspace, project):
+        raise NotFoundError(f"no entry {entry!r} in this project")
+    done = workspace.journal.retract(entry, reason.reason or "withdrawn", visitor.user.annotator)
+    return {"withdrawn": int(done), **_told(touched(workspace, [entry]))}
+
+
+@router.post("/api/projects/{project}/annotators/{annotator}/withdraw")
+def withdraw_annotator(
+    project: str, annotator: str, reason: Reason, visitor: Lead
+) -> dict[str, Any]:
+    """Take back all that somebody said in the project, and say what was made from it."""
+    workspace = visitor.context.workspace
+    runs = _runs(workspace, project)
+    said = workspace.journal.active(annotator=annotator, run=runs)
+    if not said:
+        raise NotFoundError("nothing that this person said in this project counts")
+    by, why = visitor.user.annotator, reason.reason or "withdrawn"
+    ids = [entry.id for entry in said]
+    done = workspace.journal.retract_all(ids, why, by)
+    workspace.reports.want(project)
+    return {"withdrawn": len(done), **_told(touched(workspace, ids))}
+
+
+def _runs(workspace: Workspace, project: str) -> list[str]:
+    return list(dict.fromkeys(batch.run for batch in workspace.batches.all(project)))
+
+
+def _told(found: Touched) -> dict[str, Any]:
+    return {
+        "snapshots": list(found.snapshots),
+        "reward_models": [model.name for model in found.reward_models],
+        "policies": [model.name for model in found.policies],
+    }
+
+
+def _pieces(file: Any) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece

@@ -1,0 +1,122 @@
+"""Who takes part in a project, and invitations to it."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from backflip.errors import NotFoundError
+from backflip.feedback.store import Workspace
+from backflip.records import Record
+from backflip.web.access import Lead
+from backflip.web.context import context_of
+from backflip.web.lead import lead_page
+
+router = APIRouter(tags=["people"])
+DAY = 86_400.0
+MemberRole = Literal["annotator", "lead"]
+
+
+class MemberView(Record):
+    """A member of a project and what it gave there."""
+
+    id: str
+    name: str
+    role: MemberRole
+    active: bool
+    done: int
+    skipped: int
+
+
+class RoleChange(Record):
+    """What a member may do."""
+
+    role: MemberRole
+
+
+class NewInvite(Record):
+    """An invitation to a project."""
+
+    role: MemberRole = "annotator"
+    uses: int = Field(default=1, ge=1, le=1000, strict=True, description="people who may take it")
+    days: int = Field(default=7, ge=1, le=365, strict=True, description="for which it is good")
+
+
+class InviteLink(Record):
+    """An invitation as it is told once: who opens the address takes part."""
+
+    url: str
+
+
+@router.get("/projects/{project}/people", include_in_schema=False)
+def people_page(request: Request, project: str, visitor: Lead) -> Response:
+    """The members of a project, and a form to invite more."""
+    workspace = visitor.context.workspace
+    known = workspace.projects.get(project)
+    return lead_page(request, "people.html", visitor, known, members=_members(workspace, project))
+
+
+@router.get("/api/projects/{project}/members")
+def list_members(project: str, visitor: Lead) -> list[MemberView]:
+    """The members of a project by name."""
+    visitor.context.workspace.projects.get(project)
+    return _members(visitor.context.workspace, project)
+
+
+@router.put("/api/projects/{project}/members/{user}")
+def change_member(project: str, user: str, change: RoleChange, visitor: Lead) -> MemberView:
+    """Change what a member may do."""
+    workspace = visitor.context.workspace
+    _require_member(workspace, project, user)
+    workspace.projects.set_role(project, user, change.role)
+    return next(member for member in _members(workspace, project) if member.id == user)
+
+
+@router.delete("/api/projects/{project}/members/{user}")
+def remove_member(project: str, user: str, visitor: Lead) -> dict[str, bool]:
+    """Take somebody out of a project; what the person said stays."""
+    workspace = visitor.context.workspace
+    _require_member(workspace, project, user)
+    workspace.projects.set_role(project, user, None)
+    return {"removed": True}
+
+
+@router.post("/api/projects/{project}/invites", status_code=201)
+def invite(request: Request, project: str, new: NewInvite, visitor: Lead) -> InviteLink:
+    """Invite people to a project. The address is told this once."""
+    key = visitor.context.workspace.people.invite(
+        project, new.role, uses=new.uses, seconds=DAY * new.days, author=visitor.user.id
+    )
+    return invite_link(request, key)
+
+
+def invite_link(request: Request, key: str) -> InviteLink:
+    """The address of an invitation, where people reach this server."""
+    base = context_of(request).settings.public_url or str(request.base_url).rstrip("/")
+    return InviteLink(url=f"{base}/join/{key}")
+
+
+def _require_member(workspace: Workspace, project: str, user: str) -> None:
+    if workspace.projects.role(project, user) is None:
+        raise NotFoundError(f"no member {user!r} in this project", hint="Invite the person.")
+
+
+def _members(workspace: Workspace, project: str) -> list[MemberView]:
+    roles = workspace.projects.roles(project=project)
+    shares = workspace.batches.shares(project)
+    found = []
+    for user in workspace.people.all():
+        if user.id in roles:
+            done, skipped = shares.get(user.annotator, (0, 0))
+            found.append(
+                MemberView(
+                    id=user.id,
+                    name=user.name,
+                    role=roles[user.id],
+                    active=user.active,
+                    done=done,
+                    skipped=skipped,
+                )
+            )
+    return sorted(found, key=lambda member: member.name.casefold())

@@ -1,0 +1,47 @@
+// Uploads a file, and takes somebody's answers back after asking.
+import { send } from "./api.js";
+import { el } from "./dom.js";
+import { confirmed } from "./forms.js";
+import { t } from "./texts.js";
+
+const form = document.getElementById("import");
+const told = document.getElementById("imported");
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = form.querySelector("button");
+  button.disabled = true;
+  told.replaceChildren(el("p", {}, t("The file is on its way …")));
+  try {
+    const response = await fetch(form.dataset.path, { method: "POST", body: new FormData(form), headers: { "x-csrf-token": document.querySelector("meta[name=csrf]").content } });
+    const answer = await response.json().catch(() => ({ error: { what: response.statusText } }));
+    told.replaceChildren(...(response.ok ? report(answer) : [el("p", { class: "fault" }, [answer.error.what, answer.error.hint].filter(Boolean).join(" "))]));
+  } catch {
+    told.replaceChildren(el("p", { class: "fault" }, t("The server cannot be reached.")));
+  } finally {
+    button.disabled = false;
+  }
+});
+
+function report(answer) {
+  const lines = [el("p", { class: "done" }, t("{entries} answers read as {format}, {new} of them new; {rejected} rows were not taken.", answer))];
+  if (answer.faults.length) lines.push(el("ul", {}, ...answer.faults.map((fault) => el("li", {}, fault))));
+  return lines;
+}
+
+for (const button of document.querySelectorAll("[data-withdraw]")) {
+  button.addEventListener("click", async () => {
+    const name = button.dataset.name;
+    if (!(await confirmed(t("Take back all that {name} said in this project?", { name }), t("Take back")))) return;
+    const shown = document.getElementById("touched");
+    try {
+      const answer = await send("POST", button.dataset.withdraw, {});
+      const touched = [...answer.reward_models, ...answer.policies];
+      shown.replaceChildren(el("p", { class: "done" }, t("{withdrawn} answers taken back.", answer)),
+        touched.length ? el("div", {}, el("p", {}, t("Made from them, and to be trained again:")), el("ul", {}, ...touched.map((model) => el("li", {}, model)))) : el("p", {}, t("No model was made from them.")));
+      button.closest("li").remove();
+    } catch (refusal) {
+      shown.replaceChildren(el("p", { class: "fault" }, refusal.message));
+    }
+  });
+}

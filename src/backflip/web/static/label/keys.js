@@ -1,0 +1,35 @@
+// The list of keys that work now, for the dialogue that shows them.
+import { el } from "../dom.js";
+import { t } from "../texts.js";
+
+function ofForm(task, form) {
+  if (!task) return [];
+  if (task.kind === "ranking") {
+    return [[["A", "1"], t("give A the first rank")], [["A", "0"], t("take its rank away")], [["L"], t("draw the line of what is acceptable")]];
+  }
+  const options = form.choices?.options ?? form.extra?.options ?? [];
+  return [...(form.keys.e ? [[["E"], t("write")]] : []), ...options.map((option) => [[option.key], option.label])];
+}
+
+function ofExtras(extras) {
+  if (!extras || extras.element.hidden) return [];
+  const marking = [[["X"], t("Mark in the text")], [["←", "→"], t("to the next sentence")], [["1", "2"], t("mark it, with this meaning")]];
+  return [[["M"], t("Say more (not needed)")], ...(extras.marking ? marking : [])];
+}
+
+/** The list as elements of a `<dl>`. */
+export function listKeys(task, form, extras) {
+  const rows = [
+    ...ofForm(task, form),
+    [["Enter"], t("Save and go on")],
+    [[t("Ctrl"), "Enter"], t("Save while writing")],
+    [["Escape"], t("Leave the text")],
+    ...ofExtras(extras),
+    [["S"], t("Cannot judge, skip")],
+    [["W"], t("Say why to skip")],
+    [["U"], t("Undo the last answer")],
+    [["V"], t("Show the source")],
+    [["I"], t("Instructions")],
+  ];
+  return rows.flatMap(([keys, words]) => [el("dt", {}, ...keys.flatMap((key) => [el("kbd", {}, key), " "])), el("dd", {}, words)]);
+}

@@ -1,0 +1,163 @@
+"""The administrator's page of users: rights, and being forgotten."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from web_helpers import PAIR, PASSWORD, Browser, SignIn, token_of
+
+from backflip.feedback.kinds import Comparison
+from backflip.feedback.store import Project, User, Workspace
+
+
+@pytest.fixture
+def boss(sign_in: SignIn) -> Browser:
+    return sign_in("boss")
+
+
+@pytest.fixture
+def mia(sign_in: SignIn, project: Project, workspace: Workspace) -> Browser:
+    """An annotator who has answered a question."""
+    browser = sign_in("mia", "annotator", project)
+    workspace.queue.put("run-1", 1, [PAIR], project=project.id)
+    name = user_of(browser).annotator
+    task = workspace.queue.next(name, project=project.id)
+    assert task is not None
+    said: Any = {"annotator": name, "samples": task.sample_ids, "choice": "a"}
+    workspace.queue.answer(task.id, name, Comparison(**said))
+    return browser
+
+
+def user_of(browser: Browser) -> User:
+    assert browser.user is not None
+    return browser.user
+
+
+def change(boss: Browser, browser: Browser, **values: Any) -> Any:
+    return boss.send("PATCH", f"/api/users/{user_of(browser).id}", values)
+
+
+def test_users_are_listed_with_their_roles(boss: Browser, mia: Browser) -> None:
+    rows = {row["name"]: row for row in boss.get("/api/users").json()}
+    assert rows["mia"]["projects"] == {"Kindness": "annotator"}
+    assert (rows["mia"]["admin"], rows["boss"]["admin"]) == (False, True)
+    html = boss.open("/admin/people")
+    assert "mia" in html
+    # Neither a pseudonym nor a way to forget oneself.
+    assert user_of(mia).annotator not in html
+    assert f"/admin/people/{user_of(mia).id}/forget" in html
+    assert f"/admin/people/{user_of(boss).id}/forget" not in html
+    assert 'href="/admin/people"' in boss.open("/")
+    assert 'href="/admin/people"' not in mia.open("/")
+
+
+def test_an_administrator_is_made_and_unmade(boss: Browser, mia: Browser) -> None:
+    assert mia.get("/admin/people").status_code == 403
+    assert change(boss, mia, admin=True).json()["admin"] is True
+    assert mia.get("/admin/people").status_code == 200
+    assert change(mia, boss, admin=False).status_code == 200
+    assert boss.get("/admin/people").status_code == 403
+    last = change(mia, mia, admin=False)
+    assert last.status_code == 409
+    assert "last administrator" in last.json()["error"]["what"]
+    assert change(mia, mia, active=False).status_code == 409
+    assert mia.get("/admin/people").status_code == 200
+
+
+def test_who_is_deactivated_is_signed_out(
+    boss: Browser, mia: Browser, workspace: Workspace
+) -> None:
+    assert change(boss, mia, active=False).json()["active"] is False
+    assert mia.get("/").status_code == 303
+    assert "may not sign in" in boss.open("/admin/people")
+    assert change(boss, mia, active=True).status_code == 200
+    assert workspace.people.get(user_of(mia).id).active
+
+
+def test_a_change_says_what_and_of_whom(boss: Browser, mia: Browser) -> None:
+    for values in ({"admin": "yes"}, {"active": 1}, {"name": "Mia"}, {"password": "x"}):
+        assert change(boss, mia, **values).status_code == 422, values
+    before = boss.get("/api/users").json()
+    assert change(boss, mia).status_code == 200
+    assert boss.get("/api/users").json() == before
+    assert boss.send("PATCH", "/api/users/none", {"admin": True}).status_code == 404
+
+
+@pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0)])
+def test_a_user_is_forgotten_with_or_without_the_answers(
+    boss: Browser, mia: Browser, workspace: Workspace, project: Project, answers: str, left: int
+) -> None:
+    user = user_of(mia)
+    html = boss.open(f"/admin/people/{user.id}/forget")
+    assert "Answers of this person that count now: 1." in html
+    response = boss.post(f"/api/users/{user.id}/forget", {"answers": answers})
+    assert response.json() == {"annotator": user.annotator, "retracted": 1 - left}
+    assert workspace.people.named("mia") is None
+    assert mia.get("/").status_code == 303
+    assert workspace.projects.roles(project=project.id) == {}
+    assert len(workspace.journal.active()) == left
+    (entry,) = workspace.journal.said_by(user.annotator)
+    history = workspace.journal.history(entry)
+    assert [row.kind for row in history] == ["comparison", *["retraction"] * (1 - left)]
+    if not left:
+        assert (history[1].annotator, history[1].reason) == (user_of(boss).annotator, "forgotten")
+    overview = boss.get(f"/api/projects/{project.id}/overview").json()
+    assert [(p["name"], p["gone"]) for p in overview["people"]] == [(user.annotator, True)]
+    assert boss.post(f"/api/users/{user.id}/forget", {"answers": answers}).status_code == 404
+
+
+def test_to_forget_takes_a_choice_and_somebody_else(
+    boss: Browser, mia: Browser, workspace: Workspace
+) -> None:
+    path = f"/api/users/{user_of(mia).id}/forget"
+    for body in ({}, {"answers": "sell"}, {"answers": None}, {"answers": "keep", "now": True}):
+        assert boss.post(path, body).status_code == 422
+    own = boss.post(f"/api/users/{user_of(boss).id}/forget", {"answers": "retract"})
+    assert own.status_code == 409
+    assert "cannot forget yourself" in own.json()["error"]["what"]
+    assert boss.get(f"/admin/people/{user_of(boss).id}/forget").status_code == 409
+    assert boss.get("/admin/people/none/forget").status_code == 404
+    assert [user.name for user in workspace.people.all()] == ["boss", "mia"]
+    assert len(workspace.journal.active()) == 1
+
+
+def test_an_administrator_is_invited(
+    boss: Browser, workspace: Workspace, server: Callable[[], TestClient]
+) -> None:
+    now = workspace.people.clock()
+    workspace.people.clock = lambda: now
+    response = boss.post("/api/invites", {"days": 2})
+    assert response.status_code == 201
+    path = response.json()["url"].removeprefix("http://127.0.0.1:8000")
+    invite = workspace.people.invitation(path.removeprefix("/join/"))
+    assert invite is not None
+    assert (invite.project, invite.uses, invite.expires) == (None, 1, now + 2 * 86400)
+    guest = Browser(server())
+    guest.csrf = token_of(guest.get(path).text)
+    assert guest.submit(path, name="zoe", password=PASSWORD).status_code == 303
+    assert workspace.people.named("zoe").admin  # pyright: ignore
+    assert guest.get(path).status_code == 404
+    for body in ({"days": 0}, {"days": 366}, {"uses": 2}):
+        assert boss.post("/api/invites", body).status_code == 422
+
+
+def test_others_are_refused(
+    mia: Browser, sign_in: SignIn, workspace: Workspace, project: Project
+) -> None:
+    lead = sign_in("lea", "lead", project)
+    target = workspace.people.add("target")
+    for browser in (mia, lead):
+        for method, path, body in (
+            ("GET", "/admin/people", None),
+            ("GET", f"/admin/people/{target.id}/forget", None),
+            ("GET", "/api/users", None),
+            ("PATCH", f"/api/users/{user_of(browser).id}", {"admin": True}),
+            ("POST", f"/api/users/{target.id}/forget", {"answers": "keep"}),
+            ("POST", "/api/invites", {}),
+        ):
+            response = browser.send(method, path, body)
+            assert response.status_code == 403, path
+            assert "Only an administrator" in response.text
+    assert workspace.people.get(target.id) == target
+    assert not any(user.admin for user in workspace.people.all())
