@@ -29,7 +29,10 @@ def words(text: str) -> str:
 
 
 def test_the_commands_are_there() -> None:
-    names = "run demo report lineage pretrain sft sample label reward policy evaluate models chat"
+    names = (
+        "run demo report lineage pretrain sft sample label reward policy evaluate models chat "
+        "serve worker quality backup restore"
+    )
     assert {" ".join(path) for path in COMMANDS} == {
         "",
         *names.split(),

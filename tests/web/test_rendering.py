@@ -144,6 +144,12 @@ def test_unseen_characters_do_not_hide_as_references() -> None:
     assert render("&#x202e;&#8203;").notes == ("bidi", "invisible")
     assert render("[a](http://b.c '&#x202e;')").notes == ("bidi",)
     assert Page(render("[a](http://b.c/\u202e)").html).links == ["http://b.c/%E2%80%AE"]
+    assert render("[a](http://b.c/\u202e)").notes == ("bidi",)
+
+
+@pytest.mark.parametrize("text", ["\x0c", "a\x0b", "# a\x85", "|a|\n|-|\n|\x1f|", "\u2028a"])
+def test_controls_that_markdown_trims_are_noted(text: str) -> None:
+    assert render(text).notes == ("control",)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ ROWS = 8
 """Replies drawn at once."""
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 0.1
-LOOK_SHARE = 0.05
+LOOK_SHARE = 0.1
 """Most of the time that showing texts may take; looks become rarer where it would be more."""
 BEAT_SECONDS = 3.0
 RETRY_SECONDS = 2.0

@@ -28,14 +28,14 @@ from backflip.web.signs import Signs
 MAX_NESTING = 40
 """Blocks within blocks, or emphasis within emphasis; a list counts twice."""
 MAX_WORK = 20_000
-"""Steps of the parser for one text, each 5 to 15 microseconds."""
+"""Steps of the parser for one text, each about 10 microseconds."""
 MAX_TEX_TOTAL = 8000
 """Characters of TeX of one text, and 8 for each formula, that are set as mathematics.
 
 Formulas beyond that are shown as they are written.
 """
 
-ADDRESS = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:https?://|mailto:)[!-~]+", re.IGNORECASE)
 """Where a link may go: absolute, and in visible ASCII, as markdown-it-py encodes the rest."""
 
 _ESCAPED = r"(?:[^$\\]|\\.)"
@@ -322,7 +322,7 @@ def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 class _Markdown(MarkdownIt):
     def validateLink(self, url: str) -> bool:
-        return ADDRESS.fullmatch(url) is not None
+        return _ADDRESS.fullmatch(url) is not None
 
 
 def _parser() -> MarkdownIt:

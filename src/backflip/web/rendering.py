@@ -135,6 +135,8 @@ def plain(text: str) -> str:
 def _render(text: str, max_chars: int) -> Rendered:
     signs = Signs()
     if len(text) <= max_chars:
+        # Markdown trims what counts as a blank, and addresses are encoded.
+        signs.look(_lines(text))
         try:
             html = _GATE.clean(to_html(_lines(text), signs))
             return Rendered(html, _notes(signs.kinds))

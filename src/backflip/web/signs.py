@@ -36,7 +36,7 @@ _UNNAMED = {"control": "CONTROL CHARACTER", "surrogate": "LONE SURROGATE"}
 _JOINED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff"
 _PICTURE = "\xa9\xae\u203c-\u3299\U0001f000-\U0001faff"
 _IDEOGRAPH = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-SPELLING = re.compile(
+_SPELLING = re.compile(
     f"(?<=[{_JOINED}])[\u200c\u200d]"
     f"|(?<=[{_PICTURE}\ufe0f])\u200d(?=[{_PICTURE}])"
     f"|(?<=[{_PICTURE}0-9#*])[\ufe0e\ufe0f]"
@@ -44,7 +44,7 @@ SPELLING = re.compile(
 )
 """Where a single joiner or variation selector belongs to the spelling: Arabic and Indic scripts
 (Persian cannot be written without U+200C), emoji, variants of ideographs."""
-_SIGN_OR_SPELLING = re.compile(f"(?P<spelling>{SPELLING.pattern})|{SIGN.pattern}")
+_SIGN_OR_SPELLING = re.compile(f"(?P<spelling>{_SPELLING.pattern})|{SIGN.pattern}")
 
 MAX_TITLED = 2000
 """Signs of a text that carry their name: a name is ten times as long as the bare sign."""
@@ -91,6 +91,12 @@ class Signs:
     def __init__(self) -> None:
         self.kinds: set[Kind] = set()
         self._num_titled = 0
+
+    def look(self, text: str) -> None:
+        """Note the unseen characters of a text that may lose some before it is written."""
+        for match in _SIGN_OR_SPELLING.finditer(text):
+            if not match["spelling"]:
+                self.kinds.update(map(_kind, set(match[0])))
 
     def exact(self, text: str) -> str:
         """`text` escaped for HTML, every unseen character but tab and newline as a sign."""

@@ -11,7 +11,6 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from backflip.config import ServerSettings
-from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import Project, ProjectSettings, Task, User, Workspace
 from backflip.web import create_app
 
@@ -141,9 +140,9 @@ class Desk:
             else:
                 self.page.keyboard.type(key)
 
-    def answers(self) -> list[FeedbackBase]:
+    def answers(self) -> list[Any]:
         """What the journal holds of this person, oldest first."""
-        return self.site.workspace.journal.active(annotator=self.user.annotator)
+        return [*self.site.workspace.journal.active(annotator=self.user.annotator)]
 
     def answer(self) -> Any:
         """The only thing that the journal holds of this person."""

@@ -80,7 +80,8 @@ class Generations:
 
     Args:
         database: of the workspace.
-        alive_seconds: a worker that was not heard of for so long is taken for dead.
+        alive_seconds: a worker that was not heard of for so long is taken for dead; the clocks of
+            machines that share a database must agree much better than that.
     """
 
     def __init__(self, database: Database, alive_seconds: float = ALIVE_SECONDS):

@@ -90,7 +90,7 @@ def _choose(
             if len(different) < wanted.each:
                 continue
             if wanted.which == "random":
-                places = range(wanted.each)
+                places = generator.permutation(len(different))[: wanted.each]
                 yield tuple(different[i] for i in sorted(places))
             else:
                 yield tuple(different[-wanted.each :])

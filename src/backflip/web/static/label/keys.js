@@ -5,16 +5,16 @@ import { t } from "../texts.js";
 function ofForm(task, form) {
   if (!task) return [];
   if (task.kind === "ranking") {
-    return [[["A", "1"], t("give A the first rank")], [["A", "0"], t("take its rank away")], [["L"], t("draw the line of what is acceptable")]];
+    return [[["a", "1"], t("give A the first rank")], [["a", "0"], t("take its rank away")], [["l"], t("draw the line of what is acceptable")]];
   }
   const options = form.choices?.options ?? form.extra?.options ?? [];
-  return [...(form.keys.e ? [[["E"], t("write")]] : []), ...options.map((option) => [[option.key], option.label])];
+  return [...(form.keys.e ? [[["e"], t("write")]] : []), ...options.map((option) => [[option.key], option.label])];
 }
 
 function ofExtras(extras) {
   if (!extras || extras.element.hidden) return [];
-  const marking = [[["X"], t("Mark in the text")], [["←", "→"], t("to the next sentence")], [["1", "2"], t("mark it, with this meaning")]];
-  return [[["M"], t("Say more (not needed)")], ...(extras.marking ? marking : [])];
+  const marking = [[["x"], t("Mark in the text")], [["←", "→"], t("to the next sentence")], [["1", "2"], t("mark it, with this meaning")]];
+  return [[["m"], t("Say more (not needed)")], ...(extras.marking ? marking : [])];
 }
 
 /** The list as elements of a `<dl>`. */
@@ -25,11 +25,11 @@ export function listKeys(task, form, extras) {
     [[t("Ctrl"), "Enter"], t("Save while writing")],
     [["Escape"], t("Leave the text")],
     ...ofExtras(extras),
-    [["S"], t("Cannot judge, skip")],
-    [["W"], t("Say why to skip")],
-    [["U"], t("Undo the last answer")],
-    [["V"], t("Show the source")],
-    [["I"], t("Instructions")],
+    [["s"], t("Cannot judge, skip")],
+    [["w"], t("Say why to skip")],
+    [["u"], t("Undo the last answer")],
+    [["v"], t("Show the source")],
+    [["i"], t("Instructions")],
   ];
   return rows.flatMap(([keys, words]) => [el("dt", {}, ...keys.flatMap((key) => [el("kbd", {}, key), " "])), el("dd", {}, words)]);
 }
