@@ -105,7 +105,7 @@ def test_every_command_that_makes_a_workspace_takes_a_database() -> None:
     found = {name for name, parameters in takes.items() if "database" in parameters}
     assert found == {
         *("run", "demo", "pretrain", "sft", "sample", "label", "reward", "policy", "evaluate"),
-        "import",
+        *("import", "restore", "serve"),
     }
 
 
