@@ -23,6 +23,7 @@ from backflip.feedback.kinds import Comparison
 from backflip.feedback.quality.report import measure_quality
 from backflip.feedback.store import Project, Task, Workspace, schema
 from backflip.feedback.store.annotators import insert_annotators
+from backflip.feedback.store.batches import HOUR
 from backflip.feedback.store.database import chunks
 from backflip.records import Completion, Prompt, Sample
 from backflip.web import create_app
@@ -67,6 +68,7 @@ def answer(workspace: Workspace, overlap: int, number: int) -> None:
         rows = connection.execute(sa.select(*columns).order_by(tasks.c.number)).all()
     shares: dict[tuple[int, str], int] = {}
     done: dict[int, int] = {}
+    hours: dict[tuple[int, int], int] = {}
     left = number
     now = time.time()
     for part in chunks(rows, 2000):
@@ -112,6 +114,8 @@ def answer(workspace: Workspace, overlap: int, number: int) -> None:
                 )
                 shares[row.batch, name] = shares.get((row.batch, name), 0) + 1
                 done[row.batch] = done.get(row.batch, 0) + 1
+                hour = int((now - left / 10) // HOUR)
+                hours[row.batch, hour] = hours.get((row.batch, hour), 0) + 1
             closed.append(row.id)
             left -= overlap
         if not entries:
@@ -128,6 +132,10 @@ def answer(workspace: Workspace, overlap: int, number: int) -> None:
                 {"batch": batch, "annotator": name, "done": n, "skipped": 0}
                 for (batch, name), n in shares.items()
             ],
+        )
+        connection.execute(
+            sa.insert(schema.batch_hours),
+            [{"batch": batch, "hour": hour, "done": n} for (batch, hour), n in hours.items()],
         )
         for batch, n in done.items():
             this = sa.update(schema.batches).where(schema.batches.c.number == batch)

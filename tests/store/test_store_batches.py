@@ -63,6 +63,10 @@ def test_counts_are_those_of_the_rows(workspace: Workspace) -> None:
         rows = by_batch[batch.number]
         assert (batch.done, batch.skipped) == (rows["done"], rows["skipped"])
         assert batch.done > 0
+        hours = sa.select(sa.func.sum(schema.batch_hours.c.done))
+        with workspace.database.read() as connection:
+            of_batch = hours.where(schema.batch_hours.c.batch == batch.number)
+            assert connection.execute(of_batch).scalar_one() == batch.done
         progress = queue.progress(batch.run, batch.round)
         assert (progress.done, progress.skipped) == (batch.done, batch.skipped)
         assert progress.leased == rows["leased"]

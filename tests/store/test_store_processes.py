@@ -76,7 +76,7 @@ CHANGES: dict[str, dict[str, int]] = {
     "samples": {"prompts": 440, "samples": 440},
     "journal": {"journal": 1200},
     "snapshot": {"snapshots": 1, "snapshot_entries": 1201},
-    "answer": {"journal": 1, "answers": 1, "contributions": 1},
+    "answer": {"journal": 1, "answers": 1, "contributions": 1, "batch_hours": 1},
     "undo": {"journal": 1, "answers": -1},
 }
 

@@ -171,7 +171,7 @@ class ClipScorer(Network):
         return rewards.sum(1) / inputs.lengths_B
 
     def features(self, inputs: ClipInputs) -> Tensor:
-        """(B, D) the mean over a clip's steps of the last hidden layer; the reward is linear in it."""
+        """(B, D) the last hidden layer's mean over a clip; the reward is linear in it."""
         hidden = self.net[:-1](self._steps(inputs)).masked_fill(~inputs.mask_BT[..., None], 0.0)
         return hidden.sum(1) / inputs.lengths_B[:, None]
 

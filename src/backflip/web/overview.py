@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from backflip.feedback.store import Batch, Project, Workspace
-from backflip.feedback.store.activity import HOUR, Activity, read_activity
+from backflip.feedback.store.activity import Activity, read_activity
+from backflip.feedback.store.batches import HOUR
 from backflip.records import Record
 from backflip.web.lead import names_of
 

@@ -6,11 +6,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.feedback.store import schema
+from backflip.feedback.store.batches import HOUR
 from backflip.feedback.store.database import Database
 
-HOUR = 3600
 _places, _tasks, _batches = schema.assignments, schema.tasks, schema.batches
-_shares = schema.contributions
+_hours = schema.batch_hours
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def read_activity(database: Database, project: str, *, now: float, hours: int = 
         now: seconds since 1970.
         hours: how many are counted, the present one included.
     """
-    since = (int(now) // HOUR - hours + 1) * HOUR
+    since = int(now) // HOUR - hours + 1
     with database.read() as connection:
         return Activity(
             held=_held(connection, project, now), by_hour=_by_hour(connection, project, since)
@@ -53,25 +53,14 @@ def _held(connection: Connection, project: str, now: float) -> dict[tuple[int, s
     return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
 
-def _by_hour(connection: Connection, project: str, since: float) -> dict[int, int]:
-    # By way of the annotators, whose answers an index has in the order of time.
-    who = sa.select(_shares.c.annotator).join(_batches, _batches.c.number == _shares.c.batch)
-    hours = _places.c.ended / HOUR
-    # SQLite may have no floor(), and its cast cuts off; that of PostgreSQL rounds.
-    cuts_off = connection.dialect.name == "sqlite"
-    hour = sa.cast(hours if cuts_off else sa.func.floor(hours), sa.BigInteger)
+def _by_hour(connection: Connection, project: str, since: int) -> dict[int, int]:
     query = (
-        sa.select(hour, sa.func.count())
-        .select_from(_of_project())
-        .where(
-            _places.c.annotator.in_(who.where(_batches.c.project == project)),
-            _places.c.state == "done",
-            _places.c.ended >= since,
-            _batches.c.project == project,
-        )
-        .group_by(hour)
+        sa.select(_hours.c.hour, sa.func.sum(_hours.c.done))
+        .join(_batches, _batches.c.number == _hours.c.batch)
+        .where(_batches.c.project == project, _hours.c.hour >= since)
+        .group_by(_hours.c.hour)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query) if row[1]}
 
 
 def _of_project() -> sa.Join:

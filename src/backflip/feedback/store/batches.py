@@ -23,10 +23,11 @@ from backflip.records import Record, content_id
 
 Purpose = Literal["labels", "checks"]
 State = Literal["open", "paused", "closed"]
+HOUR = 3600
 EVERYONE = 1_000_000_000
 """Overlap of a check: everybody may be asked, each person once."""
 _batches, _tasks, _shares = schema.batches, schema.tasks, schema.contributions
-_places = schema.assignments
+_places, _hours = schema.assignments, schema.batch_hours
 
 
 class Batch(Record):
@@ -196,14 +197,30 @@ def ensure_batch(connection: Connection, batch: dict[str, Any]) -> Batch:
     return known
 
 
-def count(connection: Connection, batch: int, annotator: str, state: str, by: int) -> None:
-    """Count a person's answer or skip ("done", "skipped") in a batch; `by` -1 takes it back."""
+def count(
+    connection: Connection, batch: int, annotator: str, state: str, by: int, moment: float
+) -> None:
+    """Count a person's answer or skip in a batch.
+
+    Args:
+        connection: of a transaction that holds the lock "queue".
+        batch: number of the batch.
+        annotator: whose it is.
+        state: "done" or "skipped".
+        by: 1; -1 takes it back.
+        moment: when it was given, in seconds since 1970.
+    """
     _add(connection, batch, **{state: by})
     zero = {"done": 0, "skipped": 0}
     statement = insert(connection, _shares).on_conflict_do_update(
         index_elements=["batch", "annotator"], set_={state: _shares.c[state] + by}
     )
     connection.execute(statement, {"batch": batch, "annotator": annotator, **zero, state: by})
+    if state == "done":
+        statement = insert(connection, _hours).on_conflict_do_update(
+            index_elements=["batch", "hour"], set_={"done": _hours.c.done + by}
+        )
+        connection.execute(statement, {"batch": batch, "hour": int(moment // HOUR), "done": by})
 
 
 def batches_of(

@@ -200,7 +200,7 @@ class Queue:
                 beside = sa.select(_extras.c.entry_id).where(_extras.c.assignment == place.number)
                 said = [place.entry_id, *connection.execute(beside).scalars()]
                 retract(connection, said, "undone", annotator)
-            count(connection, place.batch, annotator, place.state, -1)
+            count(connection, place.batch, annotator, place.state, -1, place.ended)
             values = {
                 "state": "leased",
                 "attempt": place.attempt + 1,
@@ -290,7 +290,7 @@ class Queue:
         this = _places.c.number == place.number
         ended = {"ended": self.clock(), "draft": None, **values}
         connection.execute(sa.update(_places).where(this).values(ended))
-        count(connection, place.batch, place.annotator, values["state"], 1)
+        count(connection, place.batch, place.annotator, values["state"], 1, ended["ended"])
         used = sa.select(sa.func.count()).where(
             _places.c.task_id == place.task_id, _places.c.state != "leased"
         )

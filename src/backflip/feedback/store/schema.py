@@ -288,6 +288,16 @@ contributions = sa.Table(
     sa.Index(None, "annotator"),
 )
 
+batch_hours = sa.Table(
+    "batch_hours",
+    metadata,
+    sa.Column(
+        "batch", Number, sa.ForeignKey("batches.number"), primary_key=True, autoincrement=False
+    ),
+    sa.Column("hour", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("done", sa.Integer, nullable=False),
+)
+
 secrets = sa.Table(
     "secrets", metadata, _text("name", primary_key=True), sa.Column("value", Json, nullable=False)
 )

@@ -104,6 +104,15 @@ def _create_projects() -> None:
         sa.PrimaryKeyConstraint("batch", "annotator"),
     )
     _index("contributions", "annotator")
+    op.create_table(
+        "batch_hours",
+        sa.Column(
+            "batch", _number(), sa.ForeignKey("batches.number"), nullable=False, autoincrement=False
+        ),
+        sa.Column("hour", sa.Integer(), nullable=False, autoincrement=False),
+        _integer("done"),
+        sa.PrimaryKeyConstraint("batch", "hour"),
+    )
 
 
 def _extend_queue() -> None:
@@ -325,5 +334,15 @@ def _move_tasks() -> None:
             "SUM(CASE WHEN state = 'skipped' THEN 1 ELSE 0 END) "
             "FROM assignments JOIN tasks ON tasks.id = task_id "
             "WHERE state <> 'leased' GROUP BY batch, annotator"
+        )
+    )
+    hour = "CAST(ended / 3600 AS INTEGER)"
+    if op.get_context().dialect.name == "postgresql":
+        hour = "CAST(FLOOR(ended / 3600) AS INTEGER)"  # a cast alone would round
+    connection.execute(
+        sa.text(
+            f"INSERT INTO batch_hours (batch, hour, done) SELECT batch, {hour}, COUNT(*) "  # noqa: S608
+            "FROM assignments JOIN tasks ON tasks.id = task_id "
+            f"WHERE state = 'done' GROUP BY batch, {hour}"
         )
     )
