@@ -6,6 +6,7 @@ transaction still true when it writes, keeps two bulk inserts from deadlocking o
 and lets the journal's numbers be committed in order.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -75,6 +76,7 @@ class Database:
         if url.get_backend_name() == "sqlite":
             self.where = url.database or ":memory:"
         self._timeout = timeout
+        self._turn = threading.Lock()
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite(url))
         except ModuleNotFoundError:
@@ -127,7 +129,7 @@ class Database:
         Args:
             locks: names out of `LOCKS`, for the tables that it reads before it writes them.
         """
-        with self._explained(), self.engine.connect() as connection:
+        with self._explained(), self._my_turn(), self.engine.connect() as connection:
             connection.execution_options(backflip_write=True)
             with connection.begin():
                 if not self.is_sqlite:
@@ -135,6 +137,22 @@ class Database:
                         take = sa.func.pg_advisory_xact_lock(_LOCK_FAMILY, LOCKS.index(lock))
                         connection.execute(sa.select(take))
                 yield connection
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Writers of this process in a row: SQLite would have each look again, less and less often.
+
+        Other processes' writers are waited for by SQLite.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=self._timeout):
+            raise BusyError(f"the database stayed locked for {self._timeout:g} s", where=self.where)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
