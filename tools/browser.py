@@ -44,7 +44,8 @@ def main() -> None:
     _run(sys.executable, "-m", "playwright", "install", "chromium")
     if not _found() and os.geteuid() == 0 and shutil.which("apt-get"):
         _run("apt-get", "update")
-        _run("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
+        # With what it recommends: without fonts there is no text to look at.
+        _run("apt-get", "install", "--yes", "chromium")
     if not _found():
         sys.exit(f"No Chromium could be installed. {ADVICE}")
 
