@@ -89,10 +89,12 @@ def expect(kind: str, shown: tuple[str, ...], entry: FeedbackBase, workspace: Wo
 def test_each_kind_from_page_to_journal(
     workspace: Workspace, project: Project, sign_in: SignIn, kind: str
 ) -> None:
-    ask(workspace, project, TASKS[kind], overlap=4)
+    ask(workspace, project, TASKS[kind], overlap=40)
     orders = set()
-    for name in ("mia", "bob", "ann", "eve"):
-        browser = sign_in(name, "annotator", project)
+    # Until two of them saw different orders, or the test could not tell a place from an id.
+    wanted = 1 if len(TASKS[kind].sample_ids) == 1 else 2
+    while len(orders) < wanted:
+        browser = sign_in(f"person {len(workspace.people.all())}", "annotator", project)
         task = task_of(browser, project)
         held = workspace.queue.held(task["id"], browser.user.annotator)
         orders.add(held.shown)
@@ -105,8 +107,6 @@ def test_each_kind_from_page_to_journal(
         (entry,) = workspace.journal.active(annotator=browser.user.annotator)
         assert (entry.seconds, entry.origin) == (3.5, "people")
         expect(kind, held.shown_ids, entry, workspace)
-    if len(TASKS[kind].sample_ids) > 1:
-        assert len(orders) > 1  # or the test could not tell a place from an id
 
 
 def test_nothing_that_an_annotator_must_not_know_is_sent(
