@@ -4,8 +4,8 @@
 
 `kill-backup FOLDER FILE` and `kill-restore FILE FOLDER [ADDRESS]` do it once to count its steps
 (statements, commits, members of the tar, flushes, renames), and then in children that kill
-themselves with SIGKILL before the k-th step, for k all over the work and at each of its last
-steps. After each death, what is there is printed as JSON.
+themselves with SIGKILL before the k-th step, for k all over the work and at every second of
+its last ones. After each death, what is there is printed as JSON.
 """
 
 import itertools
