@@ -14,7 +14,7 @@ from backflip.config import ServerSettings
 from backflip.feedback.store import Project, ProjectSettings, Task, User, Workspace
 from backflip.web import create_app
 
-PATIENCE = 30_000
+PATIENCE = 120_000
 """Milliseconds to wait for what must come: a busy machine is no fault of the page."""
 expect.set_options(timeout=PATIENCE)
 

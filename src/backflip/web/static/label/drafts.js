@@ -2,7 +2,7 @@
 import { Refusal, send } from "../api.js";
 
 const DELAY = 700; // milliseconds without another change
-const PATIENCE = 20_000;
+const PATIENCE = 30_000;
 
 export class Drafts {
   /** `read` gives {task, draft}; `kept` and `failed` are told what came of it, `failed` with the error. */

@@ -11,7 +11,7 @@ import { listKeys } from "./keys.js";
 import { Asked, Replies } from "./sheet.js";
 import { Stopwatch } from "./stopwatch.js";
 
-const PATIENCE = 20_000; // milliseconds
+const PATIENCE = 30_000; // milliseconds
 const MAX_ENTERED = 50; // tasks
 const get = (id) => document.getElementById(id);
 const { project, guideline } = document.querySelector("main").dataset;
