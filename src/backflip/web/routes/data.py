@@ -67,6 +67,7 @@ def export(
     from backflip.feedback.formats import export_file, find_format
 
     workspace = visitor.context.workspace
+    workspace.projects.get(project)
     found = find_format(format)
     if strange := sorted(set(kind or ()) - set(KINDS)):
         raise HTTPException(422, f"There is no kind of feedback {strange[0]!r}.")
