@@ -438,12 +438,13 @@ def test_a_worker_is_alive_while_it_loads(
     monkeypatch.setattr(worker, "BEAT_SECONDS", 0.01)
     monkeypatch.setattr(worker, "load_causal_lm", load)
     name = ask()
+    others = threading.active_count()  # of what ran in this process before
     work(desk)
     check(desk, models, name)
     assert len(set(beats)) == 1
     before = len(beats)
     assert before >= 4
-    assert threading.active_count() == 1
+    assert threading.active_count() == others
 
 
 @pytest.fixture
