@@ -88,7 +88,7 @@ PICTURES = {
         DINNER,
         (*"a1c1b3", "d"),
         kind="ranking",
-        screen=(1280, 780),
+        screen=(1280, 800),
         preferences={"theme": "dark"},
     ),
     "narrow": Picture(

@@ -218,10 +218,14 @@ class Generations:
         with self._database.write("generations") as connection:
             this = sa.and_(_table.c.id.in_(list(texts)), _held_by(worker))
             rows = connection.execute(sa.select(_table.c.id, _table.c.text).where(this)).all()
-            for row in rows:
-                if len(texts[row.id]) > len(row.text):
-                    grown = sa.update(_table).where(_table.c.id == row.id)
-                    connection.execute(grown.values(text=texts[row.id]))
+            grown = [
+                {"of": row.id, "now": texts[row.id]}
+                for row in rows
+                if len(texts[row.id]) > len(row.text)
+            ]
+            if grown:
+                show = sa.update(_table).where(_table.c.id == sa.bindparam("of"))
+                connection.execute(show.values(text=sa.bindparam("now")), grown)
             return {row.id for row in rows}
 
     def finish(self, worker: str, id: str, sample_id: str) -> bool:  # noqa: A002

@@ -51,6 +51,7 @@ class Page {
 
   async ask(path, body) {
     const told = await send("POST", path, body, { patience: PATIENCE });
+    if (told.given === undefined) throw new Refusal(0, "not from the server", null);
     if (told.task) told.task.until = Date.now() + 1000 * told.task.seconds_left;
     return told;
   }
@@ -142,9 +143,7 @@ class Page {
     const told = await this.attempt(t("Not saved."), () => (how === "skip" ? this.skip() : this.save()), async () => {
       this.drafts.drop();
       await this.drafts.last;
-      const answered = await this.ask(`/api/tasks/${this.task.id}/${how}`, { ...body, wants_next: true, besides });
-      if (answered.saved !== true) throw new Refusal(0, "not from the server", null);
-      return answered;
+      return this.ask(`/api/tasks/${this.task.id}/${how}`, { ...body, wants_next: true, besides });
     });
     if (!told) { this.drafts.note(); return; }
     this.leave();
@@ -196,7 +195,7 @@ class Page {
   }
 
   tell(failed, refusal, again) {
-    tell(get("fault"), { failed, refusal, again, another: () => { this.entered.delete(this.task?.id); this.start(); } });
+    tell(get("fault"), { failed, refusal, again, another: () => this.start() });
   }
 
   /** Ask for more time when less than `milliseconds` of it are left. */
