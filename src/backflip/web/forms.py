@@ -6,8 +6,9 @@ name them by id in the order of the task, so that no place on a screen can leak 
     Compared(choice="a", strength=2)     A, the first shown, is clearly better
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -115,7 +116,7 @@ class Rated(Answer):
 
     def entry(self, sheet: "Sheet") -> FeedbackBase:
         return Rating(
-            sample=sheet.at(0).id, level=self.level, num_levels=NUM_LEVELS, **sheet.fields
+            sample=sheet.id_at(0), level=self.level, num_levels=NUM_LEVELS, **sheet.fields
         )
 
 
@@ -126,7 +127,7 @@ class Thumbed(Answer):
     good: bool
 
     def entry(self, sheet: "Sheet") -> FeedbackBase:
-        return GoodBad(sample=sheet.at(0).id, good=self.good, **sheet.fields)
+        return GoodBad(sample=sheet.id_at(0), good=self.good, **sheet.fields)
 
 
 class Corrected(Answer):
@@ -162,7 +163,7 @@ class Critiqued(Answer):
 
     def entry(self, sheet: "Sheet") -> FeedbackBase:
         return Critique(
-            sample=sheet.at(0).id,
+            sample=sheet.id_at(0),
             text=self.text,
             level=self.level,
             num_levels=NUM_LEVELS,
@@ -179,7 +180,7 @@ class Flagged(Answer):
 
     def entry(self, sheet: "Sheet") -> FeedbackBase:
         return SafetyFlag(
-            sample=sheet.at(0).id, safe=self.safe, category=self.category, **sheet.fields
+            sample=sheet.id_at(0), safe=self.safe, category=self.category, **sheet.fields
         )
 
 
@@ -211,27 +212,36 @@ class Sheet:
 
     Attributes:
         task: as the queue handed it out.
-        samples: what it is about, by id.
+        load: reads what it is about, by id; most answers are made without.
         seconds: the person took.
         written: samples of the person's own, in the order they were made.
     """
 
     task: Task
-    samples: dict[str, Sample]
+    load: Callable[[], Mapping[str, Sample]]
     seconds: float | None = None
     written: list[Sample] = field(default_factory=list)
+
+    @cached_property
+    def samples(self) -> Mapping[str, Sample]:
+        """What the task is about, by id."""
+        return self.load()
 
     @property
     def fields(self) -> dict[str, Any]:
         """What the entry of this task has."""
         return {"annotator": self.task.annotator, "axis": self.task.axis, "seconds": self.seconds}
 
-    def at(self, place: int) -> Sample:
-        """The sample shown at a place."""
+    def id_at(self, place: int) -> str:
+        """Id of the sample shown at a place."""
         shown = self.task.shown_ids
         if place >= len(shown):
             raise WorkspaceError(f"there is no place {place}: {len(shown)} are shown")
-        return self.samples[shown[place]]
+        return shown[place]
+
+    def at(self, place: int) -> Sample:
+        """The sample shown at a place."""
+        return self.samples[self.id_at(place)]
 
     def write(self, sample: Sample, text: str) -> Sample:
         """What the person wrote to a sample's prompt, as a sample of its own."""
@@ -265,7 +275,7 @@ def entries_of(answer: Any, sheet: Sheet) -> tuple[FeedbackBase, list[FeedbackBa
     """
     entry = answer.entry(sheet)
     marks = tuple(
-        Span(sample=sheet.at(mark.place).id, start=mark.start, end=mark.end, tag=mark.tag)
+        Span(sample=sheet.id_at(mark.place), start=mark.start, end=mark.end, tag=mark.tag)
         for mark in answer.marks
     )
     update = {"tags": answer.tags, "spans": marks, "reason": answer.reason}
@@ -276,9 +286,9 @@ def entries_of(answer: Any, sheet: Sheet) -> tuple[FeedbackBase, list[FeedbackBa
 def _beside(answer: Answer, sheet: Sheet) -> Iterator[FeedbackBase]:
     who, axis = sheet.task.annotator, sheet.task.axis
     for each in answer.critiques:
-        yield Critique(annotator=who, axis=axis, sample=sheet.at(each.place).id, text=each.text)
+        yield Critique(annotator=who, axis=axis, sample=sheet.id_at(each.place), text=each.text)
     for each in answer.corrections:
         yield sheet.correct(sheet.at(each.place), each.text, seconds=None)
     for each in answer.flags:
-        sample = sheet.at(each.place).id
+        sample = sheet.id_at(each.place)
         yield SafetyFlag(annotator=who, sample=sample, safe=each.safe, category=each.category)

@@ -15,6 +15,9 @@ from backflip.web.app import create_app
 from backflip.web.background import Background
 
 SETUP_HOURS = 24.0
+SWITCH_SECONDS = 0.0005
+"""After which a thread that computes lets others go on. A request waits for the database some
+twenty times: at Python's own 5 milliseconds it would wait for a busy thread after each."""
 
 
 def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], None]) -> None:
@@ -36,6 +39,7 @@ def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], N
         key = workspace.people.invite(None, "lead", seconds=3600 * SETUP_HOURS)
         say(f"Make the first account, the administrator's, at {address}/join/{key}")
     _log_to_standard_error()
+    sys.setswitchinterval(SWITCH_SECONDS)
     config = uvicorn.Config(
         create_app(workspace, settings),
         log_config=None,

@@ -294,11 +294,7 @@ def _write(
     artifacts: bool,
     advance: Callable[[int], None] | None,
 ) -> Backup:
-    with workspace.database.read() as connection:
-        if not workspace.database.is_sqlite:  # on SQLite every reading transaction is a snapshot
-            connection.exec_driver_sql(
-                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE"
-            )
+    with workspace.database.read(snapshot=True) as connection:
         revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
         if revision != schema.HEAD:  # by another process, since this one opened the workspace
             raise newer_schema(str(revision), workspace.database.where)

@@ -6,6 +6,7 @@ waiting run need not count half a million rows to know how far a round is.
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from itertools import permutations
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from sqlalchemy.engine import Connection
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, check_name, chunks, insert, insert_new
+from backflip.feedback.store.database import Database, check_name, chunks, insert_new, insert_of
 from backflip.feedback.store.projects import require_project
 from backflip.feedback.store.samples import require_samples
 from backflip.feedback.store.tasks import Task
@@ -87,13 +88,16 @@ class Batches:
 
     def checks(self, project: str) -> list[Task]:
         """The questions of a project whose answers are known."""
-        query = (
-            sa.select(_tasks)
-            .join(_batches, _batches.c.number == _tasks.c.batch)
-            .where(_batches.c.project == project, _batches.c.purpose == "checks")
-            .where(_tasks.c.expected.is_not(None))
-            .order_by(_tasks.c.number)
-        )
+        checks = _batches.c.purpose == "checks", _tasks.c.expected.is_not(None)
+        return self._questions(_batches.c.project == project, *checks)
+
+    def questions(self, run: str, round: int) -> list[Task]:  # noqa: A002
+        """What was asked in a round, in the order in which it was put up."""
+        return self._questions(_batches.c.run == run, _batches.c.round == round)
+
+    def _questions(self, *conditions: sa.ColumnElement[bool]) -> list[Task]:
+        query = sa.select(_tasks).join(_batches, _batches.c.number == _tasks.c.batch)
+        query = query.where(*conditions).order_by(_tasks.c.number)
         with self._database.read() as connection:
             return [
                 Task(
@@ -104,7 +108,6 @@ class Batches:
                     id=row.id,
                 )
                 for row in connection.execute(query)
-                if row.expected is not None
             ]
 
     def answers_on(
@@ -123,6 +126,11 @@ class Batches:
         )
         with self._database.read() as connection:
             return [tuple(row) for row in connection.execute(query)]
+
+    def given(self, project: str, annotator: str) -> int:
+        """How many of a person's answers in a project stand, checks included."""
+        with self._database.read() as connection:
+            return given_by(connection, project, annotator)
 
     def shares(self, project: str) -> dict[str, tuple[int, int]]:
         """Answers and skips of each annotator in a project, checks included."""
@@ -172,8 +180,9 @@ def put_batch(
             "created": schema.now(),
             "batch": known.number,
             "expected": item.expected,
+            "position": position,
         }
-        for item in items
+        for position, item in enumerate(items, known.items)
     )
     new = sum(len(insert_new(connection, _tasks, chunk)) for chunk in chunks(rows))
     wanted = 0 if known.purpose == "checks" else new * overlap
@@ -210,17 +219,33 @@ def count(
         by: 1; -1 takes it back.
         moment: when it was given, in seconds since 1970.
     """
-    _add(connection, batch, **{state: by})
-    zero = {"done": 0, "skipped": 0}
-    statement = insert(connection, _shares).on_conflict_do_update(
-        index_elements=["batch", "annotator"], set_={state: _shares.c[state] + by}
-    )
-    connection.execute(statement, {"batch": batch, "annotator": annotator, **zero, state: by})
+    shared, by_hour = _counted(connection.dialect.name, state)
+    connection.execute(_ADDED[state], {"batch": batch, "by": by})
+    row = {"batch": batch, "annotator": annotator, "done": 0, "skipped": 0, state: by}
+    connection.execute(shared, row)
     if state == "done":
-        statement = insert(connection, _hours).on_conflict_do_update(
-            index_elements=["batch", "hour"], set_={"done": _hours.c.done + by}
-        )
-        connection.execute(statement, {"batch": batch, "hour": int(moment // HOUR), "done": by})
+        connection.execute(by_hour, {"batch": batch, "hour": int(moment // HOUR), "done": by})
+
+
+def count_unasked(
+    connection: Connection, batch: int, annotator: str, by: int, moment: float
+) -> None:
+    """Count answers that nobody was asked for: as questions put up and answered at once.
+
+    Args:
+        connection: of a transaction that holds the lock "queue".
+        batch: number of the batch.
+        annotator: whose they are.
+        by: how many; below 0 takes so many back.
+        moment: when they were given, in seconds since 1970.
+    """
+    _add(connection, batch, items=by, wanted=by)
+    count(connection, batch, annotator, "done", by, moment)
+
+
+def given_by(connection: Connection, project: str, annotator: str) -> int:
+    """`Batches.given` within a transaction."""
+    return connection.execute(_GIVEN, {"project": project, "annotator": annotator}).scalar_one()
 
 
 def batches_of(
@@ -239,6 +264,38 @@ def batch_of_round(connection: Connection, run: str, round: int) -> Batch | None
     """The batch of a run's round; None when nothing was put up."""
     found = _select(connection, _batches.c.run == run, _batches.c.round == round)
     return found[0] if found else None
+
+
+# Built once: whoever answers waits for them.
+_GIVEN = (
+    sa.select(sa.func.coalesce(sa.func.sum(_shares.c.done), 0))
+    .join(_batches, _batches.c.number == _shares.c.batch)
+    .where(
+        _batches.c.project == sa.bindparam("project"),
+        _shares.c.annotator == sa.bindparam("annotator"),
+    )
+)
+_ADDED = {
+    state: sa.update(_batches)
+    .where(_batches.c.number == sa.bindparam("batch"))
+    .values({state: _batches.c[state] + sa.bindparam("by")})
+    for state in ("done", "skipped")
+}
+
+
+@cache
+def _counted(dialect: str, state: str) -> tuple[Any, Any]:
+    """Statements that add to what a person gave, and to what was given in an hour."""
+    shared, by_hour = insert_of(dialect, _shares), insert_of(dialect, _hours)
+    return (
+        shared.on_conflict_do_update(
+            index_elements=["batch", "annotator"],
+            set_={state: _shares.c[state] + shared.excluded[state]},
+        ),
+        by_hour.on_conflict_do_update(
+            index_elements=["batch", "hour"], set_={"done": _hours.c.done + by_hour.excluded.done}
+        ),
+    )
 
 
 def _add(connection: Connection, number: int, **by: int) -> None:

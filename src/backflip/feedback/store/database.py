@@ -7,6 +7,7 @@ and lets the journal's numbers be committed in order.
 """
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -17,7 +18,14 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from backflip.errors import BusyError, WorkspaceError
 from backflip.feedback.store import schema
@@ -39,6 +47,16 @@ LOCKS = (
     "generations",
     "webhooks",
 )
+NUM_CONNECTIONS = 10
+"""Connections of a process to PostgreSQL."""
+TRUST_SECONDS = 1.0
+"""A connection that was used so lately is used again without asking whether it still is one."""
+_WALK = [
+    sa.func.set_config(name, "off", True).label(name)
+    for name in ("enable_sort", "enable_seqscan", "enable_bitmapscan")
+]
+"""What keeps the queue's queries, which look for one row each, walking along an index: PostgreSQL
+knows too little of tables that grow by the second, and would rather read and sort one whole."""
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
 
 
@@ -78,7 +96,7 @@ class Database:
         self._timeout = timeout
         self._turn = threading.Lock()
         try:
-            self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite(url))
+            self.engine = sa.create_engine(url, **self._pool(url))
         except ModuleNotFoundError:
             raise WorkspaceError(
                 "PostgreSQL needs psycopg",
@@ -90,10 +108,19 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             event.listen(self.engine, "connect", self._prepare_postgresql)
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", self._check_connection)
 
     @staticmethod
     def _is_sqlite(url: URL) -> bool:
         return url.get_backend_name() == "sqlite"
+
+    @classmethod
+    def _pool(cls, url: URL) -> dict[str, Any]:
+        """How connections are kept: a new one to PostgreSQL costs more than what it is made for."""
+        if cls._is_sqlite(url):
+            return {}
+        return {"pool_size": NUM_CONNECTIONS, "max_overflow": 0}
 
     @property
     def is_sqlite(self) -> bool:
@@ -116,11 +143,31 @@ class Database:
             cursor.execute(f"SET lock_timeout = {int(self._timeout * 1000)}")
         connection.commit()
 
+    def _check_connection(self, connection: Any, record: Any, _proxy: Any) -> None:
+        """Make sure that the server is still there, where that was not seen a moment ago."""
+        if time.monotonic() - record.info.get("used", 0.0) < TRUST_SECONDS:
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool tries a new one
+
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that changes nothing and waits for nobody."""
-        with self._explained(), self.engine.connect() as connection, connection.begin():
-            yield connection
+    def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
+        """Queries that change nothing and wait for nobody.
+
+        Args:
+            snapshot: all of them see the same state, whatever is written meanwhile; on SQLite they
+                always do.
+        """
+        with self._explained(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                # A transaction would be two more trips to the database, for nothing: at its usual
+                # level each statement sees what is committed by then.
+                level = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
+                connection.execution_options(isolation_level=level)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self, *locks: str) -> Iterator[Connection]:
@@ -132,21 +179,22 @@ class Database:
         with self._explained(), self._my_turn(), self.engine.connect() as connection:
             connection.execution_options(backflip_write=True)
             with connection.begin():
-                if not self.is_sqlite:
-                    for lock in sorted(locks, key=LOCKS.index):
-                        take = sa.func.pg_advisory_xact_lock(_LOCK_FAMILY, LOCKS.index(lock))
-                        connection.execute(sa.select(take))
+                if locks and not self.is_sqlite:
+                    # One after the other, from left to right, and in one trip to the database.
+                    numbers = sorted(map(LOCKS.index, locks))
+                    take = [sa.func.pg_advisory_xact_lock(_LOCK_FAMILY, n) for n in numbers]
+                    plain = _WALK if "queue" in locks else []
+                    connection.execute(sa.select(*take, *plain))
                 yield connection
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:
-        """Writers of this process in a row: SQLite would have each look again, less and less often.
+        """Writers of this process in a row, each waiting here and not in the database.
 
-        Other processes' writers are waited for by SQLite.
+        SQLite would have each look again, less and less often; on PostgreSQL each would hold a
+        connection, and all who wait would slow down the one who has the lock. Other processes'
+        writers are waited for in the database.
         """
-        if not self.is_sqlite:
-            yield
-            return
         if not self._turn.acquire(timeout=self._timeout):
             raise BusyError(f"the database stayed locked for {self._timeout:g} s", where=self.where)
         try:
@@ -164,6 +212,10 @@ class Database:
         except DataError as error:
             raise WorkspaceError(
                 f"the database cannot hold a value: {str(error.orig).strip()}", where=self.where
+            ) from error
+        except PoolTimeoutError as error:
+            raise BusyError(
+                f"{NUM_CONNECTIONS} connections are in use, and none came free", where=self.where
             ) from error
         except DBAPIError as error:
             raw = str(error.orig).strip()
@@ -212,6 +264,10 @@ class Database:
         self.engine.dispose()
 
 
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that reads and then writes fails at once when another process wrote
     # in between; an immediate one waits its turn.
@@ -221,9 +277,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def insert(connection: Connection, table: sa.Table) -> Any:
     """An INSERT of this database's dialect: it knows `on_conflict_do_nothing` and `_do_update`."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: sa.Table) -> Any:
+    """The same by the dialect's name, for a statement that is kept."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def insert_new(

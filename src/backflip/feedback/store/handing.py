@@ -3,10 +3,14 @@
 A person gets back what it holds, oldest first. Else, in the order in which batches and questions
 were put up, the first with a free place that this person was not asked yet. Every query walks an
 index and stops at the first row, so that a hundred thousand open questions cost no more than ten.
+
+Nothing in the store is asked more often, and everybody who answers waits for it: the queries are
+built once and filled in.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -14,12 +18,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.feedback.store import schema
-from backflip.feedback.store.batches import Batch, batches_of
+from backflip.feedback.store.batches import Batch, batches_of, given_by
 from backflip.feedback.store.projects import Project, get_project
 
 _batches, _tasks, _places = schema.batches, schema.tasks, schema.assignments
-_shares = schema.contributions
-_mine = _places.alias("mine")
+_guidelines = schema.guidelines
+TASK_COLUMNS = ("run", "round", "kind", "axis", "sample_ids", "overlap", "expected", "batch")
+"""What a task tells of its question."""
+Handed = Mapping[str, Any]
+"""A question that may be handed out: its "task_id", `TASK_COLUMNS`, "project", and "newest", the
+version of the instructions in force."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +48,38 @@ class Wish:
     kinds: Collection[str] | None = None
     besides: Collection[str] = ()
 
-    def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """What a question must be."""
-        found: list[sa.ColumnElement[bool]] = []
-        if self.kinds is not None:
-            found.append(_tasks.c.kind.in_(list(self.kinds)))
-        if self.besides:
-            found.append(_tasks.c.id.not_in(list(self.besides)))
-        return found
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the queries are filled in with."""
+        kinds = None if self.kinds is None else list(self.kinds)
+        besides = list(self.besides) or None
+        given = {"run": self.run, "project": self.project, "kinds": kinds, "besides": besides}
+        found = {name: value for name, value in given.items() if value is not None}
+        return {"annotator": self.annotator, "now": self.now, **found}
 
 
-def pick(connection: Connection, wish: Wish) -> str | None:
-    """Id of the question to hand to a person; None when there is nothing to ask."""
-    held = _held_by(connection, wish)
+def pick(connection: Connection, wish: Wish) -> Handed | None:
+    """The question to hand to a person; None when there is nothing to ask."""
+    values = wish.values
+    asked = frozenset(values)
+    held = connection.execute(_held(asked), values).mappings().first()
     if held is not None:
         return held
     batches = batches_of(connection, run=wish.run, project=wish.project)
-    for project_id in dict.fromkeys(batch.project for batch in batches):
-        project = get_project(connection, project_id)
-        of_project = [batch for batch in batches if batch.project == project_id]
-        if project.archived or _spent(connection, project, wish):
+    for project in dict.fromkeys(batch.project for batch in batches):
+        known = get_project(connection, project)
+        of_project = [batch for batch in batches if batch.project == project]
+        if known.archived or _spent(connection, known, wish):
             continue
-        for batch in _in_order(connection, project, of_project, wish):
-            found = connection.execute(_free_in(batch, wish)).scalar()
+        for batch in _in_order(connection, known, of_project, wish):
+            place = {**values, "batch": batch.number, "project": project}
+            found = connection.execute(_free(asked), place).mappings().first()
             if found is not None:
                 return found
     return None
 
 
-def taken(now: float, *, besides: str, task_id: Any) -> sa.ScalarSelect[int]:
+def taken(now: Any, *, besides: Any, task_id: Any) -> sa.ScalarSelect[int]:
     """Number of places of a task that others have used or hold now."""
     live = sa.or_(_places.c.state != "leased", _places.c.expires > now)
     query = sa.select(sa.func.count()).select_from(_places)
@@ -79,32 +90,92 @@ def taken(now: float, *, besides: str, task_id: Any) -> sa.ScalarSelect[int]:
 def num_open(connection: Connection, wish: Wish) -> int:
     """How many questions a person holds or may be handed, a project's limits aside."""
     total = 0
+    values = wish.values
     for batch in batches_of(connection, run=wish.run, project=wish.project):
         if batch.purpose == "labels":
-            query = _open_in(batch, wish).with_only_columns(sa.func.count())
-            total += connection.execute(query).scalar_one()
+            query = sa.select(sa.func.count()).where(*_is_open(frozenset(values)))
+            total += connection.execute(query, {**values, "batch": batch.number}).scalar_one()
     return total
 
 
-def _held_by(connection: Connection, wish: Wish) -> str | None:
+def _value(name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(name)
+
+
+def _wished(asked: frozenset[str]) -> list[sa.ColumnElement[bool]]:
+    """What a question must be, by what is asked for."""
+    found: list[sa.ColumnElement[bool]] = []
+    if "kinds" in asked:
+        found.append(_tasks.c.kind.in_(sa.bindparam("kinds", expanding=True)))
+    if "besides" in asked:
+        found.append(_tasks.c.id.not_in(sa.bindparam("besides", expanding=True)))
+    return found
+
+
+def _columns(project: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
+    newest = sa.select(sa.func.max(_guidelines.c.version)).where(_guidelines.c.project == project)
+    return [
+        _tasks.c.id.label("task_id"),
+        *(_tasks.c[name] for name in TASK_COLUMNS),
+        sa.type_coerce(project, sa.Text).label("project"),
+        newest.scalar_subquery().label("newest"),
+    ]
+
+
+@cache
+def _held(asked: frozenset[str]) -> sa.Select[Any]:
+    """What a person holds, oldest first."""
     query = (
-        sa.select(_tasks.c.id)
-        .join(_places, _places.c.task_id == _tasks.c.id)
+        sa.select(*_columns(_batches.c.project))
+        .select_from(_places)
+        .join(_tasks, _tasks.c.id == _places.c.task_id)
+        .join(_batches, _batches.c.number == _tasks.c.batch)
         .where(
-            _places.c.annotator == wish.annotator,
+            _places.c.annotator == _value("annotator"),
             _places.c.state == "leased",
-            _places.c.expires > wish.now,
-            *wish.conditions(),
+            _places.c.expires > _value("now"),
+            *_wished(asked),
         )
         .order_by(_places.c.number)
         .limit(1)
     )
-    if wish.run is not None:
-        query = query.where(_tasks.c.run == wish.run)
-    if wish.project is not None:
-        query = query.join(_batches, _batches.c.number == _tasks.c.batch)
-        query = query.where(_batches.c.project == wish.project)
-    return connection.execute(query).scalar()
+    if "run" in asked:
+        query = query.where(_tasks.c.run == _value("run"))
+    if "project" in asked:
+        query = query.where(_batches.c.project == _value("project"))
+    return query
+
+
+@cache
+def _free(asked: frozenset[str]) -> sa.Select[Any]:
+    """The first question of a batch that a person holds or may be handed.
+
+    By its place in the batch and not by its number: only the index of open questions is in that
+    order, so that none that is closed is looked at.
+    """
+    query = sa.select(*_columns(_value("project"))).where(*_is_open(asked))
+    return query.order_by(_tasks.c.position).limit(1)
+
+
+def _is_open(asked: frozenset[str]) -> list[sa.ColumnElement[bool]]:
+    """That a question of a batch is held by a person or may be handed to it.
+
+    What the person did with a question is looked up question by question, in a query of its own:
+    over a join PostgreSQL may read the whole batch to find its first question. Nor may it look
+    through all that the person ever answered: `annotator || ''` is in no index.
+    """
+    annotator, now = _value("annotator"), _value("now")
+    mine = sa.select(_places.c.state).where(
+        _places.c.task_id == _tasks.c.id, _places.c.annotator + "" == annotator
+    )
+    state = sa.func.coalesce(mine.correlate(_tasks).scalar_subquery(), "leased")
+    return [
+        _tasks.c.batch == _value("batch"),
+        _tasks.c.closed.is_(False),
+        state == "leased",
+        taken(now, besides=annotator, task_id=_tasks.c.id) < _tasks.c.overlap,
+        *_wished(asked),
+    ]
 
 
 def _in_order(
@@ -119,7 +190,7 @@ def _in_order(
     every = project.settings.check_every
     if every is None:
         return labels
-    given = _given(connection, project.id, wish.annotator)
+    given = given_by(connection, project.id, wish.annotator)
     # Not the same place in everybody's row of questions, or people would tell each other.
     offset = blake2b(f"{project.id}\n{wish.annotator}".encode(), digest_size=4).digest()
     if (given + int.from_bytes(offset, "big")) % every:
@@ -150,35 +221,5 @@ def _spent(connection: Connection, project: Project, wish: Wish) -> bool:
             return True
     if rules.budget_per_person is None:
         return False
-    mine = _given(connection, project.id, wish.annotator) + len(wish.besides)
+    mine = given_by(connection, project.id, wish.annotator) + len(wish.besides)
     return mine >= rules.budget_per_person
-
-
-def _given(connection: Connection, project: str, annotator: str) -> int:
-    query = (
-        sa.select(sa.func.coalesce(sa.func.sum(_shares.c.done), 0))
-        .join(_batches, _batches.c.number == _shares.c.batch)
-        .where(_batches.c.project == project, _shares.c.annotator == annotator)
-    )
-    return connection.execute(query).scalar_one()
-
-
-def _free_in(batch: Batch, wish: Wish) -> sa.Select[Any]:
-    return _open_in(batch, wish).order_by(_tasks.c.number).limit(1)
-
-
-def _open_in(batch: Batch, wish: Wish) -> sa.Select[Any]:
-    """The questions of a batch that a person holds or may be handed."""
-    mine = sa.and_(_mine.c.task_id == _tasks.c.id, _mine.c.annotator == wish.annotator)
-    free = taken(wish.now, besides=wish.annotator, task_id=_tasks.c.id) < _tasks.c.overlap
-    return (
-        sa.select(_tasks.c.id)
-        .select_from(_tasks.outerjoin(_mine, mine))
-        .where(
-            _tasks.c.batch == batch.number,
-            _tasks.c.closed.is_(False),
-            sa.or_(_mine.c.state.is_(None), _mine.c.state == "leased"),
-            free,
-            *wish.conditions(),
-        )
-    )

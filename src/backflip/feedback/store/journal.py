@@ -121,6 +121,39 @@ class Journal:
         with self._database.read() as connection:
             return [parse_feedback(body) for body in connection.execute(query).scalars()]
 
+    def newest(
+        self,
+        rounds: Iterable[tuple[str, int]],
+        *,
+        kind: str | None = None,
+        annotator: str | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[JournalRow]:
+        """Entries of some rounds that count, newest first.
+
+        Args:
+            rounds: run and number of each.
+            kind, annotator: only theirs; None for all.
+            before: only rows with a lower number.
+            limit: as many at most.
+        """
+        columns = {"kind": kind, "annotator": annotator}
+        query = sa.select(_journal).where(_ACTIVE).order_by(_journal.c.number.desc()).limit(limit)
+        for name, value in columns.items():
+            if value is not None:
+                query = query.where(_journal.c[name] == value)
+        if before is not None:
+            query = query.where(_journal.c.number < before)
+        found: list[sa.Row[Any]] = []
+        with self._database.read() as connection:
+            # Round by round an index holds the rows in order; over several it would be sorted.
+            for run, number in rounds:
+                here = query.where(_journal.c.run == run, _journal.c.round == number)
+                found += connection.execute(here)
+        found.sort(key=lambda row: -row.number)
+        return [_journal_row(row) for row in found[:limit]]
+
     def get(self, ids: Iterable[str]) -> dict[str, FeedbackBase]:
         """Entries by id, retracted ones too, in the order asked for; unknown ids are left out."""
         with self._database.read() as connection:
@@ -235,12 +268,17 @@ def append(
     *,
     round: int | None = None,  # noqa: A002
     run: str | None = None,
+    known: bool = False,
 ) -> list[str]:
-    """`Journal.add` within a transaction that holds the locks "annotators" and "journal"."""
+    """`Journal.add` within a transaction that holds the locks "annotators" and "journal".
+
+    `known` says that the caller is sure of the samples and the annotators: that they are there.
+    """
     if run is not None:
         check_name(run, "the run's id")
-    require_samples(connection, (name for entry in entries for name in entry.sample_ids))
-    insert_annotators(connection, groups_of((e.annotator, e.origin) for e in entries))
+    if not known:
+        require_samples(connection, (name for entry in entries for name in entry.sample_ids))
+        insert_annotators(connection, groups_of((e.annotator, e.origin) for e in entries))
     new: list[str] = []
     for chunk in chunks(entries):
         rows = [

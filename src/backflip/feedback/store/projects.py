@@ -30,6 +30,8 @@ class ProjectSettings(Record):
         min_seconds: an answer that took less is counted as too fast.
         budget: answers after which nothing more is handed out; None for no end.
         budget_per_person: likewise for each person.
+        chat_model: id of the model that people may chat with; None: there is no chat.
+        chat_temperature, chat_top_p, chat_max_tokens: how its replies are drawn.
     """
 
     reasons: tuple[str, ...] = ("accurate", "helpful", "clear", "wrong", "off topic", "too long")
@@ -42,6 +44,10 @@ class ProjectSettings(Record):
     min_seconds: float = Field(default=0.0, ge=0, le=3600)
     budget: int | None = Field(default=None, ge=1)
     budget_per_person: int | None = Field(default=None, ge=1)
+    chat_model: str | None = None
+    chat_temperature: float = Field(default=1.0, gt=0, le=10)
+    chat_top_p: float = Field(default=1.0, gt=0, le=1)
+    chat_max_tokens: int = Field(default=256, ge=1, le=4096)
 
 
 class Project(Record):
@@ -171,11 +177,8 @@ class Projects:
 
     def role(self, project: str, user: str) -> Role | None:
         """A user's role in a project; None for no member."""
-        query = sa.select(_members.c.role).where(
-            _members.c.project == project, _members.c.user == user
-        )
         with self._database.read() as connection:
-            return connection.execute(query).scalar()
+            return connection.execute(_ROLE, {"project": project, "user": user}).scalar()
 
     def roles(self, *, project: str | None = None, user: str | None = None) -> dict[str, Role]:
         """The roles in a project by user, or of a user by project."""
@@ -187,6 +190,12 @@ class Projects:
             query = query.where(_members.c.user == user)
         with self._database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
+
+
+# Asked with every request, and so built once.
+_ROLE = sa.select(_members.c.role).where(
+    _members.c.project == sa.bindparam("project"), _members.c.user == sa.bindparam("user")
+)
 
 
 def set_role(connection: Connection, project: str, user: str, role: Role) -> None:
@@ -210,12 +219,6 @@ def require_project(connection: Connection, id: str) -> Project:  # noqa: A002
     if id == MAIN:
         insert_new(connection, _projects, [_main_row()])
     return get_project(connection, id)
-
-
-def newest_version(connection: Connection, project: str) -> int | None:
-    """Number of the instructions in force; None for none."""
-    query = sa.select(sa.func.max(_guidelines.c.version))
-    return connection.execute(query.where(_guidelines.c.project == project)).scalar()
 
 
 def _insert(connection: Connection, name: str, settings: ProjectSettings | None) -> Project:

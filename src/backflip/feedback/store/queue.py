@@ -8,7 +8,8 @@ shows what it showed before.
 """
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -21,10 +22,10 @@ from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.batches import Purpose, batch_of_round, count, put_batch
-from backflip.feedback.store.database import Database, check_name
-from backflip.feedback.store.handing import Wish, num_open, pick, taken
+from backflip.feedback.store.database import Database, check_name, insert_of
+from backflip.feedback.store.handing import TASK_COLUMNS, Handed, Wish, num_open, pick, taken
 from backflip.feedback.store.journal import append, retract
-from backflip.feedback.store.projects import MAIN, newest_version
+from backflip.feedback.store.projects import MAIN
 from backflip.feedback.store.tasks import Progress, Standing, Task
 from backflip.feedback.store.webhooks import note_event
 
@@ -45,6 +46,7 @@ class Queue:
         self._database = database
         self.lease_seconds = lease_seconds
         self.clock = time.time
+        self._known: set[str] = set()  # annotators, none of which is ever removed
 
     def put(
         self,
@@ -102,15 +104,18 @@ class Queue:
             besides: ids of tasks that are on the person's screen already: another one is meant.
         """
         with self._database.write("queue", "annotators") as connection:
-            insert_annotators(connection, {annotator: "people"})
+            if annotator not in self._known:
+                insert_annotators(connection, {annotator: "people"})
             wish = Wish(annotator, self.clock(), run, project, kinds, besides)
-            task_id = pick(connection, wish)
-            return None if task_id is None else self._lease(connection, task_id, annotator)
+            picked = pick(connection, wish)
+            task = None if picked is None else self._lease(connection, picked, annotator)
+        self._known.add(annotator)
+        return task
 
     def held(self, task_id: str, annotator: str) -> Task:
         """A task as it was handed to a person; a `WorkspaceError` when it was not."""
         with self._database.read() as connection:
-            return _task(_place(connection, task_id, annotator))
+            return _task_at(_place(connection, task_id, annotator))
 
     def answer(
         self,
@@ -140,19 +145,22 @@ class Queue:
         """
         with self._database.write("queue", "annotators", "journal") as connection:
             place = _place(connection, task_id, annotator)
-            task = _task(place)
+            task = _task_at(place)
             entry = _fitted(task, entry, place.attempt)
             if place.state == "done" and place.entry_id == entry.id:
                 return entry.id
             self._require_held(connection, place)
             beside = [_fitted_extra(task, each, entry.key, i) for i, each in enumerate(extras)]
-            append(connection, [entry, *beside], round=task.round, run=task.run)
+            # The samples of the task are there, and so is the person who holds it.
+            known = {*task.sample_ids}.issuperset(i for e in (entry, *beside) for i in e.sample_ids)
+            append(connection, [entry, *beside], round=task.round, run=task.run, known=known)
             for each in beside:
                 row = {"entry_id": each.id, "assignment": place.number}
                 connection.execute(sa.insert(_extras), row)
-            told = {"entry": entry.id, "kind": task.kind, "run": task.run, "round": task.round}
-            note_event(connection, task.project, "answer", told)
-            self._end(connection, place, state="done", entry_id=entry.id)
+            if place.told:
+                told = {"entry": entry.id, "kind": task.kind, "run": task.run, "round": task.round}
+                note_event(connection, task.project, "answer", told)
+            self._end(connection, place, "done", entry_id=entry.id)
             return entry.id
 
     def skip(self, task_id: str, annotator: str, reason: str = "") -> None:
@@ -165,7 +173,7 @@ class Queue:
             place = _place(connection, task_id, annotator)
             if place.state != "skipped":
                 self._require_held(connection, place)
-                self._end(connection, place, state="skipped", reason=reason)
+                self._end(connection, place, "skipped", reason=reason)
 
     def save_draft(self, task_id: str, annotator: str, draft: dict[str, Any] | None) -> None:
         """Keep what a person has entered so far; it comes back with the task.
@@ -212,7 +220,8 @@ class Queue:
             connection.execute(sa.update(_places).where(this).values(values))
             opened = sa.update(_tasks).where(_tasks.c.id == place.task_id).values(closed=False)
             connection.execute(opened)
-            return self._lease(connection, place.task_id, annotator)
+            asked = {name: getattr(place, name) for name in ("task_id", *TASK_COLUMNS, "project")}
+            return self._lease(connection, {**asked, "newest": place.guideline}, annotator)
 
     def progress(self, run: str, round: int) -> Progress:  # noqa: A002
         """How many of a round's questions are asked, answered and skipped."""
@@ -250,27 +259,21 @@ class Queue:
                 open=num_open(connection, Wish(annotator, self.clock(), run)),
             )
 
-    def _lease(self, connection: Connection, task_id: str, annotator: str) -> Task:
+    def _lease(self, connection: Connection, picked: Handed, annotator: str) -> Task:
         """Take or renew a place; the caller has made sure that there is one."""
-        expires = self.clock() + self.lease_seconds
-        this = sa.and_(_places.c.task_id == task_id, _places.c.annotator == annotator)
-        renewed = connection.execute(sa.update(_places).where(this).values(expires=expires))
-        if not renewed.rowcount:
-            of_task = sa.select(_tasks.c.sample_ids, _batches.c.project)
-            of_task = of_task.join(_batches, _batches.c.number == _tasks.c.batch)
-            ids, project = connection.execute(of_task.where(_tasks.c.id == task_id)).one()
-            row = {
-                "task_id": task_id,
-                "annotator": annotator,
-                "state": "leased",
-                "attempt": 0,
-                "shown": shown_order(task_id, annotator, len(ids)),
-                "expires": expires,
-                "began": self.clock(),
-                "guideline": newest_version(connection, project),
-            }
-            connection.execute(sa.insert(_places), row)
-        return _task(_place(connection, task_id, annotator))
+        task_id = picked["task_id"]
+        row = {
+            "task_id": task_id,
+            "annotator": annotator,
+            "state": "leased",
+            "attempt": 0,
+            "shown": shown_order(task_id, annotator, len(picked["sample_ids"])),
+            "expires": self.clock() + self.lease_seconds,
+            "began": self.clock(),
+            "guideline": picked["newest"],
+        }
+        place = connection.execute(_take(connection.dialect.name), row).mappings().one()
+        return _task({**picked, **place})
 
     def _require_held(self, connection: Connection, place: sa.Row[Any]) -> None:
         if place.state != "leased":
@@ -286,17 +289,20 @@ class Queue:
                     f"the time for {place.task_id} ran out and others have been asked instead"
                 )
 
-    def _end(self, connection: Connection, place: sa.Row[Any], **values: Any) -> None:
-        this = _places.c.number == place.number
-        ended = {"ended": self.clock(), "draft": None, **values}
-        connection.execute(sa.update(_places).where(this).values(ended))
-        count(connection, place.batch, place.annotator, values["state"], 1, ended["ended"])
-        used = sa.select(sa.func.count()).where(
-            _places.c.task_id == place.task_id, _places.c.state != "leased"
-        )
-        if connection.execute(used).scalar_one() >= place.overlap:
-            closed = sa.update(_tasks).where(_tasks.c.id == place.task_id).values(closed=True)
-            connection.execute(closed)
+    def _end(
+        self,
+        connection: Connection,
+        place: sa.Row[Any],
+        state: str,
+        *,
+        entry_id: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        now = self.clock()
+        ended = {"place": place.number, "to": state, "at": now, "entry": entry_id, "why": reason}
+        connection.execute(_ENDED, ended)
+        count(connection, place.batch, place.annotator, state, 1, now)
+        if connection.execute(_CLOSED, {"task": place.task_id}).rowcount:
             batch = batch_of_round(connection, place.run, place.round)
             if batch is not None and batch.done + batch.skipped == batch.wanted:
                 told = {"batch": batch.id, "answers": batch.done, "skipped": batch.skipped}
@@ -314,41 +320,70 @@ def shown_order(task_id: str, annotator: str, num_samples: int) -> tuple[int, ..
 
 
 def _joined() -> sa.Select[Any]:
-    task_columns = [_tasks.c[name] for name in _TASK_COLUMNS]
+    """Places with their questions, and whether any webhook of the project is to be told."""
+    hooks = schema.webhooks.c
+    told = sa.exists().where(hooks.project == _batches.c.project, hooks.active)
+    task_columns = [_tasks.c[name] for name in TASK_COLUMNS]
     return (
-        sa.select(_places, *task_columns, _batches.c.project)
+        sa.select(_places, *task_columns, _batches.c.project, told.label("told"))
         .join(_tasks, _tasks.c.id == _places.c.task_id)
         .join(_batches, _batches.c.number == _tasks.c.batch)
     )
 
 
-_TASK_COLUMNS = ("run", "round", "kind", "axis", "sample_ids", "overlap", "expected", "batch")
+# What everybody who answers waits for is built once and filled in.
+_PLACE = _joined().where(
+    _places.c.task_id == sa.bindparam("task"), _places.c.annotator == sa.bindparam("who")
+)
+_ENDED = (
+    sa.update(_places)
+    .where(_places.c.number == sa.bindparam("place"))
+    .values(
+        state=sa.bindparam("to"),
+        ended=sa.bindparam("at"),
+        entry_id=sa.bindparam("entry"),
+        reason=sa.bindparam("why", type_=schema.Json),
+        draft=None,
+    )
+)
+_USED = sa.select(sa.func.count()).where(
+    _places.c.task_id == sa.bindparam("task"), _places.c.state != "leased"
+)
+_CLOSED = (
+    sa.update(_tasks)
+    .where(_tasks.c.id == sa.bindparam("task"), _USED.scalar_subquery() >= _tasks.c.overlap)
+    .values(closed=True)
+)
+
+
+@cache
+def _take(dialect: str) -> Any:
+    """Takes a place, or renews one that is the person's already, and tells how it is then."""
+    statement = insert_of(dialect, _places)
+    statement = statement.on_conflict_do_update(
+        index_elements=["task_id", "annotator"], set_={"expires": statement.excluded.expires}
+    )
+    return statement.returning(_places)
 
 
 def _place(connection: Connection, task_id: str, annotator: str) -> sa.Row[Any]:
-    query = _joined().where(_places.c.task_id == task_id, _places.c.annotator == annotator)
-    place = connection.execute(query).first()
+    place = connection.execute(_PLACE, {"task": task_id, "who": annotator}).first()
     if place is None:
         raise NotFoundError(f"task {task_id!r} was not handed to {annotator!r}")
     return place
 
 
-def _task(place: sa.Row[Any]) -> Task:
-    return Task(
-        kind=place.kind,
-        sample_ids=place.sample_ids,
-        axis=place.axis,
-        expected=place.expected,
-        id=place.task_id,
-        project=place.project,
-        run=place.run,
-        round=place.round,
-        annotator=place.annotator,
-        shown=place.shown,
-        guideline=place.guideline,
-        draft=place.draft,
-        expires=place.expires,
-    )
+def _task(values: Mapping[str, Any]) -> Task:
+    """The task of a place and its question, as their columns say."""
+    fields = {name: values[name] for name in _FIELDS}
+    return Task(id=values["task_id"], **fields)
+
+
+def _task_at(place: sa.Row[Any]) -> Task:
+    return _task({name: getattr(place, name) for name in ("task_id", *_FIELDS)})
+
+
+_FIELDS = tuple(name for name in Task.model_fields if name != "id")
 
 
 def _fitted(task: Task, entry: FeedbackBase, attempt: int) -> FeedbackBase:

@@ -241,7 +241,8 @@ tasks = _numbered(
     _created(),
     sa.Column("batch", Number, sa.ForeignKey("batches.number"), nullable=True),
     sa.Column("expected", Json, nullable=True),
-    sa.Index(None, "batch", "closed", "number"),
+    sa.Column("position", sa.Integer, nullable=True),
+    sa.Index(None, "batch", "closed", "position"),
 )
 
 assignments = _numbered(
@@ -392,6 +393,16 @@ reports = sa.Table(
     sa.Column("wanted", sa.Boolean, nullable=False),
     sa.Column("body", Json, nullable=True),
     sa.Column("made", Moment, nullable=True),
+)
+
+reward_scores = sa.Table(
+    "reward_scores",
+    metadata,
+    _text("run", sa.ForeignKey("runs.id"), primary_key=True),
+    _text("axis", primary_key=True),
+    _text("sample_id", sa.ForeignKey("samples.id"), primary_key=True),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("heldout", sa.Boolean, nullable=False),
 )
 
 servers = sa.Table(

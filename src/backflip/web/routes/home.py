@@ -22,7 +22,7 @@ def home(request: Request, visitor: AnyUser) -> Response:
         batches = [b for b in workspace.batches.all(project.id) if b.purpose == "labels"]
         wanted = sum(batch.wanted for batch in batches)
         done = sum(batch.done for batch in batches)
-        mine = workspace.batches.shares(project.id).get(visitor.user.annotator, (0, 0))[0]
+        mine = workspace.batches.given(project.id, visitor.user.annotator)
         rows.append(
             {"project": project, "role": role, "wanted": wanted, "done": done, "mine": mine}
         )

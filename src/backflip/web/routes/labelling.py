@@ -1,5 +1,6 @@
 """The page on which people answer, and what it sends."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -85,8 +86,7 @@ def answer(task: str, given: Given, visitor: AnyUser) -> dict[str, Any]:
     """Keep an answer; when this returns, it is on disk. The same answer again changes nothing."""
     held = _held(visitor, task)
     workspace = visitor.context.workspace
-    samples = samples_of(workspace, held)
-    sheet = Sheet(held, samples, seconds=given.seconds)
+    sheet = Sheet(held, partial(samples_of, workspace, held), seconds=given.seconds)
     entry, extras = entries_of(given.answer, sheet)
     if sheet.written:
         workspace.samples.add(sheet.written)
@@ -142,5 +142,4 @@ def _told(visitor: Visitor, project: str, besides: tuple[str, ...]) -> dict[str,
 
 def _given(visitor: Visitor, project: str) -> int:
     """How many of the user's answers in the project stand."""
-    shares = visitor.context.workspace.batches.shares(project)
-    return shares.get(visitor.user.annotator, (0, 0))[0]
+    return visitor.context.workspace.batches.given(project, visitor.user.annotator)

@@ -122,9 +122,10 @@ def _extend_queue() -> None:
         "CONSTRAINT fk_tasks_batch_batches REFERENCES batches (number)"
     )
     op.add_column("tasks", _text("expected", nullable=True))
+    op.add_column("tasks", sa.Column("position", sa.Integer(), nullable=True))
     op.drop_index("ix_tasks_run_round", "tasks")
     op.drop_index("ix_tasks_closed_number", "tasks")
-    _index("tasks", "batch", "closed", "number")
+    _index("tasks", "batch", "closed", "position")
     op.add_column("assignments", _double("began", nullable=True))
     op.add_column("assignments", sa.Column("guideline", sa.Integer(), nullable=True))
     op.add_column("assignments", _text("draft", nullable=True))
@@ -235,6 +236,15 @@ def _create_generations() -> None:
         sa.PrimaryKeyConstraint("project"),
     )
     op.create_table(
+        "reward_scores",
+        _text("run", "runs.id"),
+        _text("axis"),
+        _text("sample_id", "samples.id"),
+        _double("score"),
+        _boolean("heldout"),
+        sa.PrimaryKeyConstraint("run", "axis", "sample_id"),
+    )
+    op.create_table(
         "servers", _text("address"), _double("beat"), sa.PrimaryKeyConstraint("address")
     )
     _create(
@@ -323,7 +333,7 @@ def _move_tasks() -> None:
         )
     connection.execute(
         sa.text(
-            "UPDATE tasks SET batch = (SELECT number FROM batches "
+            "UPDATE tasks SET position = number, batch = (SELECT number FROM batches "
             "WHERE batches.run = tasks.run AND batches.round = tasks.round)"
         )
     )
