@@ -154,3 +154,38 @@ def test_who_leads_no_more_is_sent_no_more(
         assert list(told) == []
     assert httpx.get(path, headers=headers).status_code == 403
     assert httpx.get(path).status_code == 401
+
+
+def test_it_shows_how_well_a_reward_model_foresees_answers(
+    workspace: Workspace, lead: Browser, project: Project
+) -> None:
+    address = f"/api/projects/{project.id}/overview"
+    workspace.runs.start("run-1", "run-1", {}, "1.0")
+    for number in (1, 2):
+        name = f"Round {number}"
+        workspace.queue.put("run-1", number, PAIRS, project=project.id, name=name)
+    assert lead.get(address).json()["accuracies"] == []
+    for stage, step, accuracy, count in (
+        ("round-1/feedback/overall", 40, 0.5, 6.0),
+        ("round-1/feedback/overall", 80, 0.6, 30.0),
+        ("round-1/reward/overall", 90, 0.7, 30.0),
+        ("round-2/feedback/safe", 120, 0.8, 40.0),
+        ("round-12/feedback/safe", 900, 0.1, 40.0),
+    ):
+        measured = {"heldout_accuracy": accuracy, "heldout_answers": count, "loss": 1.0}
+        workspace.metrics.log("run-1", stage, step, measured)
+    found = lead.get(address).json()["accuracies"]
+    shown = [(row["name"], row["axis"], row["answers"], row["value"]) for row in found]
+    assert shown == [
+        ("Round 2", "safe", 120, 0.8),
+        ("Round 1", "overall", 90, 0.7),
+        ("Round 1", "overall", 80, 0.6),
+        ("Round 1", "overall", 40, 0.5),
+    ]
+    assert [row["enough"] for row in found] == [True, True, True, False]
+    # Wilson's interval of 21 of 30.
+    assert (round(found[1]["low"], 4), round(found[1]["high"], 4)) == (0.5212, 0.8334)
+    html = lead.open(f"/projects/{project.id}")
+    assert "52–83" in html
+    assert html.count('data-is="few" hidden') == 3
+    assert html.count('data-is="share" hidden') == 2  # the row of six, and the template of rows

@@ -161,3 +161,33 @@ def test_the_command_says_the_same(workspace: Workspace, project: Project) -> No
     wrong = subprocess.run([*command, "--project", "No"], capture_output=True, text=True)
     assert wrong.returncode == 1
     assert "no project 'No'" in wrong.stderr
+
+
+def test_a_confident_reward_model_contradicts(
+    workspace: Workspace, project: Project, sign_in: SignIn
+) -> None:
+    fill(workspace, project)
+    workspace.runs.start("run-1", "run-1", {}, "1.0")
+    _, tasks = pairs()
+    (a, b), (c, d) = (task.sample_ids for task in tasks[10:12])
+    # Everybody but "first" prefers the first sample; here the model is sure of the second, there
+    # it is not sure enough.
+    scores = {a: 0.0, b: 3.0, c: 0.0, d: 1.0}
+    workspace.scores.keep("run-1", "overall", scores, [a, b])
+    report = measure_quality(workspace, project.id)
+    found = report["contradictions"]
+    assert {row["annotator"] for row in found} >= {"careful", "careful too"}
+    first = sorted((a, b))
+    for row in found:
+        assert (row["samples"], row["heldout"]) == (first, True)
+        assert row["value"] == "ab"[first.index(a)]
+        assert np.isclose(row["probability"], 1 / (1 + np.exp(-3.0)))
+    workspace.reports.keep(project.id, report)
+    lead = sign_in("lea", "lead", project)
+    html = lead.open(f"/projects/{project.id}/quality")
+    assert "The reward model is 95% sure of the opposite." in html
+    assert "It was not trained on this pair." in html
+    ruling = {"axis": "overall", "samples": first, "choice": "ab"[first.index(b)], "withdraw": True}
+    told = lead.post(f"/api/projects/{project.id}/adjudicate", ruling).json()
+    assert told["withdrawn"] == len(found)
+    assert measure_quality(workspace, project.id)["contradictions"] == []

@@ -197,8 +197,22 @@ class FeedbackSettings(Settings):
     poll_seconds: float = Field(
         default=2.0, gt=0, description="seconds between two looks for people's answers"
     )
-    use: Literal["run", "workspace"] = Field(
-        default="run", description="learn from this run's rounds, or from all the workspace holds"
+    anchors: int = Field(
+        default=0,
+        ge=0,
+        description="questions of the first round that people are asked again in every later one, "
+        "to see whether they still answer alike",
+    )
+    retrain_every: int = Field(
+        default=0,
+        ge=0,
+        description="answers of people after which a reward model is trained on what is there and "
+        "measured, while the round goes on; 0: not before its end",
+    )
+    use: Literal["run", "project", "workspace"] = Field(
+        default="run",
+        description="learn from this run's rounds; from all that was said in the project, its "
+        "playground and chats too; or from all the workspace holds",
     )
 
     @model_validator(mode="after")

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from backflip.feedback.store import Project, Workspace
+from backflip.feedback.store import ModelRecord, Project, Workspace
 from backflip.web.access import Visitor
 from backflip.web.pages import embedded, page
 from backflip.web.texts import catalogue, language_of
@@ -27,3 +27,14 @@ def scripted(request: Request, template: str, visitor: Visitor, **values: Any) -
 def names_of(workspace: Workspace) -> dict[str, str]:
     """Names of the users by their pseudonyms; who was forgotten has none."""
     return {user.annotator: user.name for user in workspace.people.all()}
+
+
+def talking_models(workspace: Workspace) -> list[ModelRecord]:
+    """Models that may reply, newest first."""
+    return [model for model in workspace.models.all() if model.stage != "reward"][::-1]
+
+
+def require_talking(model: ModelRecord) -> None:
+    """Refuse a model that does not reply."""
+    if model.stage == "reward":
+        raise HTTPException(422, f"{model.name} is a reward model: it scores, and does not reply.")

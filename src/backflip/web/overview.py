@@ -1,15 +1,22 @@
 """How far a project is: what its lead's first page shows, and what is sent when it changes."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from backflip.feedback.store import Batch, Project, Workspace
+from backflip.feedback.quality.intervals import wilson
+from backflip.feedback.store import Batch, Project, Series, Workspace
 from backflip.feedback.store.activity import Activity, read_activity
 from backflip.feedback.store.batches import HOUR
 from backflip.records import Record
 from backflip.web.lead import names_of
 
 HOURS = 24
+MEASURED = ("heldout_accuracy", "heldout_answers")
+"""What a run notes of its reward models; see `backflip.loop.stages.interim`."""
+MOST_ACCURACIES = 12
+MIN_HELDOUT = 20
+"""Held-out answers below which a share says too little to be shown."""
 
 
 class BatchView(Record):
@@ -48,16 +55,42 @@ class HourView(Record):
     answers: int
 
 
+class AccuracyView(Record):
+    """How well a reward model foresees answers that it was not trained on.
+
+    Attributes:
+        key: tells the rows apart.
+        name: of the batch whose answers came last.
+        axis: on which it judges.
+        answers: that there were, held-out ones too.
+        value, low, high: share of the held-out answers that it foresees, and Wilson's interval.
+        heldout: how many those are.
+        enough: whether they are enough to say anything by.
+    """
+
+    key: str
+    name: str
+    axis: str
+    answers: int
+    value: float
+    low: float
+    high: float
+    heldout: float
+    enough: bool
+
+
 class Overview(Record):
     """A project as it stands.
 
     `used` is what counts against the `budget`, None for no end: answers, and questions that are
-    held. `hours` are the last ones, the present one at the end.
+    held. `hours` are the last ones, the present one at the end. `accuracies` are the newest ones of
+    the project's reward models, newest first.
     """
 
     batches: tuple[BatchView, ...]
     people: tuple[PersonView, ...]
     hours: tuple[HourView, ...]
+    accuracies: tuple[AccuracyView, ...]
     wanted: int
     done: int
     skipped: int
@@ -84,6 +117,7 @@ def overview_of(workspace: Workspace, project: Project) -> Overview:
             )
             for hour in range(last - HOURS + 1, last + 1)
         ),
+        accuracies=accuracies_of(workspace, project.id),
         wanted=sum(batch.wanted for batch in labels),
         done=done,
         skipped=sum(batch.skipped for batch in labels),
@@ -99,6 +133,38 @@ def batch_view(batch: Batch, activity: Activity) -> BatchView:
     left = max(batch.wanted - batch.done - batch.skipped - held, 0)
     shown = batch.model_dump(include=set(BatchView.model_fields))
     return BatchView(**shown, held=held, left=0 if batch.purpose == "checks" else left)
+
+
+def accuracies_of(workspace: Workspace, project: str) -> tuple[AccuracyView, ...]:
+    """What was measured of reward models while the project's answers came, newest first."""
+    found: list[AccuracyView] = []
+    known: dict[str, list[Series]] = {}
+    for batch in workspace.batches.all(project):
+        if batch.run not in known:
+            known[batch.run] = workspace.metrics.series(batch.run, names=MEASURED)
+        for kind in ("feedback", "reward"):  # while people answered, and when they had
+            start = f"round-{batch.round}/{kind}/"
+            found += _accuracies(batch.name, start, known[batch.run])
+    return tuple(found[::-1][:MOST_ACCURACIES])
+
+
+def _accuracies(name: str, start: str, measured: Sequence[Series]) -> Iterator[AccuracyView]:
+    of = {(each.stage, each.name): each for each in measured if each.stage.startswith(start)}
+    for stage in dict.fromkeys(stage for stage, _ in of):
+        right, counts = (of[stage, name] for name in MEASURED)
+        for number, value, count in zip(right.steps, right.values, counts.values, strict=True):
+            share = wilson(value * count, count)
+            yield AccuracyView(
+                key=f"{name}/{stage}/{number}",
+                name=name,
+                axis=stage.removeprefix(start),
+                answers=number,
+                value=share.value,
+                low=share.low,
+                high=share.high,
+                heldout=count,
+                enough=count >= MIN_HELDOUT,
+            )
 
 
 def people_of(workspace: Workspace, project: str, activity: Activity) -> tuple[PersonView, ...]:

@@ -68,7 +68,7 @@ def sample_view(sample: Sample) -> dict[str, Any]:
         }
     return {
         **text_view(content.text),
-        "text": _wellformed(content.text),
+        "text": wellformed(content.text),
         "truncated": content.truncated,
         "sentences": sentences(content.text),
         "signs": signs(content.text),
@@ -108,6 +108,6 @@ def signs(text: str) -> list[tuple[int, str]]:
     return [(at, f"U+{ord(text[at]):04X}") for at in islice(unseen, MAX_SIGNS)]
 
 
-def _wellformed(text: str) -> str:
+def wellformed(text: str) -> str:
     """The text for a form field, where half a character cannot be sent; as many characters."""
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)

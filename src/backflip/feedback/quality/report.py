@@ -4,7 +4,7 @@ Every figure is `{"value", "low", "high", "count"}`, or `{"withheld", "count"}` 
 it is not shown.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,15 +14,18 @@ from backflip.feedback.answers import Answers, Unit, Value, read_answers
 from backflip.feedback.kinds import Comparison, FeedbackBase
 from backflip.feedback.quality.agreement import agreement_figures
 from backflip.feedback.quality.annotators import measure_annotators
-from backflip.feedback.quality.conflicts import disagreements
+from backflip.feedback.quality.conflicts import Contradiction, contradictions, disagreements
 from backflip.feedback.quality.drift import measure_drift
 from backflip.feedback.quality.figures import Withheld
 from backflip.feedback.store import Batch, Workspace
 from backflip.feedback.store.checks import FIELDS, right_answer
+from backflip.feedback.store.scores import Score
 from backflip.records import Completion
 
 SEED = 20_260
 MAX_CONFLICTS = 200
+Said = tuple[Batch, list[FeedbackBase]]
+"""A batch and what was said in it."""
 ADJUDICATED = "adjudicated"
 """Tag of a lead's answer that settles a conflict."""
 
@@ -41,9 +44,11 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
     # Before the entries: what comes in the meantime makes the report stale, and not the reverse.
     answered = num_answered(workspace, project)
     batches = workspace.batches.all(project)
-    labels = {b.run: b for b in batches if b.purpose == "labels"}
-    rounds = [_entries(workspace, batch) for batch in batches if batch.purpose == "labels"]
-    entries = [entry for part in rounds for entry in part]
+    runs: dict[str, list[Said]] = {}
+    for batch in batches:
+        if batch.purpose == "labels":
+            runs.setdefault(batch.run, []).append((batch, _entries(workspace, batch)))
+    entries = [entry for rounds in runs.values() for _, said in rounds for entry in said]
     checks = [e for b in batches if b.purpose == "checks" for e in _entries(workspace, b)]
     answers = read_answers(entries)
     everything = [*entries, *checks]
@@ -55,8 +60,9 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
         floor=known.settings.min_seconds or 2.0,
     )
     generator = np.random.default_rng(SEED)
-    reliabilities = _reliabilities(workspace, labels)
+    reliabilities = _reliabilities(workspace, runs)
     settled = {unit for unit in map(_settled, entries) if unit is not None}
+    scores = _scores(workspace, runs)
     return {
         "answered": answered,
         "answers": len(entries),
@@ -65,11 +71,22 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
             {**_plain(row), "reliability": reliabilities.get(row.annotator)} for row in people
         ],
         "agreement": [_plain(agreement_figures(a, generator)) for a in answers.values()],
-        "drift": [_plain(row) for row in measure_drift(rounds, generator)],
+        "drift": [row for rounds in runs.values() for row in _drift(rounds, generator)],
         "conflicts": [
             _conflict(row)
             for each in answers.values()
             for row in disagreements(each, limit=MAX_CONFLICTS)
+            if (row.unit.axis, row.unit.samples) not in settled
+        ],
+        "contradictions": [
+            _contradiction(row, scores[row.unit.axis])
+            for each in answers.values()
+            if each.kind == "comparison" and each.axis in scores
+            for row in contradictions(
+                each,
+                {name: score.value for name, score in scores[each.axis].items()},
+                limit=MAX_CONFLICTS,
+            )
             if (row.unit.axis, row.unit.samples) not in settled
         ],
     }
@@ -110,15 +127,34 @@ def _values(tables: Iterable[Answers]) -> dict[Unit, Value]:
     }
 
 
-def _reliabilities(workspace: Workspace, labels: dict[str, Batch]) -> dict[str, float]:
+def _drift(rounds: Sequence[Said], generator: np.random.Generator) -> list[dict[str, Any]]:
+    """Drift between the rounds of a run, which go by the names of their batches."""
+    rounds = sorted(rounds, key=lambda each: each[0].round)
+    names = [batch.name for batch, _ in rounds]
+    found = measure_drift([said for _, said in rounds], generator)
+    return [
+        {**_plain(row), "earlier": names[row.earlier], "later": names[row.later]} for row in found
+    ]
+
+
+def _reliabilities(workspace: Workspace, runs: Iterable[str]) -> dict[str, float]:
     """Beta of each annotator in the newest reward model of the project's runs."""
     found: dict[str, float] = {}
-    for run in labels:
+    for run in runs:
         for stage in workspace.stages.all(run):
             if stage.result is None or not stage.key.endswith("/reward"):
                 continue
             for report in stage.result.get("reports", {}).values():
                 found |= report.get("reliabilities", {})
+    return found
+
+
+def _scores(workspace: Workspace, runs: Iterable[str]) -> dict[str, dict[str, Score]]:
+    """What the newest reward models of the project's runs say, by axis and sample."""
+    found: dict[str, dict[str, Score]] = {}
+    for run in runs:
+        for axis, scores in workspace.scores.of_run(run).items():
+            found.setdefault(axis, {}).update(scores)
     return found
 
 
@@ -135,6 +171,18 @@ def _conflict(row: Any) -> dict[str, Any]:
         "samples": list(row.unit.samples),
         "votes": [list(vote) for vote in row.votes],
         "majority": row.majority,
+    }
+
+
+def _contradiction(row: Contradiction, scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {
+        "kind": row.unit.kind,
+        "axis": row.unit.axis,
+        "samples": list(row.unit.samples),
+        "annotator": row.annotator,
+        "value": row.value,
+        "probability": row.probability,
+        "heldout": all(scores[name].heldout for name in row.unit.samples),
     }
 
 

@@ -10,6 +10,7 @@ with Workspace.create(Path("work")) as ws:
 
 from backflip.feedback.store.annotators import Annotator, Annotators
 from backflip.feedback.store.batches import Batch, Batches
+from backflip.feedback.store.chats import Chat, Chats
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
@@ -38,6 +39,8 @@ __all__ = [
     "Annotators",
     "Batch",
     "Batches",
+    "Chat",
+    "Chats",
     "Generation",
     "Generations",
     "Guideline",

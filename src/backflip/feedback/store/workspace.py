@@ -17,6 +17,7 @@ from typing import Any, Self
 from backflip.errors import WorkspaceError
 from backflip.feedback.store.annotators import Annotators
 from backflip.feedback.store.batches import Batches
+from backflip.feedback.store.chats import Chats
 from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
 from backflip.feedback.store.generations import Generations
 from backflip.feedback.store.journal import Journal
@@ -29,6 +30,7 @@ from backflip.feedback.store.queue import Queue
 from backflip.feedback.store.reports import Reports
 from backflip.feedback.store.runs import Runs, Stages
 from backflip.feedback.store.samples import Samples
+from backflip.feedback.store.scores import Scores
 from backflip.feedback.store.servers import Servers
 from backflip.feedback.store.snapshots import Snapshots
 from backflip.feedback.store.webhooks import Webhooks
@@ -47,8 +49,8 @@ class Workspace:
         root: the folder.
         artifacts: folder of the files that the rows speak of.
         prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, people,
-            projects, batches, queue, generations, reports, servers, webhooks: the rows,
-            each by its repository.
+            projects, batches, queue, generations, chats, reports, scores, servers, webhooks: the
+            rows, each by its repository.
     """
 
     def __init__(self, root: Path, database: Database):
@@ -69,9 +71,11 @@ class Workspace:
         self.batches = Batches(database)
         self.queue = Queue(database)
         self.reports = Reports(database)
+        self.scores = Scores(database)
         self.servers = Servers(database)
         self.webhooks = Webhooks(database)
         self.generations = Generations(database)
+        self.chats = Chats(database)
 
     @classmethod
     def create(

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
 from backflip.feedback.judge import Judge
-from backflip.feedback.kinds import Comparison, Critique, FeedbackBase
+from backflip.feedback.kinds import Comparison, Critique
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd
 from backflip.feedback.verdicts import NUM_LEVELS
 from backflip.loop.stages.choosing import num_prompts, picks, questions
-from backflip.loop.stages.learnable import learnable
+from backflip.loop.stages.interim import InterimReward
+from backflip.loop.stages.learnable import usable_entries
 from backflip.loop.stages.waiting import ask_people
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 
@@ -71,11 +72,14 @@ def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
     return [p for p in stage.domain.prompts() if p.split == "heldout"][:number]
 
 
-def feedback(stage: "Stage", asked: Result, reward: Result | None = None) -> Result:
+def feedback(
+    stage: "Stage", start: Result, asked: Result, reward: Result | None = None
+) -> Result:
     """Ask about the samples, and fix what is learned from now as a snapshot.
 
     Args:
         stage: whose work it is.
+        start: the model that reward models grow from.
         asked: the samples.
         reward: reward models of the round before, by which a strategy may pick among them.
     """
@@ -88,8 +92,10 @@ def feedback(stage: "Stage", asked: Result, reward: Result | None = None) -> Res
             "there is nothing to ask about: every prompt got the same reply each time",
             hint="Raise sampling.temperature or feedback.samples_per_prompt.",
         )
-    ask = {"teachers": ask_teachers, "judge": ask_judge, "people": ask_people}[settings.source]
-    skipped = ask(stage, items)
+    if settings.source == "people":
+        skipped = ask_people(stage, items, InterimReward(stage, start["model"]))
+    else:
+        skipped = (ask_judge if settings.source == "judge" else ask_teachers)(stage, items)
     read_critiques(stage)
     entries = usable_entries(stage)
     snapshot = workspace.snapshots.take([entry.id for entry in entries])
@@ -101,15 +107,6 @@ def feedback(stage: "Stage", asked: Result, reward: Result | None = None) -> Res
         "skipped": skipped,
         "annotators": sorted({entry.annotator for entry in entries}),
     }
-
-
-def usable_entries(stage: "Stage") -> list[FeedbackBase]:
-    """The entries that count and may be learned from: of this run's rounds so far, or of the
-    whole workspace.
-    """
-    journal = stage.workspace.journal
-    run = None if stage.recipe.feedback.use == "workspace" else stage.run.id
-    return learnable(stage, journal.active(run=run))
 
 
 def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:

@@ -22,6 +22,21 @@ def learnable(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> list[Fee
     return _kept(place, entries, _samples(place, entries))
 
 
+def usable_entries(stage: "Stage") -> list[FeedbackBase]:
+    """The entries that count and may be learned from: of this run's rounds so far, of all that
+    was said in its project, or of the whole workspace.
+    """
+    workspace, settings = stage.workspace, stage.recipe.feedback
+    runs: list[str] | None = [stage.run.id]
+    if settings.use == "workspace":
+        runs = None
+    elif settings.use == "project":
+        project = workspace.projects.ensure(settings.project)
+        batches = workspace.batches.all(project.id)
+        runs = [stage.run.id, *(b.run for b in batches if b.purpose == "labels")]
+    return learnable(stage, workspace.journal.active(run=runs))
+
+
 def learned_from(
     place: "Run | Stage", snapshot: str
 ) -> tuple[list[FeedbackBase], dict[str, Sample]]:

@@ -20,6 +20,7 @@ from backflip.evaluation import reward_report
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.domains import model_place
 from backflip.loop.stages.choosing import heldout_seed, picked_samples
+from backflip.loop.stages.interim import note_accuracy
 from backflip.loop.stages.keeping import keep_model, made_here, train
 from backflip.loop.stages.learnable import learned_from
 from backflip.loop.stages.watching import Watchdog, usual_length
@@ -92,6 +93,7 @@ def _train_axis(
     )
     ids: list[str] = []
     members: list[dict[str, float]] = []
+    trained: list[dict[str, float]] = []
     reliabilities: list[dict[str, float]] = []
     for member in range(settings.ensemble):
         seed = derive_seed(stage.seed, axis, member)
@@ -111,6 +113,8 @@ def _train_axis(
         measured = fitted.evaluate(heldout)
         metrics |= {"heldout_nll": measured.nll, "heldout_accuracy": measured.accuracy}
         members.append(measured.scores)
+        if stage.recipe.feedback.source == "people":
+            of_trained.append(fitted.evaluate(kept).scores)
         reliabilities.append(annotators.reliabilities())
         ids.append(
             keep_model(
@@ -125,7 +129,9 @@ def _train_axis(
                 metrics=metrics,
             )
         )
-    mean = {i: float(np.mean([scores[i] for scores in members])) for i in members[0]}
+    mean = _mean(members)
+    if of_trained:  # a lead looks where they contradict what people said
+        stage.workspace.scores.keep(stage.run.id, axis, _mean(of_trained) | mean, mean)
     betas = {
         name: float(np.exp(np.mean([np.log(found[name]) for found in reliabilities])))
         for name in reliabilities[0]
@@ -133,7 +139,15 @@ def _train_axis(
     known = {i: stage.domain.gold(samples[i]) for i in mean}
     gold = {i: value for i, value in known.items() if value is not None}
     report = reward_report(heldout, mean, samples, betas, gold if len(gold) == len(mean) else None)
+    if report["accuracy"] is not None:
+        overall = report["accuracy"]["overall"]
+        note_accuracy(stage, axis, len(kept) + len(heldout), overall["value"], overall["count"])
     return ids, {**report, "trained_on": len(kept), "heldout": len(heldout)}
+
+
+def _mean(members: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of the members' scores of each sample."""
+    return {i: float(np.mean([scores[i] for scores in members])) for i in members[0]}
 
 
 def _grown_from(stage: "Stage") -> tuple[str, ...]:

@@ -6,30 +6,31 @@ from typing import TYPE_CHECKING
 
 from backflip.feedback.store import Progress, Task
 from backflip.feedback.teachers import Item
+from backflip.loop.stages.interim import InterimReward
+from backflip.records import Order, derive_seed, pick
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
 
 
-def ask_people(stage: "Stage", items: Sequence[Item]) -> int:
+def ask_people(stage: "Stage", items: Sequence[Item], interim: InterimReward) -> int:
     """Put the items up and wait until people have answered as many of them as are wanted.
 
     Returns the number of questions that were skipped. What is left open when enough is answered is
     closed; an answer that somebody has begun by then still counts, from the next round on.
+
+    Args:
+        stage: whose work it is.
+        items: the questions, beside the anchors of earlier rounds.
+        interim: says meanwhile how good the answers make a reward model.
     """
     settings, workspace = stage.recipe.feedback, stage.workspace
     project = workspace.projects.ensure(settings.project)
+    tasks = [_task(item) for item in items] + _anchors(stage)
     workspace.queue.put(
         stage.run.id,
         stage.round,
-        [
-            Task(
-                kind=item.kind,
-                sample_ids=tuple(s.id for s in item.samples),
-                axis=item.axis or "overall",
-            )
-            for item in items
-        ],
+        tasks,
         overlap=settings.overlap,
         project=project.id,
         name=f"{stage.recipe.name}, round {stage.round}",
@@ -39,18 +40,41 @@ def ask_people(stage: "Stage", items: Sequence[Item]) -> int:
             f"{stage.key}: feedback.overlap is {settings.overlap}, so it takes {settings.overlap} "
             "different people to answer; nobody is asked about the same item twice."
         )
-    stage.reporter.say(_where_to_answer(stage, len(items), project.id))
+    stage.reporter.say(_where_to_answer(stage, len(tasks), project.id))
     progress = workspace.queue.progress(stage.run.id, stage.round)
     with stage.reporter.bar("Answers", progress.wanted, "answers") as advance:
         seen = 0
-        while True:
+
+        def enough() -> bool:
+            nonlocal progress, seen
             progress = workspace.queue.progress(stage.run.id, stage.round)
             advance(progress.done - seen)
             seen = progress.done
-            if _enough(progress, settings.target):
-                _close(stage, progress)
-                return progress.skipped
+            return _enough(progress, settings.target)
+
+        while not enough():
+            interim.update(progress.done, enough)
             time.sleep(settings.poll_seconds)
+        _close(stage, progress)
+        return progress.skipped
+
+
+def _task(item: Item) -> Task:
+    return Task(
+        kind=item.kind,
+        sample_ids=tuple(sample.id for sample in item.samples),
+        axis=item.axis or "overall",
+    )
+
+
+def _anchors(stage: "Stage") -> list[Task]:
+    """Questions of the run's first round that are asked again, to see whether people drift."""
+    number = stage.recipe.feedback.anchors
+    if stage.round == 1 or not number:
+        return []
+    first = stage.workspace.batches.questions(stage.run.id, 1)
+    seed = derive_seed(stage.recipe.seed, "anchors")  # the same ones in every round
+    return pick(first, sorted(Order(len(first), seed).take(0, min(number, len(first)))))
 
 
 def _where_to_answer(stage: "Stage", number: int, project: str) -> str:

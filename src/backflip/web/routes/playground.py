@@ -21,7 +21,7 @@ from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Generation, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
 from backflip.web.access import Lead
-from backflip.web.lead import lead_page
+from backflip.web.lead import lead_page, require_talking, talking_models
 from backflip.web.rendering import render
 
 router = APIRouter(tags=["playground"])
@@ -60,7 +60,7 @@ def playground_page(request: Request, project: str, visitor: Lead) -> Response:
         "playground.html",
         visitor,
         workspace.projects.get(project),
-        models=[m for m in workspace.models.all() if m.stage != "reward"][::-1],
+        models=talking_models(workspace),
         alive=workspace.generations.worker_alive(),
         root=str(workspace.root),
         most=MOST_MODELS,
@@ -77,8 +77,8 @@ def ask(project: str, asked: Asked, visitor: Lead) -> dict[str, Any]:
     seed = secrets.randbelow(2**53) if asked.seed is None else asked.seed
     settings = asked.model_dump(include={"temperature", "top_k", "top_p", "max_tokens"})
     models = [workspace.models.get(name) for name in asked.models]
-    if scorers := [model.name for model in models if model.stage == "reward"]:
-        raise HTTPException(422, f"{scorers[0]} is a reward model: it scores, and does not reply.")
+    for model in models:
+        require_talking(model)
     ids = [
         workspace.generations.ask(
             visitor.user.id,

@@ -45,6 +45,7 @@ def quality_page(request: Request, project: str, visitor: Lead) -> Response:
         workspace.reports.want(project)
     conflicts = [] if report.body is None else report.body["conflicts"]
     pairs = [each for each in conflicts if each["kind"] == "comparison"][:SHOWN_CONFLICTS]
+    contradictions = [] if report.body is None else report.body["contradictions"]
     return lead_page(
         request,
         "quality.html",
@@ -55,6 +56,8 @@ def quality_page(request: Request, project: str, visitor: Lead) -> Response:
         names=names_of(workspace),
         conflicts=_shown(workspace, pairs),
         num_conflicts=len(conflicts),
+        contradictions=_shown(workspace, contradictions[:SHOWN_CONFLICTS]),
+        num_contradictions=len(contradictions),
     )
 
 

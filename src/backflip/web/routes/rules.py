@@ -11,7 +11,7 @@ from backflip.errors import NotFoundError
 from backflip.feedback.store import Guideline, Project, ProjectSettings, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
-from backflip.web.lead import lead_page, names_of
+from backflip.web.lead import lead_page, names_of, require_talking, talking_models
 from backflip.web.rendering import Rendered, render
 
 router = APIRouter(tags=["rules"])
@@ -32,6 +32,10 @@ class Rules(ProjectSettings):
     min_seconds: float = Field(ge=0, le=3600, strict=True)
     budget: int | None = Field(ge=1, le=2**31 - 1, strict=True)
     budget_per_person: int | None = Field(ge=1, le=2**31 - 1, strict=True)
+    chat_model: str | None = Field(max_length=200)
+    chat_temperature: float = Field(gt=0, le=10, strict=True)
+    chat_top_p: float = Field(gt=0, le=1, strict=True)
+    chat_max_tokens: int = Field(ge=1, le=4096, strict=True)
 
     @field_validator("reasons", "marks")
     @classmethod
@@ -69,8 +73,14 @@ def rules_page(request: Request, project: str, visitor: Lead) -> Response:
     """The instructions, the rules, the project's name and whether it is archived."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    versions = _guidelines(workspace, project)
-    return lead_page(request, "rules.html", visitor, known, versions=versions)
+    return lead_page(
+        request,
+        "rules.html",
+        visitor,
+        known,
+        versions=_guidelines(workspace, project),
+        models=talking_models(workspace),
+    )
 
 
 @router.get("/projects/{project}/rules/versions/{version}", include_in_schema=False)
@@ -118,6 +128,8 @@ def preview_guideline(project: str, draft: GuidelineText, visitor: Lead) -> Prev
 def change_rules(project: str, rules: Rules, visitor: Lead) -> Project:
     """Change the rules. Batches that are there keep the overlap that they were put up with."""
     settings = ProjectSettings(**rules.model_dump())
+    if settings.chat_model is not None:
+        require_talking(visitor.context.workspace.models.get(settings.chat_model))
     return visitor.context.workspace.projects.change(project, settings=settings)
 
 

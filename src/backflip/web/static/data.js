@@ -1,8 +1,7 @@
 // Uploads a file, and takes somebody's answers back after asking.
-import { send } from "./api.js";
 import { el } from "./dom.js";
-import { confirmed } from "./forms.js";
 import { t } from "./texts.js";
+import { takeBack } from "./withdraw.js";
 
 const form = document.getElementById("import");
 const told = document.getElementById("imported");
@@ -29,19 +28,4 @@ function report(answer) {
   return lines;
 }
 
-for (const button of document.querySelectorAll("[data-withdraw]")) {
-  button.addEventListener("click", async () => {
-    const name = button.dataset.name;
-    if (!(await confirmed(t("Take back all that {name} said in this project?", { name }), t("Take back")))) return;
-    const shown = document.getElementById("touched");
-    try {
-      const answer = await send("POST", button.dataset.withdraw, {});
-      const touched = [...answer.reward_models, ...answer.policies];
-      shown.replaceChildren(el("p", { class: "done" }, t("{withdrawn} answers taken back.", answer)),
-        touched.length ? el("div", {}, el("p", {}, t("Made from them, and to be trained again:")), el("ul", {}, ...touched.map((model) => el("li", {}, model)))) : el("p", {}, t("No model was made from them.")));
-      button.closest("li").remove();
-    } catch (refusal) {
-      shown.replaceChildren(el("p", { class: "fault" }, refusal.message));
-    }
-  });
-}
+takeBack((button) => t("Take back all that {name} said in this project?", { name: button.dataset.name }), "li");

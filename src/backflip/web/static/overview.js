@@ -59,12 +59,22 @@ function showHours(hours) {
   });
 }
 
+function showAccuracy(row, each) {
+  const percent = (share) => (100 * share).toFixed(0);
+  const { name, axis, answers, heldout, enough } = each;
+  const interval = `${percent(each.low)}–${percent(each.high)}`;
+  fill(row, { name, axis, answers, heldout: Number(heldout.toFixed(1)), share: enough, few: !enough, percent: `${percent(each.value)}%`, interval });
+  row.querySelector("meter").value = each.value;
+}
+
 function show(overview) {
-  const { batches, people, hours, ...totals } = overview;
+  const { batches, people, hours, accuracies, ...totals } = overview;
   const of = (number) => t("of {number}", { number });
   fill(get("totals"), { ...totals, wanted: of(totals.wanted), budget: totals.budget === null ? t("no limit") : of(totals.budget), hour: hours.at(-1).answers });
   fillRows(get("batches"), get("batch-row"), batches, "number", showBatch);
   fillRows(get("people"), get("person-row"), people, "name", fill);
+  fillRows(get("accuracies"), get("accuracy-row"), accuracies, "key", showAccuracy);
+  get("accuracies-part").hidden = !accuracies.length;
   get("nothing").hidden = Boolean(batches.length);
   get("batches-part").hidden = !batches.length;
   get("people-table").hidden = !people.length;

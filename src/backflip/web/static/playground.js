@@ -1,9 +1,9 @@
 // Replies of several models side by side, as they are written; what is said of two can be kept.
 import { Refusal, send } from "./api.js";
 import { el, rendered } from "./dom.js";
-import { t } from "./texts.js";
+import { t, word } from "./texts.js";
 
-const STATES = { waiting: "waits for the worker", running: "writes …", done: "done", failed: "failed", cancelled: "stopped" };
+const STATES = { waiting: word("waits for the worker"), running: word("writes …"), done: word("done"), failed: word("failed"), cancelled: word("stopped") };
 const form = document.getElementById("ask");
 const get = (id) => document.getElementById(id);
 let events = null;

@@ -1,0 +1,83 @@
+"""What a run's newest reward models say of the samples that people judged."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from backflip.feedback.store import schema
+from backflip.feedback.store.database import Database, check_name, chunks, insert
+from backflip.feedback.store.runs import require_run
+from backflip.feedback.store.samples import require_samples
+
+_scores = schema.reward_scores
+
+
+@dataclass(frozen=True)
+class Score:
+    """What reward models say of a sample.
+
+    Attributes:
+        value: log odds, as their likelihoods read it: of two samples, one is better than the other
+            with probability 1 / (1 + exp(-difference)).
+        heldout: whether no feedback on the sample was trained on.
+    """
+
+    value: float
+    heldout: bool
+
+
+class Scores:
+    """Scores by run, axis and sample; a newer one takes the place of the old."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def keep(
+        self, run: str, axis: str, scores: Mapping[str, float], heldout: Collection[str]
+    ) -> None:
+        """Keep scores of samples.
+
+        Args:
+            run: whose reward models gave them.
+            axis: on which they judge.
+            scores: log odds by sample id.
+            heldout: ids of those on which no feedback was trained on.
+
+        Raises:
+            WorkspaceError: no such run, or a sample that is not in the workspace.
+        """
+        check_name(axis, "the axis")
+        kept_out = frozenset(heldout)
+        rows = [
+            {
+                "run": run,
+                "axis": axis,
+                "sample_id": name,
+                "score": float(score),
+                "heldout": name in kept_out,
+            }
+            for name, score in scores.items()
+        ]
+        with self._database.write("runs") as connection:
+            require_run(connection, run)
+            require_samples(connection, scores)
+            for chunk in chunks(rows):
+                statement = insert(connection, _scores)
+                statement = statement.on_conflict_do_update(
+                    index_elements=["run", "axis", "sample_id"],
+                    set_={
+                        "score": statement.excluded.score,
+                        "heldout": statement.excluded.heldout,
+                    },
+                )
+                connection.execute(statement, chunk)
+
+    def of_run(self, run: str) -> dict[str, dict[str, Score]]:
+        """The scores of a run's samples, by axis and sample id."""
+        query = sa.select(_scores).where(_scores.c.run == run)
+        found: dict[str, dict[str, Score]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.axis, {})[row.sample_id] = Score(row.score, row.heldout)
+        return found

@@ -1,0 +1,113 @@
+"""How good the labels make a reward model, while people still give them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from backflip.errors import TrainingError
+from backflip.feedback.kinds import FeedbackBase
+from backflip.loop.stages.choosing import heldout_seed, picked_samples
+from backflip.loop.stages.learnable import usable_entries
+from backflip.records import Sample, derive_seed
+from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
+from backflip.training import RewardTraining
+
+if TYPE_CHECKING:
+    from backflip.loop.run import Stage
+
+MIN_HELDOUT = 5
+"""Held-out entries below which no model is trained to be measured on them."""
+
+
+class InterimReward:
+    """Trains a reward model on the answers so far whenever there are so many more of them.
+
+    Each is measured on the held-out prompts, which the lead's pages show, and thrown away: the
+    round's own models are trained when its answers are in, and do not depend on these.
+
+    Args:
+        stage: the feedback's.
+        model: id of the model that reward models grow from.
+    """
+
+    def __init__(self, stage: "Stage", model: str):
+        self._stage = stage
+        self._model = model
+        self._every = stage.recipe.feedback.retrain_every
+        self._done = 0
+
+    def update(self, done: int, enough: Callable[[], bool]) -> None:
+        """Train and measure where it is time to.
+
+        Args:
+            done: answers of this round so far.
+            enough: asked before every step; once it is true, nothing more is trained.
+        """
+        if not self._every or done - self._done < self._every:
+            return
+        self._done = done
+        entries = usable_entries(self._stage)
+        samples = self._stage.workspace.samples.get(
+            {name for entry in entries for name in entry.sample_ids}
+        )
+        for axis in self._stage.recipe.reward.axes:
+            of_axis = [entry for entry in entries if entry.axis == axis]
+            try:
+                self._train(axis, of_axis, samples, enough)
+            except TrainingError as error:
+                # Too few answers, or a loss that is not finite: the round itself goes on.
+                self._stage.reporter.warn(f"{self._stage.key}: no reward model yet: {error}")
+
+    def _train(
+        self,
+        axis: str,
+        entries: Sequence[FeedbackBase],
+        samples: Mapping[str, Sample],
+        enough: Callable[[], bool],
+    ) -> None:
+        stage, settings = self._stage, self._stage.recipe.reward
+        if not entries:
+            return
+        kept, heldout = split_by_prompt(
+            entries,
+            samples,
+            share=settings.heldout,
+            seed=heldout_seed(stage),
+            picked=picked_samples(stage.workspace),
+        )
+        if not kept or len(heldout) < MIN_HELDOUT:
+            return
+        seed = derive_seed(stage.seed, "interim", axis)
+        network = stage.domain.scorer(stage.model_folder(self._model), seed=seed)
+        annotators = AnnotatorModel.of(kept, settings)
+        fitted = RewardFit(network, annotators, kept, samples, settings, seed)
+        trainee = RewardTraining(fitted, settings)
+        for step in range(trainee.num_steps):
+            if enough():
+                return
+            trainee.step(step)
+        measured = fitted.evaluate(heldout)
+        scores = fitted.evaluate(kept).scores | measured.scores
+        stage.workspace.scores.keep(stage.run.id, axis, scores, measured.scores)
+        if measured.accuracy is not None:
+            number = len(kept) + len(heldout)
+            note_accuracy(stage, axis, number, measured.accuracy, measured.num_decided)
+            stage.reporter.say(
+                f"{stage.key}: of {measured.num_decided} held-out answers, a reward model of "
+                f"{len(kept)} others foresees {measured.accuracy:.0%} ({axis})."
+            )
+
+
+def note_accuracy(
+    stage: "Stage", axis: str, number: int, accuracy: float, decided: float
+) -> None:
+    """Keep how many of the held-out answers a reward model foresees, for the pages to show.
+
+    Args:
+        stage: in which it was trained.
+        axis: on which it judges.
+        number: of the answers that there were.
+        accuracy: share of the held-out answers that it foresees.
+        decided: how many those are.
+    """
+    values = {"heldout_accuracy": accuracy, "heldout_answers": decided}
+    stage.workspace.metrics.log(stage.run.id, f"{stage.key}/{axis}", number, values)

@@ -1,0 +1,102 @@
+"""What people said, as a lead reads it: each entry in words beside what it is about."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from backflip.feedback.kinds import (
+    Comparison,
+    Correction,
+    Critique,
+    Demonstration,
+    FeedbackBase,
+    GoodBad,
+    Implicit,
+    Ranking,
+    Rating,
+    SafetyFlag,
+)
+from backflip.feedback.store import JournalRow
+from backflip.records import Sample
+from backflip.web.rendering import render
+from backflip.web.views import prompt_view, sample_view
+
+def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any]:
+    """An entry for the page: what was said, and the samples as they were shown.
+
+    Args:
+        row: of the journal, with an entry.
+        samples: every sample that the entry speaks of.
+    """
+    entry = row.entry
+    if entry is None:
+        raise ValueError(f"{row.id} is no feedback")
+    ids = entry.sample_ids
+    shown = [ids[i] for i in entry.shown] if entry.shown else list(ids)
+    written = {entry.corrected} if isinstance(entry, Correction) else set[str]()
+    if isinstance(entry, Demonstration):
+        written = {entry.sample}
+    letters = {name: chr(65 + place) for place, name in enumerate(shown)}
+    return {
+        "id": row.id,
+        "kind": entry.kind,  # pyright: ignore
+        "axis": entry.axis,
+        "annotator": entry.annotator,
+        "origin": entry.origin,
+        "created": row.created.isoformat(),
+        "seconds": entry.seconds,
+        "said": said(entry, letters),
+        "words": words_of(entry),
+        "tags": entry.tags,
+        "marks": [_mark(span, letters, samples) for span in entry.spans],
+        "prompt": prompt_view(samples[shown[0]].prompt),
+        "replies": [
+            {"letter": letters[name], "own": name in written, **sample_view(samples[name])}
+            for name in shown
+        ],
+    }
+
+
+def said(entry: FeedbackBase, letters: Mapping[str, str]) -> dict[str, Any]:
+    """What an entry says of the samples: a "code" that the page has words for, and what fills them.
+
+    Args:
+        entry: any.
+        letters: names of the samples on the page.
+    """
+    match entry:
+        case Comparison():
+            named = entry if letters[entry.samples[0]] == "A" else entry.swap()
+            return {"code": f"{named.choice}{named.strength}"}
+        case Ranking():
+            ranks: dict[int, list[str]] = {}
+            for name, rank in zip(entry.samples, entry.ranks, strict=True):
+                ranks.setdefault(rank, []).append(letters[name])
+            order = " > ".join(" = ".join(sorted(ranks[rank])) for rank in sorted(ranks))
+            return {"code": "order", "order": order}
+        case Rating(level=level, num_levels=levels) | Critique(level=int(level), num_levels=levels):
+            return {"code": "level", "level": level, "levels": levels}
+        case GoodBad():
+            return {"code": "good" if entry.good else "bad"}
+        case SafetyFlag():
+            return {"code": "safe" if entry.safe else "unsafe"}
+        case Implicit():
+            letter = None if entry.over is None else letters[entry.sample]
+            return {"code": entry.signal, "letter": letter}
+        case _:
+            return {"code": "wrote"}
+
+
+def words_of(entry: FeedbackBase) -> list[dict[str, Any]]:
+    """Free texts of an entry as safe HTML."""
+    texts = [entry.reason]
+    if isinstance(entry, Critique):
+        texts.append(entry.text)
+    if isinstance(entry, SafetyFlag):
+        texts.append(entry.category)
+    return [{"html": render(each).html} for each in texts if each]
+
+
+def _mark(span: Any, letters: Mapping[str, str], samples: Mapping[str, Sample]) -> dict[str, Any]:
+    sample = samples[span.sample]
+    quote = sample.text[span.start : span.end] if sample.content.type == "completion" else ""
+    return {"letter": letters[span.sample], "tag": span.tag, "html": render(quote).html}

@@ -1,0 +1,106 @@
+"""The answers of a project, newest first, for its lead to read and to take back."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import Response
+
+from backflip.feedback.kinds import KINDS
+from backflip.feedback.store import JournalRow, Workspace
+from backflip.records import Record
+from backflip.web.access import Lead
+from backflip.web.answers import answer_view
+from backflip.web.lead import lead_page, names_of
+
+router = APIRouter(tags=["data"])
+PER_PAGE = 20
+Kind = Annotated[str | None, Query(max_length=50)]
+Person = Annotated[str | None, Query(max_length=200)]
+Before = Annotated[int | None, Query(ge=1, le=2**53)]
+
+
+class EntryView(Record):
+    """An entry that counts: its place in the journal, and the entry as the formats write it."""
+
+    number: int
+    id: str
+    created: str
+    entry: dict[str, Any]
+
+
+class Entries(Record):
+    """A page of entries, newest first; `before` asks for the page behind it, null at the end."""
+
+    entries: tuple[EntryView, ...]
+    before: int | None
+
+
+@router.get("/projects/{project}/answers", include_in_schema=False)
+def answers_page(
+    request: Request,
+    project: str,
+    visitor: Lead,
+    kind: Kind = None,
+    annotator: Person = None,
+    before: Before = None,
+) -> Response:
+    """The answers, in words, each with what it is about."""
+    workspace = visitor.context.workspace
+    known = workspace.projects.get(project)
+    rows, further = _page(workspace, project, kind or None, annotator or None, before)
+    entries = [row.entry for row in rows if row.entry is not None]
+    samples = workspace.samples.get({name for entry in entries for name in entry.sample_ids})
+    return lead_page(
+        request,
+        "answers.html",
+        visitor,
+        known,
+        answers=[answer_view(row, samples) for row in rows],
+        further=further,
+        kinds=sorted(KINDS),
+        kind=kind,
+        annotator=annotator,
+        people=sorted(workspace.batches.shares(project)),
+        names=names_of(workspace),
+    )
+
+
+@router.get("/api/projects/{project}/entries")
+def list_entries(
+    project: str,
+    visitor: Lead,
+    kind: Kind = None,
+    annotator: Person = None,
+    before: Before = None,
+) -> Entries:
+    """The project's entries that count, newest first, a page at a time."""
+    workspace = visitor.context.workspace
+    workspace.projects.get(project)
+    rows, further = _page(workspace, project, kind, annotator, before)
+    return Entries(
+        entries=tuple(
+            EntryView(
+                number=row.number,
+                id=row.id,
+                created=row.created.isoformat(),
+                entry=row.entry.model_dump(mode="json"),
+            )
+            for row in rows
+            if row.entry is not None
+        ),
+        before=further,
+    )
+
+
+def _page(
+    workspace: Workspace, project: str, kind: str | None, annotator: str | None, before: int | None
+) -> tuple[list[JournalRow], int | None]:
+    """Rows of a page, and before which number the next one begins."""
+    if kind is not None and kind not in KINDS:
+        raise HTTPException(422, f"There is no kind of feedback {kind!r}.")
+    rounds = [(batch.run, batch.round) for batch in workspace.batches.all(project)]
+    found = workspace.journal.newest(
+        rounds, kind=kind, annotator=annotator, before=before, limit=PER_PAGE + 1
+    )
+    shown = found[:PER_PAGE]
+    return shown, shown[-1].number if len(found) > PER_PAGE else None

@@ -1,0 +1,111 @@
+"""The answers of a project as its lead reads them."""
+
+from typing import Any
+
+import pytest
+from web_helpers import SAMPLES, TASKS, Browser, SignIn, ids
+
+from backflip.feedback.kinds import Comparison, Rating
+from backflip.feedback.store import Project, Workspace
+
+ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
+    "comparison": ({"choice": "b", "strength": 2}, "B clearly better"),
+    "ranking": ({"ranks": [2, 1, 2, 3]}, "B &gt; A = C &gt; D"),
+    "rating": ({"level": 4}, "4 of 5"),
+    "good_bad": ({"good": False}, "Bad"),
+    "correction": ({"text": "A better text"}, "A better text"),
+    "demonstration": ({"text": "My own text"}, "My own text"),
+    "critique": ({"text": "Too <b>loud</b>", "level": 2}, "Too &lt;b&gt;loud&lt;/b&gt;"),
+    "safety_flag": ({"safe": False, "category": "advice"}, "advice"),
+    "implicit": ({"signal": "regenerated"}, ": Ask for another"),
+}
+
+
+@pytest.fixture
+def lead(sign_in: SignIn, project: Project) -> Browser:
+    return sign_in("lea", "lead", project)
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_every_kind_is_told_in_words(
+    workspace: Workspace, project: Project, lead: Browser, sign_in: SignIn, kind: str
+) -> None:
+    workspace.queue.put("run-1", 1, [TASKS[kind]], project=project.id)
+    mia = sign_in("mia", "annotator", project)
+    task = mia.post(f"/api/projects/{project.id}/next").json()["task"]
+    answer, words = ANSWERS[kind]
+    mark = {"place": 0, "start": 0, "end": 5, "tag": "wrong"}
+    body = {"kind": kind, **answer, "tags": ["clear"], "reason": "So it is.", "marks": [mark]}
+    sent = mia.post(f"/api/tasks/{task['id']}/answer", {"answer": body, "seconds": 7})
+    assert sent.status_code == 200, sent.text
+    html = lead.open(f"/projects/{project.id}/answers")
+    assert words in html
+    for part in ("mia", "clear", "So it is.", "wrong", "7 s", "The second."):
+        assert part in html, part
+    # The letters are those that the person saw.
+    for place, shown in enumerate(task["samples"]):
+        letter = "ABCD"[place]
+        before, _, after = html.partition(f"<h3>{letter}")
+        assert shown["html"] in after.partition("</article>")[0].partition("<h3>")[0]
+    (told,) = lead.get(f"/api/projects/{project.id}/entries").json()["entries"]
+    assert told["entry"]["kind"] == kind
+    assert told["id"] in html
+
+
+def put(workspace: Workspace, project: Project, number: int, **fields: Any) -> list[str]:
+    """So many answers, oldest first."""
+    workspace.queue.put("run-1", 1, [], project=project.id)
+    entries = [
+        Rating(annotator="mia", sample=SAMPLES[0].id, level=3, key=str(n), **fields)
+        for n in range(number)
+    ]
+    return workspace.journal.add(entries, run="run-1", round=1)
+
+
+def test_pages_go_from_the_newest_to_the_oldest(
+    workspace: Workspace, project: Project, lead: Browser
+) -> None:
+    added = put(workspace, project, 45)
+    elsewhere = workspace.projects.create("Elsewhere")
+    workspace.queue.put("run-2", 1, [], project=elsewhere.id)
+    workspace.journal.add([Rating(annotator="zoe", sample=SAMPLES[0].id, level=1)], run="run-2")
+    workspace.journal.retract(added[-1], "wrong", "lea")
+    found: list[str] = []
+    query = ""
+    for length in (20, 20, 4):
+        told = lead.get(f"/api/projects/{project.id}/entries{query}").json()
+        assert len(told["entries"]) == length
+        found += [each["id"] for each in told["entries"]]
+        html = lead.open(f"/projects/{project.id}/answers{query}")
+        assert html.count("<article") == length
+        query = f"?before={told['before']}"
+        assert (f"before={told['before']}" in html) == (length == 20)
+    assert told["before"] is None
+    assert found == added[-2::-1]
+
+
+def test_answers_are_filtered(workspace: Workspace, project: Project, lead: Browser) -> None:
+    workspace.queue.put("run-1", 1, [], project=project.id)
+    first, second = ids(0, 0, 1)
+    entries = [
+        Rating(annotator="mia", sample=first, level=1),
+        Rating(annotator="noah", sample=first, level=2),
+        Comparison(annotator="noah", samples=(first, second), choice="tie"),
+    ]
+    by_mia, by_noah, compared = workspace.journal.add(entries, run="run-1", round=1)
+    for query, wanted in (
+        ("kind=rating", [by_noah, by_mia]),
+        ("annotator=noah", [compared, by_noah]),
+        ("kind=rating&annotator=noah", [by_noah]),
+        ("kind=ranking", []),
+        ("annotator=nobody", []),
+    ):
+        told = lead.get(f"/api/projects/{project.id}/entries?{query}").json()["entries"]
+        assert [each["id"] for each in told] == wanted, query
+        html = lead.open(f"/projects/{project.id}/answers?{query}")
+        assert html.count("<article") == len(wanted)
+        assert ("There are no such answers." in html) == (not wanted)
+    assert lead.get(f"/api/projects/{project.id}/entries?kind=none").status_code == 422
+    # What the form sends for "all kinds" and "everybody".
+    html = lead.open(f"/projects/{project.id}/answers?kind=&annotator=")
+    assert html.count("<article") == 3
