@@ -87,6 +87,7 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/projects/{project}/generations",
         "GET /api/projects/{project}/generations/events",
         "POST /api/projects/{project}/generations/cancel",
+        "GET /projects/{project}/webhooks",
         "GET /api/projects/{project}/webhooks",
         "POST /api/projects/{project}/webhooks",
         "DELETE /api/projects/{project}/webhooks/{webhook}",
