@@ -67,7 +67,9 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/projects/{project}/members",
         "PUT /api/projects/{project}/members/{user}",
         "DELETE /api/projects/{project}/members/{user}",
+        "GET /api/projects/{project}/invites",
         "POST /api/projects/{project}/invites",
+        "DELETE /api/projects/{project}/invites/{number}",
         "GET /projects/{project}/quality",
         "GET /api/projects/{project}/quality",
         "POST /api/projects/{project}/quality",
@@ -100,7 +102,9 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/users",
         "PATCH /api/users/{user}",
         "POST /api/users/{user}/forget",
+        "GET /api/invites",
         "POST /api/invites",
+        "DELETE /api/invites/{number}",
     ],
 }
 ROUTES = {route: level for level, routes in LEVELS.items() for route in routes}

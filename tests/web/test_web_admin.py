@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from web_helpers import PAIR, PASSWORD, Browser, SignIn, token_of
+from whole_page import WholePage
 
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Project, User, Workspace
@@ -142,6 +143,24 @@ def test_an_administrator_is_invited(
         assert boss.post("/api/invites", body).status_code == 422
 
 
+def test_an_invitation_to_be_administrator_is_listed_and_revoked(
+    boss: Browser, workspace: Workspace, project: Project
+) -> None:
+    key = boss.post("/api/invites", {}).json()["url"].rpartition("/")[2]
+    to_project = workspace.people.invite(project.id, "annotator")
+    (invite,) = boss.get("/api/invites").json()
+    assert (invite["uses"], invite["author"]) == (1, "boss")
+    page = WholePage(boss.open("/admin/people"))
+    assert f"Invitation {invite['number']} administrator" in page.text
+    assert f"/api/invites/{invite['number']}" in [form["data-path"] for form in page.forms]
+    (other,) = workspace.people.invitations(project.id)
+    assert boss.send("DELETE", f"/api/invites/{other.number}").status_code == 404
+    assert boss.send("DELETE", f"/api/invites/{invite['number']}").status_code == 204
+    assert workspace.people.invitation(key) is None
+    assert workspace.people.invitation(to_project) is not None
+    assert "Open invitations" not in boss.open("/admin/people")
+
+
 def test_others_are_refused(
     mia: Browser, sign_in: SignIn, workspace: Workspace, project: Project
 ) -> None:
@@ -155,6 +174,8 @@ def test_others_are_refused(
             ("PATCH", f"/api/users/{user_of(browser).id}", {"admin": True}),
             ("POST", f"/api/users/{target.id}/forget", {"answers": "keep"}),
             ("POST", "/api/invites", {}),
+            ("GET", "/api/invites", None),
+            ("DELETE", "/api/invites/1", None),
         ):
             response = browser.send(method, path, body)
             assert response.status_code == 403, path

@@ -11,7 +11,14 @@ from backflip.feedback.store import User, Workspace
 from backflip.records import Record
 from backflip.web.access import Admin
 from backflip.web.lead import scripted
-from backflip.web.routes.members import DAY, InviteLink, invite_link
+from backflip.web.routes.members import (
+    DAY,
+    InviteLink,
+    InviteNumber,
+    InviteView,
+    invite_link,
+    open_invites,
+)
 
 router = APIRouter(tags=["users"])
 
@@ -55,8 +62,10 @@ class AdminInvite(Record):
 
 @router.get("/admin/people", include_in_schema=False)
 def users_page(request: Request, visitor: Admin) -> Response:
-    """All users."""
-    return scripted(request, "users.html", visitor, users=_users(visitor.context.workspace))
+    """All users, and the invitations to be an administrator."""
+    workspace = visitor.context.workspace
+    users, invites = _users(workspace), open_invites(workspace, None)
+    return scripted(request, "users.html", visitor, users=users, invites=invites)
 
 
 @router.get("/admin/people/{user}/forget", include_in_schema=False)
@@ -107,6 +116,18 @@ def forget(user: str, forgetting: Forgetting, visitor: Admin) -> Forgotten:
         )
     annotator = workspace.people.forget(user)
     return Forgotten(annotator=annotator, retracted=len(retracted))
+
+
+@router.get("/api/invites")
+def list_admin_invites(visitor: Admin) -> list[InviteView]:
+    """Invitations to be an administrator that may still be taken; not their addresses."""
+    return open_invites(visitor.context.workspace, None)
+
+
+@router.delete("/api/invites/{number}", status_code=204)
+def revoke_admin_invite(number: InviteNumber, visitor: Admin) -> None:
+    """End an invitation to be an administrator: its address lets nobody in any more."""
+    visitor.context.workspace.people.revoke(None, number)
 
 
 @router.post("/api/invites", status_code=201)
