@@ -12,6 +12,9 @@ from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Project, User, Workspace
 
 
+REASON = "because mia says so"
+
+
 @pytest.fixture
 def boss(sign_in: SignIn) -> Browser:
     return sign_in("boss")
@@ -25,7 +28,7 @@ def mia(sign_in: SignIn, project: Project, workspace: Workspace) -> Browser:
     name = user_of(browser).annotator
     task = workspace.queue.next(name, project=project.id)
     assert task is not None
-    said: Any = {"annotator": name, "samples": task.sample_ids, "choice": "a"}
+    said: Any = {"annotator": name, "samples": task.sample_ids, "choice": "a", "reason": REASON}
     workspace.queue.answer(task.id, name, Comparison(**said))
     return browser
 
@@ -85,15 +88,17 @@ def test_a_change_says_what_and_of_whom(boss: Browser, mia: Browser) -> None:
     assert boss.send("PATCH", "/api/users/none", {"admin": True}).status_code == 404
 
 
-@pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0)])
+@pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0), ("erase", 0)])
 def test_a_user_is_forgotten_with_or_without_the_answers(
     boss: Browser, mia: Browser, workspace: Workspace, project: Project, answers: str, left: int
 ) -> None:
     user = user_of(mia)
     html = boss.open(f"/admin/people/{user.id}/forget")
-    assert "Answers of this person that count now: 1." in html
+    assert "Answers of this person that count now: 1." in WholePage(html).text
+    assert f'name="answers" value="{answers}"' in html
     response = boss.post(f"/api/users/{user.id}/forget", {"answers": answers})
-    assert response.json() == {"annotator": user.annotator, "retracted": 1 - left}
+    told = {"annotator": user.annotator, "retracted": 1 - left, "texts_kept": 0}
+    assert response.json() == told
     assert workspace.people.named("mia") is None
     assert mia.get("/").status_code == 303
     assert workspace.projects.roles(project=project.id) == {}
@@ -103,6 +108,8 @@ def test_a_user_is_forgotten_with_or_without_the_answers(
     assert [row.kind for row in history] == ["comparison", *["retraction"] * (1 - left)]
     if not left:
         assert (history[1].annotator, history[1].reason) == (user_of(boss).annotator, "forgotten")
+    assert history[0].entry is not None
+    assert history[0].entry.reason == ("[erased]" if answers == "erase" else REASON)
     overview = boss.get(f"/api/projects/{project.id}/overview").json()
     assert [(p["name"], p["gone"]) for p in overview["people"]] == [(user.annotator, True)]
     assert boss.post(f"/api/users/{user.id}/forget", {"answers": answers}).status_code == 404

@@ -10,6 +10,7 @@ with Workspace.create(Path("work")) as ws:
 
 from backflip.feedback.store.annotators import Annotator, Annotators
 from backflip.feedback.store.batches import Batch, Batches
+from backflip.feedback.store.erasing import Erased, erase
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
@@ -38,6 +39,7 @@ __all__ = [
     "Annotators",
     "Batch",
     "Batches",
+    "Erased",
     "Generation",
     "Generations",
     "Guideline",
@@ -73,6 +75,7 @@ __all__ = [
     "Touched",
     "User",
     "Workspace",
+    "erase",
     "lineage",
     "touched",
 ]
