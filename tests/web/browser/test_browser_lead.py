@@ -1,0 +1,101 @@
+"""A lead's and an administrator's forms in a browser: what is shown once, and what is asked first."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from browser_desk import Desk, Site
+from playwright.sync_api import expect
+from web_helpers import PAIR
+
+from backflip.feedback.store import Project
+
+Ask = Callable[..., Project]
+Sit = Callable[..., Desk]
+ADDRESS = "https://93.184.216.34/hook"
+"""Of the world outside, told without asking what a name leads to; nothing is sent there."""
+
+
+@pytest.fixture
+def project(ask: Ask) -> Project:
+    return ask(PAIR)
+
+
+@pytest.fixture
+def boss(site: Site, sit: Sit) -> Desk:
+    user = site.make_user(None, None)
+    site.workspace.people.change(user.id, admin=True)
+    return sit(user=site.workspace.people.get(user.id))
+
+
+def sure(desk: Desk, action: str) -> None:
+    """Answer the question that is asked first."""
+    assert desk.violations() == ""
+    desk.page.get_by_role("dialog").get_by_role("button", name=action).click()
+
+
+def test_a_webhook_is_added_shown_and_removed(site: Site, project: Project, boss: Desk) -> None:
+    page, hooks = boss.page, site.workspace.webhooks
+    boss.open(f"/projects/{project.id}/data")
+    page.get_by_role("link", name="Webhooks").click()
+    page.get_by_label("Address").fill(ADDRESS)
+    page.get_by_label("each batch that is done").uncheck()
+    page.get_by_role("button", name="Add the webhook").click()
+    secret = page.get_by_label("The secret that signs")
+    expect(secret).to_be_focused()
+    (hook,) = hooks.all(project.id)
+    assert (hook.url, hook.events) == (ADDRESS, ("answer",))
+    expect(secret).to_have_value(hook.secret)
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#link [role=status]")).to_have_text(re.compile("Copied|Ctrl-C"))
+    assert boss.violations() == ""
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_text(ADDRESS).first).to_be_visible()
+    assert hook.secret not in page.content()
+    page.get_by_role("button", name="Remove").click()
+    sure(boss, "Cancel")
+    assert hooks.all(project.id) == [hook]
+    page.get_by_role("button", name="Remove").click()
+    sure(boss, "Remove")
+    expect(page.locator("#said")).to_have_text("The webhook is removed.")
+    assert hooks.all(project.id) == []
+
+
+def test_a_webhook_that_cannot_be_is_refused_in_words(project: Project, boss: Desk) -> None:
+    boss.excuse("status of 4")
+    boss.open(f"/projects/{project.id}/webhooks")
+    boss.page.get_by_label("Address").fill("http://127.0.0.1/")
+    boss.page.get_by_role("button", name="Add the webhook").click()
+    expect(boss.page.get_by_role("alert")).to_contain_text("inside the server's own network")
+
+
+@pytest.mark.parametrize("where", ["project", "server"])
+def test_an_invitation_is_made_shown_and_revoked(
+    site: Site, project: Project, boss: Desk, where: str
+) -> None:
+    page, people = boss.page, site.workspace.people
+    of_project = where == "project"
+    boss.open(f"/projects/{project.id}/people" if of_project else "/admin/people")
+    page.get_by_role("button", name="Make a link").click()
+    address = page.get_by_label("Send this address")
+    expect(address).to_have_value(re.compile("/join/"))
+    key = address.input_value().rpartition("/")[2]
+    assert people.invitation(key) is not None
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_role("heading", name="Open invitations")).to_be_visible()
+    assert boss.violations() == ""
+    page.get_by_role("button", name="Revoke").click()
+    sure(boss, "Revoke")
+    expect(page.locator("#said")).to_have_text("The invitation is revoked.")
+    assert people.invitation(key) is None
+    expect(page.get_by_role("heading", name="Open invitations")).to_have_count(0)
+
+
+def test_somebody_is_forgotten_with_every_word(site: Site, project: Project, boss: Desk) -> None:
+    user = site.make_user(project, None)
+    boss.open(f"/admin/people/{user.id}/forget")
+    assert boss.violations() == ""
+    boss.page.get_by_label("what this person wrote is erased").check()
+    boss.page.get_by_role("button", name="Forget for good").click()
+    expect(boss.page.locator("#said")).to_have_text("The user is forgotten.")
+    assert site.workspace.people.named(user.name) is None
