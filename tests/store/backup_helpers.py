@@ -126,6 +126,15 @@ def everything(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
+def as_restored(found: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+    """What `everything` finds in a restored workspace, where it found this before.
+
+    The deliveries that `fill` makes wait for nothing; those that do have a test of their own.
+    """
+    passing = ("sessions", "login_failures", "workers", "servers")
+    return {name: rows[:1] if name in passing else rows for name, rows in found.items()}
+
+
 def _plain(value: Any) -> str:
     """A value and its type; SQLite has no booleans."""
     return repr(int(value) if isinstance(value, bool) else value)

@@ -21,6 +21,18 @@ def samples(workspace: Workspace) -> list[Sample]:
     return made
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Another `database_address`, for tests that move from one to another."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server = request.getfixturevalue("postgresql")
+    address = server.new_database("template0")
+    yield address
+    server.drop_database(address)
+
+
 @pytest.fixture
 def run_worker() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Starts `tests/store/NAME.py` as a process of its own; none outlives the test."""

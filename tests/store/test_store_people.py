@@ -105,6 +105,40 @@ def test_an_invitation_gives_a_role_and_is_used_up(workspace: Workspace, clock: 
         people.invite("nowhere", "lead")
 
 
+def test_invitations_are_listed_and_revoked_where_they_belong(
+    workspace: Workspace, clock: Clock
+) -> None:
+    people = workspace.people
+    here, elsewhere = (workspace.projects.create(name).id for name in ("Kindness", "Elsewhere"))
+    boss = people.add("boss", admin=True)
+    key = people.invite(here, "annotator", uses=2, seconds=100, author=boss.id)
+    people.invite(here, "lead", seconds=50)
+    other = people.invite(elsewhere, "annotator")
+    first = people.invite(None, "lead")
+    one, two = people.invitations(here)
+    assert (one.role, one.uses, one.expires, one.author) == ("annotator", 2, 1100.0, boss.id)
+    assert (two.role, two.uses, two.author) == ("lead", 1, None)
+    assert [i.project for i in people.invitations(elsewhere)] == [elsewhere]
+    assert [i.project for i in people.invitations(None)] == [None]
+    clock.time += 50
+    assert [i.number for i in people.invitations(here)] == [one.number]
+    people.join(key, name="mia")
+    assert [i.uses for i in people.invitations(here)] == [1]
+    for wrong in (elsewhere, None, "nowhere"):
+        with pytest.raises(WorkspaceError, match="no invitation"):
+            people.revoke(wrong, one.number)
+    assert people.invitation(key) is not None
+    people.revoke(here, one.number)
+    people.revoke(None, people.invitations(None)[0].number)
+    assert people.invitations(here) == people.invitations(None) == []
+    assert people.invitation(key) is people.invitation(first) is None
+    with pytest.raises(WorkspaceError, match="used up or too old"):
+        people.join(key, name="ann")
+    assert people.invitation(other) is not None
+    with pytest.raises(WorkspaceError, match="no invitation"):
+        people.revoke(here, one.number)
+
+
 def test_the_last_administrator_stays(workspace: Workspace) -> None:
     people = workspace.people
     boss = people.add("boss", admin=True)
@@ -127,6 +161,7 @@ def test_a_forgotten_user_leaves_a_pseudonym(workspace: Workspace, samples: list
     mia = people.join(people.invite(project.id, "annotator"), name="Mia Mustermann")
     key, _ = people.start_session(mia.id, 60)
     people.add_token(mia.id, "laptop")
+    people.invite(project.id, "annotator", author=mia.id)
     workspace.journal.add([GoodBad(annotator=mia.annotator, sample=samples[0].id, good=True)])
     assert people.forget(mia.id) == mia.annotator
     assert people.session(key) is None

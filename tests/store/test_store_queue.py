@@ -64,6 +64,29 @@ def test_an_answer_lands_in_the_journal(workspace: Workspace, clock: Clock) -> N
     assert progress.finished
 
 
+def test_what_was_written_is_kept_with_the_answer_or_not_at_all(
+    workspace: Workspace, clock: Clock, samples: list[Sample]
+) -> None:
+    queue = workspace.queue
+    queue.put("run-1", 0, [Task(kind="correction", sample_ids=(IDS[0],))])
+    task = queue.next("mia")
+    assert task is not None
+    made = Sample.of(samples[0].prompt, Completion(text="better words"))
+    wrong = Correction(annotator="mia", sample=IDS[1], corrected=made.id)
+    with pytest.raises(WorkspaceError, match="about other samples"):
+        queue.answer(task.id, "mia", wrong, written=[made])
+    right = Correction(annotator="mia", sample=IDS[0], corrected=made.id)
+    with pytest.raises(WorkspaceError, match="is about other samples"):
+        aside = Correction(annotator="mia", sample=IDS[1], corrected=IDS[2])
+        queue.answer(task.id, "mia", right, [aside], written=[made])
+    assert workspace.samples.get([made.id]) == {}
+    for _ in range(2):  # sent again, it counts once
+        queue.answer(task.id, "mia", right, written=[made])
+    assert workspace.samples.get([made.id])[made.id].text == "better words"
+    (entry,) = workspace.journal.active()
+    assert entry.sample_ids == (made.id, IDS[0])
+
+
 def test_what_was_asked_is_not_asked_again(workspace: Workspace, clock: Clock) -> None:
     queue = workspace.queue
     assert queue.put("run-1", 0, [*PAIRS, PAIRS[0]]) == 3

@@ -77,7 +77,9 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/projects/{project}/members",
         "PUT /api/projects/{project}/members/{user}",
         "DELETE /api/projects/{project}/members/{user}",
+        "GET /api/projects/{project}/invites",
         "POST /api/projects/{project}/invites",
+        "DELETE /api/projects/{project}/invites/{number}",
         "GET /projects/{project}/quality",
         "GET /api/projects/{project}/quality",
         "POST /api/projects/{project}/quality",
@@ -99,6 +101,7 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/projects/{project}/generations",
         "GET /api/projects/{project}/generations/events",
         "POST /api/projects/{project}/generations/cancel",
+        "GET /projects/{project}/webhooks",
         "GET /api/projects/{project}/webhooks",
         "POST /api/projects/{project}/webhooks",
         "DELETE /api/projects/{project}/webhooks/{webhook}",
@@ -111,7 +114,9 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/users",
         "PATCH /api/users/{user}",
         "POST /api/users/{user}/forget",
+        "GET /api/invites",
         "POST /api/invites",
+        "DELETE /api/invites/{number}",
     ],
 }
 ROUTES = {route: level for level, routes in LEVELS.items() for route in routes}

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from web_helpers import PAIR, PASSWORD, Browser, SignIn, token_of
+from whole_page import WholePage
 
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Project, User, Workspace
+
+
+REASON = "because mia says so"
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def mia(sign_in: SignIn, project: Project, workspace: Workspace) -> Browser:
     name = user_of(browser).annotator
     task = workspace.queue.next(name, project=project.id)
     assert task is not None
-    said: Any = {"annotator": name, "samples": task.sample_ids, "choice": "a"}
+    said: Any = {"annotator": name, "samples": task.sample_ids, "choice": "a", "reason": REASON}
     workspace.queue.answer(task.id, name, Comparison(**said))
     return browser
 
@@ -84,15 +88,17 @@ def test_a_change_says_what_and_of_whom(boss: Browser, mia: Browser) -> None:
     assert boss.send("PATCH", "/api/users/none", {"admin": True}).status_code == 404
 
 
-@pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0)])
+@pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0), ("erase", 0)])
 def test_a_user_is_forgotten_with_or_without_the_answers(
     boss: Browser, mia: Browser, workspace: Workspace, project: Project, answers: str, left: int
 ) -> None:
     user = user_of(mia)
     html = boss.open(f"/admin/people/{user.id}/forget")
-    assert "Answers of this person that count now: 1." in html
+    assert "Answers of this person that count now: 1." in WholePage(html).text
+    assert f'name="answers" value="{answers}"' in html
     response = boss.post(f"/api/users/{user.id}/forget", {"answers": answers})
-    assert response.json() == {"annotator": user.annotator, "retracted": 1 - left}
+    told = {"annotator": user.annotator, "retracted": 1 - left, "texts_kept": 0}
+    assert response.json() == told
     assert workspace.people.named("mia") is None
     assert mia.get("/").status_code == 303
     assert workspace.projects.roles(project=project.id) == {}
@@ -102,6 +108,8 @@ def test_a_user_is_forgotten_with_or_without_the_answers(
     assert [row.kind for row in history] == ["comparison", *["retraction"] * (1 - left)]
     if not left:
         assert (history[1].annotator, history[1].reason) == (user_of(boss).annotator, "forgotten")
+    assert history[0].entry is not None
+    assert history[0].entry.reason == ("[erased]" if answers == "erase" else REASON)
     overview = boss.get(f"/api/projects/{project.id}/overview").json()
     assert [(p["name"], p["gone"]) for p in overview["people"]] == [(user.annotator, True)]
     assert boss.post(f"/api/users/{user.id}/forget", {"answers": answers}).status_code == 404
@@ -142,6 +150,24 @@ def test_an_administrator_is_invited(
         assert boss.post("/api/invites", body).status_code == 422
 
 
+def test_an_invitation_to_be_administrator_is_listed_and_revoked(
+    boss: Browser, workspace: Workspace, project: Project
+) -> None:
+    key = boss.post("/api/invites", {}).json()["url"].rpartition("/")[2]
+    to_project = workspace.people.invite(project.id, "annotator")
+    (invite,) = boss.get("/api/invites").json()
+    assert (invite["uses"], invite["author"]) == (1, "boss")
+    page = WholePage(boss.open("/admin/people"))
+    assert f"Invitation {invite['number']} administrator" in page.text
+    assert f"/api/invites/{invite['number']}" in [form["data-path"] for form in page.forms]
+    (other,) = workspace.people.invitations(project.id)
+    assert boss.send("DELETE", f"/api/invites/{other.number}").status_code == 404
+    assert boss.send("DELETE", f"/api/invites/{invite['number']}").status_code == 204
+    assert workspace.people.invitation(key) is None
+    assert workspace.people.invitation(to_project) is not None
+    assert "Open invitations" not in boss.open("/admin/people")
+
+
 def test_others_are_refused(
     mia: Browser, sign_in: SignIn, workspace: Workspace, project: Project
 ) -> None:
@@ -155,6 +181,8 @@ def test_others_are_refused(
             ("PATCH", f"/api/users/{user_of(browser).id}", {"admin": True}),
             ("POST", f"/api/users/{target.id}/forget", {"answers": "keep"}),
             ("POST", "/api/invites", {}),
+            ("GET", "/api/invites", None),
+            ("DELETE", "/api/invites/1", None),
         ):
             response = browser.send(method, path, body)
             assert response.status_code == 403, path

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from lead_helpers import PAIRS, answer_next
 from web_helpers import PASSWORD, Browser, SignIn, token_of
+from whole_page import WholePage
 
 from backflip.config import ServerSettings
 from backflip.feedback.store import Project, ProjectSettings, Workspace
@@ -220,6 +221,41 @@ def test_an_invitation_lets_so_many_in(
         assert lead.post(path, body).status_code == 422, body
 
 
+def test_open_invitations_are_listed_and_revoked(
+    workspace: Workspace, lead: Browser, project: Project, sign_in: SignIn
+) -> None:
+    api, page = f"/api/projects/{project.id}/invites", f"/projects/{project.id}/people"
+    assert "Open invitations" not in WholePage(lead.open(page)).text
+    key = lead.post(api, {"role": "lead", "uses": 3}).json()["url"].rpartition("/")[2]
+    elsewhere = workspace.projects.create("Elsewhere")
+    workspace.people.invite(elsewhere.id, "annotator")
+    workspace.people.invite(None, "lead")
+    (invite,) = lead.get(api).json()
+    assert (invite["role"], invite["uses"], invite["author"]) == ("lead", 3, "lea")
+    html = lead.open(page)
+    assert key not in html
+    shown = WholePage(html)
+    assert "leads People who may take it: 3, until" in shown.text
+    assert "made by lea" in shown.text
+    path = f"{api}/{invite['number']}"
+    assert [f["data-path"] for f in shown.forms if f["data-path"].startswith(f"{api}/")] == [path]
+    others = workspace.people.invitations(elsewhere.id) + workspace.people.invitations(None)
+    for other in others:
+        assert lead.send("DELETE", f"{api}/{other.number}").status_code == 404
+    other_lead = sign_in("eve", "lead", elsewhere)
+    path_there = path.replace(project.id, elsewhere.id)
+    assert other_lead.send("DELETE", path_there).status_code == 404
+    assert workspace.people.invitation(key) is not None
+    assert lead.send("DELETE", path).status_code == 204
+    assert lead.get(api).json() == []
+    assert lead.get(f"/join/{key}").status_code == 404
+    assert lead.send("DELETE", path).status_code == 404
+    for strange in (0, 2**63, "x"):
+        assert lead.send("DELETE", f"{api}/{strange}").status_code == 422
+    assert len(others) == 2
+    assert workspace.people.invitations(elsewhere.id) + workspace.people.invitations(None) == others
+
+
 @pytest.mark.parametrize("settings", [ServerSettings(public_url="https://label.example.org")])
 def test_an_invitation_names_the_address_that_people_use(
     lead: Browser, project: Project, settings: ServerSettings
@@ -228,7 +264,7 @@ def test_an_invitation_names_the_address_that_people_use(
     assert url.startswith("https://label.example.org/join/")
 
 
-PAGES = ("", "/questions", "/rules", "/people")
+PAGES = ("", "/questions", "/rules", "/people", "/webhooks")
 
 
 def test_pages_hold_no_markup_of_what_people_wrote(
@@ -264,6 +300,8 @@ def test_others_are_refused(workspace: Workspace, sign_in: SignIn, project: Proj
         ("PUT", f"{api}/members/{member}", {"role": "lead"}),
         ("DELETE", f"{api}/members/{member}", None),
         ("POST", f"{api}/invites", {"role": "lead"}),
+        ("GET", f"{api}/invites", None),
+        ("DELETE", f"{api}/invites/1", None),
     ]
     for method, path, body in calls:
         assert mia.send(method, path, body).status_code == 403, path

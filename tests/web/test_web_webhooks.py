@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from web_helpers import PAIR, SignIn
+from whole_page import WholePage
 
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError, NotFoundError
@@ -205,3 +206,61 @@ def test_a_server_says_that_it_is_up_and_delivers(
     now = workspace.servers.clock() + 31
     workspace.servers.clock = lambda: now
     assert workspace.servers.alive() == []
+
+
+def test_the_page_shows_what_became_of_the_deliveries(
+    workspace: Workspace, project: Project, sign_in: SignIn, ear: Ear
+) -> None:
+    lead = sign_in("lea", "lead", project)
+    path = f"/projects/{project.id}/webhooks"
+    assert "The project has no webhook yet." in WholePage(lead.open(path)).text
+    assert f'href="{path}"' in lead.open(f"/projects/{project.id}/data")
+    hook = workspace.webhooks.add(project.id, ear.url, ["answer"])
+    assert "It was told nothing yet." in WholePage(lead.open(path)).text
+    workspace.queue.put("run-1", 1, [PAIR], overlap=2, project=project.id)
+    answer(workspace, project)
+    now = workspace.webhooks.clock() + 1
+    workspace.webhooks.clock = lambda: now
+    seen = {
+        500: "The address refused it: HTTP 500. It is tried again later.",
+        302: "sends on to another one, which is not followed: HTTP 302. It is tried",
+        204: "each answer told 3 It was heard: HTTP 204.",
+    }
+    assert "each answer on its way 0 Not tried yet." in WholePage(lead.open(path)).text
+    for ear.status, words in seen.items():
+        assert deliver(workspace, inside=True) == 1
+        now += 3600
+        assert words in WholePage(lead.open(path)).text
+    page = lead.open(path)
+    assert hook.secret not in page
+    forms = {form["data-send"]: form for form in WholePage(page).forms}
+    assert forms["DELETE"]["data-path"] == f"/api{path}/{hook.id}"
+    assert ear.url in forms["DELETE"]["data-confirm"]
+    assert (forms["POST"]["data-path"], forms["POST"]["data-shows"]) == (f"/api{path}", "secret")
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("ConnectError", "The address could not be reached."),
+        ("ReadTimeout", "There was no answer in time."),
+        ("RemoteProtocolError", "The connection broke: RemoteProtocolError."),
+        ("the host 'x' is not known", "the host 'x' is not known"),
+    ],
+)
+def test_a_fault_is_told_in_words(
+    workspace: Workspace, project: Project, sign_in: SignIn, told: str, words: str
+) -> None:
+    lead = sign_in("lea", "lead", project)
+    workspace.webhooks.add(project.id, "https://example.org/", ["answer"])
+    workspace.queue.put("run-1", 1, [PAIR], project=project.id)
+    answer(workspace, project)
+    now = workspace.webhooks.clock()
+    workspace.webhooks.clock = lambda: now
+    for _ in (*DELAYS, None):
+        now += 1e6
+        ((_, delivery),) = workspace.webhooks.take()
+        workspace.webhooks.settle(delivery.number, told, delivered=False)
+    text = WholePage(lead.open(f"/projects/{project.id}/webhooks")).text
+    assert "What it was told last given up Event" in text
+    assert f"each answer given up 6 {words} " in text

@@ -10,13 +10,15 @@ sample of its own, which a person wrote.
     vote.swap() == Comparison(annotator="mia", samples=("sample-2", "sample-1"), choice="b", ...)
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, PrivateAttr, TypeAdapter, model_validator
 
 from backflip.records import Record, content_id
 
 SampleId = Annotated[str, Field(min_length=1)]
+ERASED = "[erased]"
+"""Stands where the words of somebody stood who had them erased."""
 
 
 class Span(Record):
@@ -46,9 +48,11 @@ class FeedbackBase(Record):
     None when nobody recorded it. `seconds` is the time the annotator took. `key` tells apart
     answers that would otherwise be the same entry: the same key twice counts once. `tags` are the
     reasons that the annotator chose from a list, `spans` what was marked in the texts, and
-    `guideline` the version of the instructions that the annotator was shown.
+    `guideline` the version of the instructions that the annotator was shown. `words` names the
+    fields of a kind that hold what the annotator wrote.
     """
 
+    words: ClassVar[tuple[str, ...]] = ("reason",)
     annotator: str = Field(min_length=1)
     axis: str = "overall"
     origin: str = "people"
@@ -59,6 +63,7 @@ class FeedbackBase(Record):
     tags: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
     guideline: int | None = Field(default=None, ge=1)
+    _id: str | None = PrivateAttr(default=None)
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -67,12 +72,33 @@ class FeedbackBase(Record):
 
     @property
     def id(self) -> str:
+        """Hash of what the entry holds; of one whose words are erased, of what it held."""
+        if self._id is not None:
+            return self._id
         body = self.model_dump()
         for name in _CAME_LATER:
             # Entries from before these fields keep the names that they have in the journal.
             if body[name] == type(self).model_fields[name].default:
                 del body[name]
         return content_id("feedback", body)
+
+    def under(self, id: str) -> Self:  # noqa: A002
+        """The same entry under the id that it had before its words were erased."""
+        copy = self.model_copy()
+        copy._id = id
+        return copy
+
+    def without_words(self) -> Self:
+        """The entry with a sign in place of each thing that the annotator wrote.
+
+        Tags too, though they are chosen from a list: whoever sends them may send others.
+        """
+        update: dict[str, Any] = {name: ERASED for name in self.words if getattr(self, name)}
+        update["tags"] = tuple(ERASED for _ in self.tags)
+        update["spans"] = tuple(
+            span.model_copy(update={"tag": ERASED if span.tag else ""}) for span in self.spans
+        )
+        return self.model_copy(update=update)
 
 
 _CAME_LATER = ("tags", "spans", "guideline")
@@ -207,6 +233,7 @@ class Critique(FeedbackBase):
     and such an entry trains nothing yet.
     """
 
+    words = (*FeedbackBase.words, "text")
     kind: Literal["critique"] = "critique"
     sample: SampleId
     text: str = Field(min_length=1)
@@ -227,6 +254,7 @@ class Critique(FeedbackBase):
 class SafetyFlag(FeedbackBase):
     """Whether a sample is safe: an axis of its own, never mixed into helpfulness unasked."""
 
+    words = (*FeedbackBase.words, "category")
     kind: Literal["safety_flag"] = "safety_flag"
     axis: str = "safe"
     sample: SampleId

@@ -1,134 +1,101 @@
-"""The pages of a lead, filled, in a real browser: to axe, on narrow screens, in the dark."""
+"""A lead's and an administrator's forms in a browser: what is shown once, and what is asked first."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 from browser_desk import Desk, Site
 from playwright.sync_api import expect
-from test_browser_look import OVERFLOW
-from web_helpers import SAMPLES, ids
+from web_helpers import PAIR
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import measure_quality
-from backflip.feedback.store import ModelRecord, Project, Task, Workspace
+from backflip.feedback.store import Project
 
+Ask = Callable[..., Project]
 Sit = Callable[..., Desk]
-PEOPLE = ("ada", "bo", "cy")
-PAGES = ("", "/questions", "/rules", "/people", "/quality", "/data", "/models", "/playground")
-
-
-def fill(site: Site, project: Project) -> None:
-    """Two rounds of a run, three people who part on some pairs, models, scores, checks, a report."""
-    workspace, run = site.workspace, f"run-{project.id}"
-    workspace.runs.start(run, "tiny", {}, "1.0")
-    tasks = [Task(kind="comparison", sample_ids=ids(n, i, i + 1)) for n in range(4) for i in (0, 2)]
-    for number, asked in ((1, tasks), (2, tasks[:4])):
-        name = f"Round {number}"
-        workspace.queue.put(run, number, asked, overlap=3, project=project.id, name=name)
-        for person in PEOPLE:
-            answer(workspace, project, person)
-        measured = {"heldout_accuracy": 0.5 + 0.1 * number, "heldout_answers": 30.0 * number - 20}
-        workspace.metrics.log(run, f"round-{number}/reward/overall", 40 * number, measured)
-    checks = [tasks[0].model_copy(update={"expected": {"choice": "a"}})]
-    workspace.queue.put(f"checks-{project.id}", 0, checks, purpose="checks", project=project.id)
-    # Somebody has chosen the first of these two; see `answer`.
-    first, second = ids(0, 0, 1)
-    workspace.scores.keep(run, "overall", {first: 0.0, second: 9.0}, [])
-    for stage in ("base", "reward", "policy"):
-        name = f"{stage} {project.id}"
-        workspace.models.register(
-            ModelRecord(id=f"m-{name}", name=name, stage=stage, path=name, run=run)  # pyright: ignore
-        )
-    workspace.projects.add_guideline(project.id, "# Be kind", "lea")
-    workspace.reports.keep(project.id, measure_quality(workspace, project.id))
-
-
-def answer(workspace: Workspace, project: Project, person: str) -> None:
-    """One of the three always takes the task's first sample, the others that of the lower id."""
-    while (task := workspace.queue.next(person, project=project.id)) is not None:
-        first = task.sample_ids[0] < task.sample_ids[1]
-        choice = "a" if person == "cy" or first else "b"
-        said = Comparison(annotator=person, samples=task.sample_ids, choice=choice, seconds=4.0)
-        workspace.queue.answer(task.id, person, said)
-
-
-@pytest.fixture(scope="module")
-def project(site: Site) -> Project:
-    site.workspace.samples.add(SAMPLES)
-    project = site.make_project([], overlap=1, guideline=None, rules={})
-    fill(site, project)
-    return project
+ADDRESS = "https://93.184.216.34/hook"
+"""Of the world outside, told without asking what a name leads to; nothing is sent there."""
 
 
 @pytest.fixture
-def desk(site: Site, project: Project, sit: Sit) -> Desk:
+def project(ask: Ask) -> Project:
+    return ask(PAIR)
+
+
+@pytest.fixture
+def boss(site: Site, sit: Sit) -> Desk:
+    user = site.make_user(None, None)
+    site.workspace.people.change(user.id, admin=True)
+    return sit(user=site.workspace.people.get(user.id))
+
+
+def sure(desk: Desk, action: str) -> None:
+    """Answer the question that is asked first."""
+    assert desk.violations() == ""
+    desk.page.get_by_role("dialog").get_by_role("button", name=action).click()
+
+
+def test_a_webhook_is_added_shown_and_removed(site: Site, project: Project, boss: Desk) -> None:
+    page, hooks = boss.page, site.workspace.webhooks
+    boss.open(f"/projects/{project.id}/data")
+    page.get_by_role("link", name="Webhooks").click()
+    page.get_by_label("Address").fill(ADDRESS)
+    page.get_by_label("each batch that is done").uncheck()
+    page.get_by_role("button", name="Add the webhook").click()
+    secret = page.get_by_label("The secret that signs")
+    expect(secret).to_be_focused()
+    (hook,) = hooks.all(project.id)
+    assert (hook.url, hook.events) == (ADDRESS, ("answer",))
+    expect(secret).to_have_value(hook.secret)
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#link [role=status]")).to_have_text(re.compile("Copied|Ctrl-C"))
+    assert boss.violations() == ""
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_text(ADDRESS).first).to_be_visible()
+    assert hook.secret not in page.content()
+    page.get_by_role("button", name="Remove").click()
+    sure(boss, "Cancel")
+    assert hooks.all(project.id) == [hook]
+    page.get_by_role("button", name="Remove").click()
+    sure(boss, "Remove")
+    expect(page.locator("#said")).to_have_text("The webhook is removed.")
+    assert hooks.all(project.id) == []
+
+
+def test_a_webhook_that_cannot_be_is_refused_in_words(project: Project, boss: Desk) -> None:
+    boss.excuse("status of 4")
+    boss.open(f"/projects/{project.id}/webhooks")
+    boss.page.get_by_label("Address").fill("http://127.0.0.1/")
+    boss.page.get_by_role("button", name="Add the webhook").click()
+    expect(boss.page.get_by_role("alert")).to_contain_text("inside the server's own network")
+
+
+@pytest.mark.parametrize("where", ["project", "server"])
+def test_an_invitation_is_made_shown_and_revoked(
+    site: Site, project: Project, boss: Desk, where: str
+) -> None:
+    page, people = boss.page, site.workspace.people
+    of_project = where == "project"
+    boss.open(f"/projects/{project.id}/people" if of_project else "/admin/people")
+    page.get_by_role("button", name="Make a link").click()
+    address = page.get_by_label("Send this address")
+    expect(address).to_have_value(re.compile("/join/"))
+    key = address.input_value().rpartition("/")[2]
+    assert people.invitation(key) is not None
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_role("heading", name="Open invitations")).to_be_visible()
+    assert boss.violations() == ""
+    page.get_by_role("button", name="Revoke").click()
+    sure(boss, "Revoke")
+    expect(page.locator("#said")).to_have_text("The invitation is revoked.")
+    assert people.invitation(key) is None
+    expect(page.get_by_role("heading", name="Open invitations")).to_have_count(0)
+
+
+def test_somebody_is_forgotten_with_every_word(site: Site, project: Project, boss: Desk) -> None:
     user = site.make_user(project, None)
-    site.workspace.projects.set_role(project.id, user.id, "lead")
-    return sit(user=user)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_axe_finds_nothing_on_a_lead_s_page(desk: Desk, project: Project, page: str) -> None:
-    desk.open(f"/projects/{project.id}{page}")
-    for part in desk.page.locator("details:not([open]) > summary").all():
-        part.click()
-    assert desk.violations() == ""
-    desk.page.emulate_media(color_scheme="dark")
-    assert desk.violations("color-contrast") == ""
-    desk.page.set_viewport_size({"width": 320, "height": 640})
-    width, out = desk.page.evaluate(OVERFLOW)
-    # A wide table scrolls by itself.
-    assert (width, [each for each in out if not each.startswith(("<t", "<span", "<tr"))]) == (0, [])
-    assert desk.violations() == ""
-
-
-def test_axe_finds_nothing_on_the_page_of_a_model(desk: Desk, project: Project) -> None:
-    desk.open(f"/projects/{project.id}/models/m-policy {project.id}")
-    assert desk.violations() == ""
-
-
-def test_the_overview_goes_on_by_itself(
-    desk: Desk, site: Site, project: Project
-) -> None:
-    desk.open(f"/projects/{project.id}")
-    expect(desk.page.locator("#live")).to_have_text("Live")
-    rows = desk.page.locator("#accuracies tr")
-    expect(rows).to_have_count(2)
-    expect(rows.first).to_contain_text("70%")
-    expect(rows.last).to_contain_text("too few to say")
-    measured = {"heldout_accuracy": 0.25, "heldout_answers": 100.0}
-    site.workspace.metrics.log(
-        f"run-{project.id}", "round-2/reward/safe", 99, measured
-    )
-    expect(rows).to_have_count(3)
-    expect(rows.first).to_contain_text("25%")
-
-
-def test_a_conflict_is_settled_on_the_page(desk: Desk, site: Site, project: Project) -> None:
-    desk.open(f"/projects/{project.id}/quality")
-    cards = desk.page.locator("section:has(#contradictions-title) .conflict")
-    expect(cards.first).to_contain_text("sure of the opposite")
-    card = cards.first
-    card.get_by_label("Your word").select_option("tie")
-    card.get_by_label("Why (not needed)").fill("Both say the same.")
-    with desk.page.expect_navigation():
-        card.get_by_role("button", name="Settle").click()
-    expect(desk.page.locator("#said")).to_have_text("Your word is kept.")
-    said = desk.answer()
-    assert (said.choice, said.reason, said.tags) == ("tie", "Both say the same.", ("adjudicated",))
-
-
-def test_rules_are_kept_as_they_stand_on_the_page(
-    desk: Desk, site: Site, project: Project
-) -> None:
-    desk.open(f"/projects/{project.id}/rules")
-    model = f"m-policy {project.id}"
-    desk.page.locator("select[name=chat_model]").select_option(model)
-    desk.page.locator("input[name=chat_temperature]").fill("0.5")
-    with desk.page.expect_navigation():
-        desk.page.get_by_role("button", name="Save the rules").click()
-    before = project.settings.model_dump()
-    after = site.workspace.projects.get(project.id).settings.model_dump()
-    changed = {name for name in after if after[name] != before[name]}
-    assert changed == {"chat_model", "chat_temperature"}
-    assert after["chat_model"] == model
+    boss.open(f"/admin/people/{user.id}/forget")
+    assert boss.violations() == ""
+    boss.page.get_by_label("what this person wrote is erased").check()
+    boss.page.get_by_role("button", name="Forget for good").click()
+    expect(boss.page.locator("#said")).to_have_text("The user is forgotten.")
+    assert site.workspace.people.named(user.name) is None

@@ -11,6 +11,7 @@ with Workspace.create(Path("work")) as ws:
 from backflip.feedback.store.annotators import Annotator, Annotators
 from backflip.feedback.store.batches import Batch, Batches
 from backflip.feedback.store.chats import Chat, Chats
+from backflip.feedback.store.erasing import Erased, erase
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
@@ -41,6 +42,7 @@ __all__ = [
     "Batches",
     "Chat",
     "Chats",
+    "Erased",
     "Generation",
     "Generations",
     "Guideline",
@@ -76,6 +78,7 @@ __all__ = [
     "Touched",
     "User",
     "Workspace",
+    "erase",
     "lineage",
     "touched",
 ]

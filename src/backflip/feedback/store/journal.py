@@ -1,7 +1,8 @@
 """The journal of feedback: entries are added, and nothing else ever happens to them.
 
 A retraction is an entry of its own that names the one it takes back. The database refuses to
-update or delete rows of the journal, whoever asks.
+update or delete rows of the journal, whoever asks; only the words of somebody who has them erased
+may go (see `backflip.feedback.store.erasing`).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -157,7 +158,7 @@ class Journal:
     def get(self, ids: Iterable[str]) -> dict[str, FeedbackBase]:
         """Entries by id, retracted ones too, in the order asked for; unknown ids are left out."""
         with self._database.read() as connection:
-            return {row.id: parse_feedback(row.body) for row in select_rows(connection, ids)}
+            return {row.id: entry_of(row) for row in select_rows(connection, ids)}
 
     def said_by(self, name: str) -> list[str]:
         """Ids of all that an annotator ever said, taken back or not, in journal order.
@@ -167,7 +168,7 @@ class Journal:
         """
         query = sa.select(_journal.c.id).where(_FEEDBACK, _journal.c.annotator == name)
         with self._database.read() as connection:
-            self._require_annotator(connection, name)
+            require_annotator(connection, name)
             return list(connection.execute(query.order_by(_journal.c.number)).scalars())
 
     def retract(self, entry_id: str, reason: str, by: str) -> bool:
@@ -197,10 +198,7 @@ class Journal:
             WorkspaceError: no such annotator.
         """
         with self._database.write("annotators", "journal") as connection:
-            self._require_annotator(connection, name)
-            query = sa.select(_journal.c.id).where(_ACTIVE, _journal.c.annotator == name)
-            ids = connection.execute(query.order_by(_journal.c.number)).scalars().all()
-            return retract(connection, ids, reason, by)
+            return retract_all_of(connection, name, reason, by)
 
     def replace(self, entry_id: str, entry: FeedbackBase, reason: str, by: str) -> bool:
         """Take an entry back and put another in its place, both or neither.
@@ -232,17 +230,12 @@ class Journal:
             WorkspaceError: no such entry.
         """
         either = sa.or_(_journal.c.id == entry_id, _journal.c.retracts == entry_id)
-        query = sa.select(_journal).where(either).order_by(_journal.c.number)
+        query = _rows().where(either).order_by(_journal.c.number)
         with self._database.read() as connection:
             rows = [_journal_row(row) for row in connection.execute(query)]
         if not rows:
             raise NotFoundError(f"no entry {entry_id!r}", where=self._database.where)
         return rows
-
-    def _require_annotator(self, connection: Connection, name: str) -> None:
-        known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
-        if connection.execute(known).scalar() is None:
-            raise NotFoundError(f"no annotator {name!r}", where=self._database.where)
 
     def count(self) -> int:
         """Number of active entries."""
@@ -322,14 +315,44 @@ def retract(connection: Connection, ids: Sequence[str], reason: str, by: str) ->
     return [row["retracts"] for row in rows if row["id"] in new]
 
 
+def retract_all_of(connection: Connection, name: str, reason: str, by: str) -> list[str]:
+    """`Journal.retract_annotator` within a transaction with the locks that `append` needs."""
+    require_annotator(connection, name)
+    query = sa.select(_journal.c.id).where(_ACTIVE, _journal.c.annotator == name)
+    ids = connection.execute(query.order_by(_journal.c.number)).scalars().all()
+    return retract(connection, ids, reason, by)
+
+
+def require_annotator(connection: Connection, name: str) -> None:
+    """Raise a `NotFoundError` for an annotator that nobody has heard of."""
+    known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
+    if connection.execute(known).scalar() is None:
+        raise NotFoundError(f"no annotator {name!r}")
+
+
 def select_rows(connection: Connection, ids: Iterable[str]) -> list[sa.Row[Any]]:
-    """Rows of feedback by id within a transaction, in the order asked for."""
+    """Rows of feedback by id within a transaction, in the order asked for.
+
+    Beside its columns a row has `erased`: whether its annotator's words were erased.
+    """
     wanted = list(dict.fromkeys(ids))
     found: dict[str, sa.Row[Any]] = {}
     for chunk in chunks(wanted):
-        query = sa.select(_journal).where(_FEEDBACK, _journal.c.id.in_(chunk))
+        query = _rows().where(_FEEDBACK, _journal.c.id.in_(chunk))
         found |= {row.id: row for row in connection.execute(query)}
     return [found[name] for name in wanted if name in found]
+
+
+def entry_of(row: sa.Row[Any]) -> FeedbackBase:
+    """The entry of a row of `select_rows`, under the id that it has there."""
+    entry = parse_feedback(row.body)
+    return entry.under(row.id) if row.erased else entry
+
+
+def _rows() -> sa.Select[Any]:
+    gone = schema.erasures.c.annotator
+    joined = _journal.outerjoin(schema.erasures, gone == _journal.c.annotator)
+    return sa.select(_journal, gone.is_not(None).label("erased")).select_from(joined)
 
 
 def _count(connection: Connection, condition: Any) -> int:
@@ -344,7 +367,7 @@ def _journal_row(row: sa.Row[Any]) -> JournalRow:
         id=row.id,
         kind=row.kind,
         annotator=row.annotator,
-        entry=parse_feedback(row.body) if feedback else None,
+        entry=entry_of(row) if feedback else None,
         retracts=row.retracts,
         reason=None if feedback else row.body["reason"],
         run=row.run,

@@ -67,12 +67,19 @@ class Token(Record):
 
 
 class Invite(Record):
-    """A link that makes a user or gives one a role in a project; None for no project."""
+    """A link that makes a user or gives one a role in a project; None for no project.
 
+    `uses` is how many people may still take it, `expires` when it ends, in seconds since 1970, and
+    `author` the id of the user who made it; None for one who was forgotten, or no user.
+    """
+
+    number: int
     project: str | None
     role: Role
     uses: int
     expires: float
+    author: str | None
+    created: datetime
 
 
 class People:
@@ -157,6 +164,8 @@ class People:
                 raise NotFoundError(f"no user {id!r}")
             for table in owned:
                 connection.execute(sa.delete(table).where(table.c.user == id))
+            made = sa.update(_invites).where(_invites.c.author == id)
+            connection.execute(made.values(author=None))
             connection.execute(sa.delete(_users).where(_users.c.id == id))
             if row.admin:
                 _require_admin(connection)
@@ -256,8 +265,21 @@ class People:
     def invitation(self, key: str) -> Invite | None:
         """An invitation that may still be taken."""
         with self._database.read() as connection:
-            row = connection.execute(self._invited(key)).first()
+            row = connection.execute(self._open().where(_invites.c.hash == _hash(key))).first()
         return None if row is None else _invite(row)
+
+    def invitations(self, project: str | None) -> list[Invite]:
+        """Invitations to a project that may still be taken, oldest first; None for no project."""
+        query = self._open().where(_invites.c.project == project).order_by(_invites.c.number)
+        with self._database.read() as connection:
+            return [_invite(row) for row in connection.execute(query)]
+
+    def revoke(self, project: str | None, number: int) -> None:
+        """End an invitation; a `NotFoundError` when it is none to this project."""
+        this = sa.and_(_invites.c.project == project, _invites.c.number == number)
+        with self._database.write("people") as connection:
+            if not connection.execute(sa.delete(_invites).where(this)).rowcount:
+                raise NotFoundError(f"no invitation {number} to this project")
 
     def join(
         self, key: str, *, user: str | None = None, name: str = "", password: str | None = None
@@ -268,7 +290,7 @@ class People:
             WorkspaceError: the invitation is used up or too old, or the name is taken.
         """
         with self._database.write("projects", "annotators", "people") as connection:
-            row = connection.execute(self._invited(key)).first()
+            row = connection.execute(self._open().where(_invites.c.hash == _hash(key))).first()
             if row is None:
                 raise NotFoundError(
                     "this invitation is used up or too old", hint="Ask for a new one."
@@ -316,9 +338,10 @@ class People:
             row = connection.execute(sa.select(_users).where(condition)).first()
         return None if row is None else _user(row)
 
-    def _invited(self, key: str) -> sa.Select[Any]:
+    def _open(self) -> sa.Select[Any]:
+        """Invitations that may still be taken."""
         good = sa.and_(_invites.c.uses > 0, _invites.c.expires > self.clock())
-        return sa.select(_invites).where(_invites.c.hash == _hash(key), good)
+        return sa.select(_invites).where(good)
 
 
 def _hash(key: str) -> str:
@@ -361,4 +384,4 @@ def _user(row: sa.Row[Any]) -> User:
 
 
 def _invite(row: sa.Row[Any]) -> Invite:
-    return Invite(project=row.project, role=row.role, uses=row.uses, expires=row.expires)
+    return Invite(**{name: getattr(row, name) for name in Invite.model_fields})

@@ -26,8 +26,10 @@ from backflip.feedback.store.database import Database, check_name, insert_of
 from backflip.feedback.store.handing import TASK_COLUMNS, Handed, Wish, num_open, pick, taken
 from backflip.feedback.store.journal import append, retract
 from backflip.feedback.store.projects import MAIN
+from backflip.feedback.store.samples import insert_samples
 from backflip.feedback.store.tasks import Progress, Standing, Task
 from backflip.feedback.store.webhooks import note_event
+from backflip.records import Sample
 
 LEASE_SECONDS = 1800.0
 _tasks, _places, _batches = schema.tasks, schema.assignments, schema.batches
@@ -123,6 +125,7 @@ class Queue:
         annotator: str,
         entry: FeedbackBase,
         extras: Sequence[FeedbackBase] = (),
+        written: Sequence[Sample] = (),
     ) -> str:
         """Write a person's answer into the journal and end the task, both or neither.
 
@@ -135,6 +138,7 @@ class Queue:
             annotator: who answers.
             entry: the answer.
             extras: what the person said beside it, such as a critique of one of the samples.
+            written: samples of the person's own; no words are kept of an answer that is not.
 
         Returns:
             Id of the entry in the journal.
@@ -143,13 +147,15 @@ class Queue:
             WorkspaceError: the task was not handed to this person, was answered already or has
                 gone to others in the meantime; or the entry does not answer the task.
         """
-        with self._database.write("queue", "annotators", "journal") as connection:
+        locks = ("prompts", "samples") if written else ()
+        with self._database.write(*locks, "queue", "annotators", "journal") as connection:
             place = _place(connection, task_id, annotator)
             task = _task_at(place)
             entry = _fitted(task, entry, place.attempt)
             if place.state == "done" and place.entry_id == entry.id:
                 return entry.id
             self._require_held(connection, place)
+            insert_samples(connection, written)
             beside = [_fitted_extra(task, each, entry.key, i) for i, each in enumerate(extras)]
             # The samples of the task are there, and so is the person who holds it.
             known = {*task.sample_ids}.issuperset(i for e in (entry, *beside) for i in e.sample_ids)

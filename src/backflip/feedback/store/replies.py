@@ -10,12 +10,14 @@ from sqlalchemy.engine import Connection
 
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, chunks
+from backflip.feedback.store.samples import ERASED_HEADER
 
 Which = Literal["random", "newest"]
 ATTENTION = "attention"
 """Source of the prompts, and axis of the questions, by which attention is checked. Whatever is
 said there is never learned from: the prompts are held out, and no reward is on this axis."""
 _samples, _prompts = schema.samples, schema.prompts
+_THERE = _samples.c.header != ERASED_HEADER
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def find_replies(
 ) -> list[tuple[str, ...]]:
     """Ids of samples, prompt by prompt; fewer prompts where fewer have so many different replies.
 
-    Prompts of attention checks, and clips, are left out.
+    Prompts of attention checks, clips, and replies that were erased are left out.
 
     Args:
         database: of the workspace.
@@ -59,7 +61,7 @@ def find_replies(
 def count_replies(database: Database) -> dict[str | None, int]:
     """Numbers of samples by model, None for people, newest model first."""
     newest = sa.func.max(_samples.c.number)
-    query = sa.select(_samples.c.model, sa.func.count()).group_by(_samples.c.model)
+    query = sa.select(_samples.c.model, sa.func.count()).where(_THERE).group_by(_samples.c.model)
     with database.read() as connection:
         return {row[0]: row[1] for row in connection.execute(query.order_by(newest.desc()))}
 
@@ -115,4 +117,5 @@ def _texts(
 
 
 def _made_by(wanted: Wanted) -> list[Any]:
-    return [_samples.c.model.in_(list(wanted.models))] if wanted.models else []
+    made = [_samples.c.model.in_(list(wanted.models))] if wanted.models else []
+    return [_THERE, *made]

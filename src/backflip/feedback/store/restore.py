@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
-from backflip.feedback.store import migrations
+from backflip.feedback.store import migrations, schema
 from backflip.feedback.store.artifacts import flush_folder, unreadable
 from backflip.feedback.store.backup import ARTIFACTS, HEADING, WORDS, Manifest
 from backflip.feedback.store.backup_reading import (
@@ -36,6 +36,7 @@ _DRAFT = ".restore-"
 _NEW_FOLDER = "Name a folder that is not there yet."
 _CACHE_KIB = 64 << 10
 _LIMIT = 2**63  # of whole numbers, in both databases
+_PASSING = (schema.sessions, schema.login_failures, schema.workers, schema.servers)
 
 
 def restore_backup(
@@ -47,8 +48,10 @@ def restore_backup(
 ) -> Manifest:
     """Make a workspace of a backup, on either database, wherever the backup came from.
 
-    Rows of an older schema are brought up to date. Cut off at any instant, it leaves no workspace
-    in the folder, and may be done again; on PostgreSQL the rows come in one transaction.
+    Rows of an older schema are brought up to date. Nobody is signed in to the new workspace, and
+    nothing is told to webhooks that waited to be told when the backup was written. Cut off at any
+    instant, it leaves no workspace in the folder, and may be done again; on PostgreSQL the rows
+    come in one transaction.
 
     Args:
         file: the backup.
@@ -155,6 +158,22 @@ def _load(
             if not database.is_sqlite:
                 _advance_sequences(connection, table)
         migrations.upgrade(connection)
+        _end_what_was_going_on(connection)
+
+
+def _end_what_was_going_on(connection: Connection) -> None:
+    """Leave behind what was true of the moment and of the servers that there were then.
+
+    Here and not in the backup: no file, whoever wrote it and when, signs anybody in. A delivery
+    that waited may have been made since by the workspace that was backed up, so the copy does not
+    make it, and says so.
+    """
+    for table in _PASSING:
+        connection.execute(sa.delete(table))
+    deliveries = schema.deliveries
+    waiting = sa.update(deliveries).where(deliveries.c.state == "waiting")
+    told = "not sent: the workspace was restored from a backup"
+    connection.execute(waiting.values(state="failed", told=told))
 
 
 def _load_rows(

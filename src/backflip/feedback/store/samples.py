@@ -9,10 +9,14 @@ from safetensors import numpy as safetensors
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
+from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new
 from backflip.feedback.store.prompts import insert_prompts, select_prompts
-from backflip.records import Content, Sample, content_from
+from backflip.records import Completion, Content, Sample, content_from
+
+ERASED_HEADER = Completion(text=ERASED).header()
+"""What a sample holds whose writer had it erased."""
 
 
 class Samples:
@@ -24,7 +28,7 @@ class Samples:
     def add(self, samples: Iterable[Sample]) -> int:
         """Keep samples and their prompts, all or none; returns how many samples were new."""
         with self._database.write("prompts", "samples") as connection:
-            return sum(_insert(connection, chunk) for chunk in chunks(samples, 200))
+            return insert_samples(connection, samples)
 
     def get(self, ids: Iterable[str]) -> dict[str, Sample]:
         """Samples by id, in the order asked for; unknown ids are left out."""
@@ -60,6 +64,11 @@ def require_samples(connection: Connection, ids: Iterable[str]) -> None:
         )
 
 
+def insert_samples(connection: Connection, samples: Iterable[Sample]) -> int:
+    """`Samples.add` within a transaction that holds the locks "prompts" and "samples"."""
+    return sum(_insert(connection, chunk) for chunk in chunks(samples, 200))
+
+
 def _insert(connection: Connection, samples: list[Sample]) -> int:
     insert_prompts(connection, {s.prompt_id: s.prompt for s in samples}.values())
     rows = [
@@ -76,7 +85,21 @@ def _insert(connection: Connection, samples: list[Sample]) -> int:
         }
         for sample in samples
     ]
-    return len(insert_new(connection, schema.samples, rows))
+    new = set(insert_new(connection, schema.samples, rows))
+    _give_back(connection, [row for row in rows if row["id"] not in new])
+    return len(new)
+
+
+def _give_back(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Write what was erased again where somebody else says the same: it is the same sample."""
+    table = schema.samples
+    known = table.c.id.in_([row["id"] for row in rows])
+    query = sa.select(table.c.id).where(known, table.c.header == ERASED_HEADER)
+    gone = set(connection.execute(query).scalars())
+    for row in rows:
+        if row["id"] in gone:
+            this = sa.update(table).where(table.c.id == row["id"])
+            connection.execute(this.values(header=row["header"]))
 
 
 def _select(connection: Connection, condition: Any) -> list[Sample]:

@@ -113,6 +113,13 @@ samples = _numbered(
 
 annotators = sa.Table("annotators", metadata, _text("name", primary_key=True), _created())
 
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    _text("annotator", sa.ForeignKey("annotators.name"), primary_key=True),
+    _created(),
+)
+
 annotator_versions = _numbered(
     "annotator_versions",
     _text("annotator", sa.ForeignKey("annotators.name"), index=True),

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import FeedbackBase, parse_feedback
+from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, chunks, insert_new
-from backflip.feedback.store.journal import select_rows
+from backflip.feedback.store.journal import entry_of, select_rows
 from backflip.records import Record, content_id
 
 
@@ -58,20 +58,21 @@ class Snapshots:
             return Snapshot(id=snapshot_id, entry_ids=tuple(self._ids(connection, snapshot_id)))
 
     def rows(self, snapshot_id: str) -> list[FeedbackBase]:
-        """The entries as they were when the snapshot was taken.
+        """The entries as they were when the snapshot was taken, but for words that were erased.
 
         Raises:
             WorkspaceError: no such snapshot, or its rows no longer have its hash.
         """
         with self._database.read() as connection:
             rows = select_rows(connection, self._ids(connection, snapshot_id))
-        if _hash(rows) != snapshot_id:
+        entries = [entry_of(row) for row in rows]
+        if _hash(rows) != snapshot_id and not _only_erased(rows, entries):
             raise WorkspaceError(
                 f"the entries of {snapshot_id} are not those it was taken of",
                 where=self._database.where,
                 hint="The database was changed by another program; restore it from a copy.",
             )
-        return [parse_feedback(row.body) for row in rows]
+        return entries
 
     def _ids(self, connection: Connection, snapshot_id: str) -> list[str]:
         known = sa.select(schema.snapshots.c.id).where(schema.snapshots.c.id == snapshot_id)
@@ -84,3 +85,13 @@ class Snapshots:
 
 def _hash(rows: list[sa.Row[Any]]) -> str:
     return content_id("snapshot", [[row.id, row.body] for row in rows])
+
+
+def _only_erased(rows: list[sa.Row[Any]], entries: list[FeedbackBase]) -> bool:
+    """Whether all that has changed may be words that were erased.
+
+    The snapshot's hash is of those words too, so that only the other entries can be held to
+    something: each to its own id, which is a hash of what it holds.
+    """
+    kept = [(row, entry) for row, entry in zip(rows, entries, strict=True) if not row.erased]
+    return len(kept) < len(rows) and all(row.id == entry.id for row, entry in kept)

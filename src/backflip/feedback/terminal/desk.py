@@ -152,10 +152,9 @@ class _Desk:
         except Leave as left:
             return self._leave(task, left)
         seconds = max(0.0, self.clock() - start)
-        if answer.written is not None:
-            self.ws.samples.add([answer.written])
         entry = answer.entry.model_copy(update={"seconds": seconds})
-        self.ws.queue.answer(task.id, self.annotator, entry)
+        written = [] if answer.written is None else [answer.written]
+        self.ws.queue.answer(task.id, self.annotator, entry, written=written)
         self.answered += 1
         self._ended.append("answered")
         self.say("Saved.")

@@ -7,11 +7,18 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.errors import ConflictError
-from backflip.feedback.store import User, Workspace
+from backflip.feedback.store import User, Workspace, erase
 from backflip.records import Record
 from backflip.web.access import Admin
 from backflip.web.lead import scripted
-from backflip.web.routes.members import DAY, InviteLink, invite_link
+from backflip.web.routes.members import (
+    DAY,
+    InviteLink,
+    InviteNumber,
+    InviteView,
+    invite_link,
+    open_invites,
+)
 
 router = APIRouter(tags=["users"])
 
@@ -35,16 +42,23 @@ class UserChange(Record):
 
 
 class Forgetting(Record):
-    """What becomes of the answers: "keep" them under the pseudonym, or "retract" them all."""
+    """What becomes of the answers: "keep" them under the pseudonym, or "retract" them all.
 
-    answers: Literal["keep", "retract"]
+    To "erase" is to retract them and to take out of the database what the person wrote.
+    """
+
+    answers: Literal["keep", "retract", "erase"]
 
 
 class Forgotten(Record):
-    """The pseudonym under which the answers stand, and how many were taken back."""
+    """The pseudonym under which the answers stand, and how many were taken back.
+
+    Where words were erased, `texts_kept` replies stay because others speak of them.
+    """
 
     annotator: str
     retracted: int
+    texts_kept: int
 
 
 class AdminInvite(Record):
@@ -55,8 +69,10 @@ class AdminInvite(Record):
 
 @router.get("/admin/people", include_in_schema=False)
 def users_page(request: Request, visitor: Admin) -> Response:
-    """All users."""
-    return scripted(request, "users.html", visitor, users=_users(visitor.context.workspace))
+    """All users, and the invitations to be an administrator."""
+    workspace = visitor.context.workspace
+    users, invites = _users(workspace), open_invites(workspace, None)
+    return scripted(request, "users.html", visitor, users=users, invites=invites)
 
 
 @router.get("/admin/people/{user}/forget", include_in_schema=False)
@@ -93,20 +109,37 @@ def change_user(user: str, change: UserChange, visitor: Admin) -> UserView:
 def forget(user: str, forgetting: Forgetting, visitor: Admin) -> Forgotten:
     """Delete a user and all that tells who it was.
 
-    The answers stay under a pseudonym that nobody can resolve any more, or are taken back first.
+    The answers stay under a pseudonym that nobody can resolve any more, or are taken back first,
+    with what the person wrote or without it.
     """
     workspace = visitor.context.workspace
     known = workspace.people.get(user)
     _require_other(visitor.user, known)
+    name, by = known.annotator, visitor.user.annotator
     retracted: list[str] = []
-    if forgetting.answers == "retract":
+    texts_kept = 0
+    if forgetting.answers != "keep":
         # Nothing may be said any more between taking back and forgetting.
         workspace.people.change(user, active=False)
-        retracted = workspace.journal.retract_annotator(
-            known.annotator, "forgotten", visitor.user.annotator
-        )
-    annotator = workspace.people.forget(user)
-    return Forgotten(annotator=annotator, retracted=len(retracted))
+    if forgetting.answers == "retract":
+        retracted = workspace.journal.retract_annotator(name, "forgotten", by)
+    elif forgetting.answers == "erase":
+        erased = erase(workspace, name, by=by)
+        retracted, texts_kept = erased.retracted, erased.texts_kept
+    workspace.people.forget(user)
+    return Forgotten(annotator=name, retracted=len(retracted), texts_kept=texts_kept)
+
+
+@router.get("/api/invites")
+def list_admin_invites(visitor: Admin) -> list[InviteView]:
+    """Invitations to be an administrator that may still be taken; not their addresses."""
+    return open_invites(visitor.context.workspace, None)
+
+
+@router.delete("/api/invites/{number}", status_code=204)
+def revoke_admin_invite(number: InviteNumber, visitor: Admin) -> None:
+    """End an invitation to be an administrator: its address lets nobody in any more."""
+    visitor.context.workspace.people.revoke(None, number)
 
 
 @router.post("/api/invites", status_code=201)

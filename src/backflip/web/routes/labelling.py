@@ -88,9 +88,7 @@ def answer(task: str, given: Given, visitor: AnyUser) -> dict[str, Any]:
     workspace = visitor.context.workspace
     sheet = Sheet(held, partial(samples_of, workspace, held), seconds=given.seconds)
     entry, extras = entries_of(given.answer, sheet)
-    if sheet.written:
-        workspace.samples.add(sheet.written)
-    workspace.queue.answer(held.id, visitor.user.annotator, entry, extras)
+    workspace.queue.answer(held.id, visitor.user.annotator, entry, extras, sheet.written)
     return _after(visitor, held.project, given.wants_next, given.besides)
 
 

@@ -1,8 +1,9 @@
 """Who takes part in a project, and invitations to it."""
 
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -16,6 +17,7 @@ from backflip.web.lead import lead_page
 router = APIRouter(tags=["people"])
 DAY = 86_400.0
 MemberRole = Literal["annotator", "lead"]
+InviteNumber = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class MemberView(Record):
@@ -49,12 +51,24 @@ class InviteLink(Record):
     url: str
 
 
+class InviteView(Record):
+    """An invitation that may still be taken; who made it, where that is known."""
+
+    number: int
+    role: MemberRole
+    uses: int = Field(description="people who may still take it")
+    expires: datetime
+    author: str | None
+    created: datetime
+
+
 @router.get("/projects/{project}/people", include_in_schema=False)
 def people_page(request: Request, project: str, visitor: Lead) -> Response:
-    """The members of a project, and a form to invite more."""
+    """The members of a project, the invitations to it, and a form to invite more."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    return lead_page(request, "people.html", visitor, known, members=_members(workspace, project))
+    members, invites = _members(workspace, project), open_invites(workspace, project)
+    return lead_page(request, "people.html", visitor, known, members=members, invites=invites)
 
 
 @router.get("/api/projects/{project}/members")
@@ -82,6 +96,19 @@ def remove_member(project: str, user: str, visitor: Lead) -> dict[str, bool]:
     return {"removed": True}
 
 
+@router.get("/api/projects/{project}/invites")
+def list_invites(project: str, visitor: Lead) -> list[InviteView]:
+    """Invitations to the project that may still be taken, oldest first; not their addresses."""
+    visitor.context.workspace.projects.get(project)
+    return open_invites(visitor.context.workspace, project)
+
+
+@router.delete("/api/projects/{project}/invites/{number}", status_code=204)
+def revoke_invite(project: str, number: InviteNumber, visitor: Lead) -> None:
+    """End an invitation: its address lets nobody in any more. Who has taken it stays."""
+    visitor.context.workspace.people.revoke(project, number)
+
+
 @router.post("/api/projects/{project}/invites", status_code=201)
 def invite(request: Request, project: str, new: NewInvite, visitor: Lead) -> InviteLink:
     """Invite people to a project. The address is told this once."""
@@ -95,6 +122,22 @@ def invite_link(request: Request, key: str) -> InviteLink:
     """The address of an invitation, where people reach this server."""
     base = context_of(request).settings.public_url or str(request.base_url).rstrip("/")
     return InviteLink(url=f"{base}/join/{key}")
+
+
+def open_invites(workspace: Workspace, project: str | None) -> list[InviteView]:
+    """Invitations that may still be taken, to a project or, for None, to be an administrator."""
+    names = {user.id: user.name for user in workspace.people.all()}
+    return [
+        InviteView(
+            number=invite.number,
+            role=invite.role,
+            uses=invite.uses,
+            expires=datetime.fromtimestamp(invite.expires, UTC),
+            author=names.get(invite.author or ""),
+            created=invite.created,
+        )
+        for invite in workspace.people.invitations(project)
+    ]
 
 
 def _require_member(workspace: Workspace, project: str, user: str) -> None:

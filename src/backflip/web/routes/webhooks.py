@@ -2,15 +2,19 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.feedback.store.webhooks import Event
 from backflip.records import Record
 from backflip.web.access import Lead
+from backflip.web.lead import lead_page
 from backflip.web.webhooks import check_address
 
 router = APIRouter(tags=["webhooks"])
+LAST = 20
+"""Deliveries that are shown of each webhook, newest first."""
 
 
 class NewWebhook(Record):
@@ -18,6 +22,16 @@ class NewWebhook(Record):
 
     url: str = Field(min_length=1, max_length=2000)
     events: tuple[Event, ...] = Field(min_length=1, max_length=10)
+
+
+@router.get("/projects/{project}/webhooks", include_in_schema=False)
+def webhooks_page(request: Request, project: str, visitor: Lead) -> Response:
+    """The webhooks, what became of their last deliveries, and a form to add one."""
+    workspace = visitor.context.workspace
+    known = workspace.projects.get(project)
+    hooks = workspace.webhooks.all(project)
+    last = {hook.id: workspace.webhooks.deliveries(hook.id, limit=LAST) for hook in hooks}
+    return lead_page(request, "webhooks.html", visitor, known, hooks=hooks, deliveries=last)
 
 
 @router.get("/api/projects/{project}/webhooks")
@@ -29,7 +43,7 @@ def list_webhooks(project: str, visitor: Lead) -> list[dict[str, Any]]:
             **hook.model_dump(mode="json", exclude={"secret", "active"}),
             "deliveries": [
                 each.model_dump(include={"number", "event", "state", "attempts", "told"})
-                for each in webhooks.deliveries(hook.id, limit=20)
+                for each in webhooks.deliveries(hook.id, limit=LAST)
             ],
         }
         for hook in webhooks.all(project)

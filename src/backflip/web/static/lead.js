@@ -1,4 +1,5 @@
-// What the pages of leads and administrators share: forms, times, and links that are shown once.
+// What the pages of leads and administrators share: forms, times, and what is shown only once:
+//   data-link="link" data-shows="url"   the part of the page that shows it, and its name in the answer
 import { takeForms } from "./forms.js";
 import { t } from "./texts.js";
 import { showTimes } from "./times.js";
@@ -8,19 +9,19 @@ showTimes(document);
 
 for (const form of document.querySelectorAll("form[data-link]")) {
   const part = document.getElementById(form.dataset.link);
-  const address = part.querySelector("input");
+  const shown = part.querySelector("input");
   form.addEventListener("sent", (event) => {
     event.preventDefault();
-    address.value = event.detail.url;
+    shown.value = event.detail[form.dataset.shows];
     part.hidden = false;
     part.querySelector("[role=status]").textContent = "";
-    address.focus();
-    address.select();
+    shown.focus();
+    shown.select();
   });
   part.querySelector("button").addEventListener("click", async () => {
-    address.select();
-    // Without https a browser has no clipboard: the address is selected, so that Ctrl-C takes it.
-    const copied = await navigator.clipboard?.writeText(address.value).then(() => true, () => false);
-    part.querySelector("[role=status]").textContent = copied ? t("Copied.") : t("Press Ctrl-C to copy the address.");
+    shown.select();
+    // Without https a browser has no clipboard: the text is selected, so that Ctrl-C takes it.
+    const copied = await navigator.clipboard?.writeText(shown.value).then(() => true, () => false);
+    part.querySelector("[role=status]").textContent = copied ? t("Copied.") : t("Press Ctrl-C to copy it.");
   });
 }

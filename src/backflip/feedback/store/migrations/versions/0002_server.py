@@ -1,7 +1,10 @@
-"""Tables of the labelling server: projects, batches, users, generations, webhooks.
+"""Tables of the labelling server: projects, batches, users, generations, webhooks, erasures.
 
 Tasks that were put up before belong to batches of a first project, and what each person did in a
 batch is counted once here and kept up to date with every answer from then on.
+
+The journal stays append-only but for one thing: the body of a row may be changed whose annotator
+has an erasure. All else of the row is refused as before, and so is to delete it.
 """
 
 import json
@@ -22,6 +25,7 @@ def upgrade() -> None:
     _create_people()
     _create_generations()
     _create_webhooks()
+    _create_erasures()
     _move_tasks()
 
 
@@ -287,6 +291,41 @@ def _create_webhooks() -> None:
     )
     _index("deliveries", "webhook")
     _index("deliveries", "state", "due")
+
+
+KEPT = "number id kind annotator axis origin run round retracts created".split()
+"""Columns of the journal that nothing changes: all but the body."""
+
+
+def _create_erasures() -> None:
+    op.create_table(
+        "erasures",
+        _text("annotator", "annotators.name"),
+        _text("created"),
+        sa.PrimaryKeyConstraint("annotator"),
+    )
+    erased = "EXISTS (SELECT 1 FROM erasures WHERE annotator = OLD.annotator)"
+    if op.get_context().dialect.name != "postgresql":
+        same = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in KEPT)
+        op.execute("DROP TRIGGER journal_no_update")
+        op.execute(
+            f"CREATE TRIGGER journal_no_update BEFORE UPDATE ON journal "
+            f"WHEN NOT ({erased} AND {same}) "
+            "BEGIN SELECT RAISE(ABORT, 'journal is append-only'); END"
+        )
+        return
+    new, old = (", ".join(f"{row}.{name}" for name in KEPT) for row in ("NEW", "OLD"))
+    op.execute("DROP TRIGGER journal_no_update ON journal")
+    op.execute(
+        "CREATE FUNCTION journal_is_only_erased() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF {erased} AND ROW({new}) IS NOT DISTINCT FROM ROW({old}) THEN RETURN NEW; END IF; "
+        "RAISE EXCEPTION 'journal is append-only'; END $$"
+    )
+    for action, function in (("update", "is_only_erased"), ("delete", "is_append_only")):
+        op.execute(
+            f"CREATE TRIGGER journal_no_{action} BEFORE {action.upper()} ON journal "
+            f"FOR EACH ROW EXECUTE FUNCTION journal_{function}()"
+        )
 
 
 def _move_tasks() -> None:

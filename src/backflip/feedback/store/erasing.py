@@ -1,0 +1,139 @@
+"""Erasing what a person wrote, for somebody who asks for it when they are forgotten.
+
+All that the person said is taken back, and a sign stands where their words were: in their entries,
+in the reasons of what they took back or skipped, and in the replies that they wrote. Rows and ids
+stay, so that lineage and snapshots still tell what an entry has shaped. Instructions and questions
+stay as they are: they belong to the project.
+
+A reply is one sample whoever writes it, and others may have been asked about it. It keeps its words
+as long as somebody else's entry, or a question that is still open, names it.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from backflip.feedback.kinds import ERASED, WRITTEN_KINDS, parse_feedback
+from backflip.feedback.store import schema
+from backflip.feedback.store.database import chunks, insert
+from backflip.feedback.store.journal import RETRACTION, retract_all_of
+from backflip.feedback.store.samples import ERASED_HEADER
+from backflip.feedback.store.workspace import Workspace
+
+_journal, _samples, _erasures = schema.journal, schema.samples, schema.erasures
+_places, _extras = schema.assignments, schema.answer_extras
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was erased.
+
+    Attributes:
+        retracted: ids of the entries that counted until now.
+        texts: number of replies whose words are gone.
+        texts_kept: number of those whose words stay, because others speak of them.
+    """
+
+    retracted: list[str]
+    texts: int
+    texts_kept: int
+
+
+def erase(workspace: Workspace, annotator: str, *, by: str) -> Erased:
+    """Take back all that somebody said, and take the words out of it; all of it or nothing.
+
+    Done again, it erases what came since. Questions that the person holds go to others.
+
+    Args:
+        workspace: that holds it.
+        annotator: whose words.
+        by: who does it: the annotator of the retractions.
+
+    Raises:
+        WorkspaceError: no such annotator.
+    """
+    with workspace.database.write("samples", "queue", "annotators", "journal") as connection:
+        retracted = retract_all_of(connection, annotator, "forgotten", by)
+        # From here on the database lets the bodies of these rows be changed.
+        row = {"annotator": annotator, "created": schema.now()}
+        connection.execute(insert(connection, _erasures).on_conflict_do_nothing(), row)
+        written = _erase_entries(connection, annotator)
+        kept = _spoken_of(connection, written)
+        for chunk in chunks(written - kept):
+            gone = sa.update(_samples).where(_samples.c.id.in_(chunk))
+            connection.execute(gone.values(header=ERASED_HEADER))
+        _erase_places(connection, annotator)
+    return Erased(retracted, len(written - kept), len(kept))
+
+
+def _erase_entries(connection: Connection, annotator: str) -> set[str]:
+    """Take the words out of the journal; returns ids of the replies that the person wrote."""
+    query = sa.select(_journal.c.number, _journal.c.kind, _journal.c.body)
+    rows = connection.execute(query.where(_journal.c.annotator == annotator)).all()
+    named: set[str] = set()
+    for row in rows:
+        if row.kind == RETRACTION:
+            body = {"reason": row.body["reason"] and ERASED}
+        else:
+            entry = parse_feedback(row.body)
+            if row.kind in WRITTEN_KINDS:
+                named.add(entry.sample_ids[0])
+            bare = entry.without_words()
+            # A row without words stays as it is spelt: a snapshot's hash is of that.
+            body = row.body if bare == entry else bare.model_dump(mode="json")
+        if body != row.body:
+            this = sa.update(_journal).where(_journal.c.number == row.number)
+            connection.execute(this.values(body=body))
+    return {name for chunk in chunks(named) for name in _by_hand(connection, chunk)}
+
+
+def _by_hand(connection: Connection, ids: list[str]) -> Iterator[str]:
+    """Those of the samples that hold words of a person: one may demonstrate by a model's reply."""
+    query = sa.select(_samples.c.id, _samples.c.header)
+    query = query.where(_samples.c.id.in_(ids), _samples.c.model.is_(None))
+    for name, header in connection.execute(query.where(_samples.c.header != ERASED_HEADER)):
+        if header.get("finish") == "human":
+            yield name
+
+
+def _spoken_of(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Those of the samples that entries of others, or open questions, name."""
+    if not ids:
+        return set()
+    wanted = set(ids)
+    gone = sa.select(_erasures.c.annotator)
+    others = _journal.c.kind != RETRACTION, _journal.c.annotator.not_in(gone)
+    entries = sa.select(_journal.c.body).where(*others)
+    questions = sa.select(schema.tasks.c.sample_ids).where(schema.tasks.c.closed.is_(False))
+    found: set[str] = set()
+    for query in (entries, questions):
+        rows = connection.execute(query, execution_options={"yield_per": 1000})
+        for value in rows.scalars():
+            found |= wanted.intersection(_texts(value))
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value; much quicker than to make an entry of each row of a journal."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _erase_places(connection: Connection, annotator: str) -> None:
+    """Take the words out of what was skipped, and give back what is held, drafts and all.
+
+    An answer or a draft that is on its way meanwhile finds its place gone.
+    """
+    mine = _places.c.annotator == annotator
+    held = sa.select(_places.c.number).where(mine, _places.c.state == "leased")
+    # Those of an answer that was undone; they are taken back as the answer is.
+    connection.execute(sa.delete(_extras).where(_extras.c.assignment.in_(held)))
+    connection.execute(sa.delete(_places).where(mine, _places.c.state == "leased"))
+    told = sa.update(_places).where(mine, _places.c.reason != "")
+    connection.execute(told.values(reason=ERASED))
