@@ -1,4 +1,4 @@
-"""What somebody wrote goes for good; that it was said, and what it has shaped, can still be told."""
+"""What somebody wrote goes for good; that it was said, and what it shaped, can still be told."""
 
 import json
 import re

@@ -76,8 +76,8 @@ def test_what_was_written_is_kept_with_the_answer_or_not_at_all(
     with pytest.raises(WorkspaceError, match="about other samples"):
         queue.answer(task.id, "mia", wrong, written=[made])
     right = Correction(annotator="mia", sample=IDS[0], corrected=made.id)
+    aside = Correction(annotator="mia", sample=IDS[1], corrected=IDS[2])
     with pytest.raises(WorkspaceError, match="is about other samples"):
-        aside = Correction(annotator="mia", sample=IDS[1], corrected=IDS[2])
         queue.answer(task.id, "mia", right, [aside], written=[made])
     assert workspace.samples.get([made.id]) == {}
     for _ in range(2):  # sent again, it counts once

@@ -11,7 +11,6 @@ from whole_page import WholePage
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Project, User, Workspace
 
-
 REASON = "because mia says so"
 
 

@@ -45,7 +45,7 @@ def test_every_kind_is_told_in_words(
     # The letters are those that the person saw.
     for place, shown in enumerate(task["samples"]):
         letter = "ABCD"[place]
-        before, _, after = html.partition(f"<h3>{letter}")
+        _, _, after = html.partition(f"<h3>{letter}")
         assert shown["html"] in after.partition("</article>")[0].partition("<h3>")[0]
     (told,) = lead.get(f"/api/projects/{project.id}/entries").json()["entries"]
     assert told["entry"]["kind"] == kind

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from web_helpers import Browser, SignIn
 
 from backflip.feedback.kinds import Comparison, Implicit
-from backflip.feedback.store import Generation, ModelRecord, Project, Workspace
+from backflip.feedback.store import Generation, ModelRecord, Project, Workspace, schema
 from backflip.records import Completion, Sample
 
 RULES = {"chat_model": "m-policy", "chat_temperature": 0.7, "chat_top_p": 0.9}
@@ -316,3 +317,31 @@ def test_there_is_no_chat_without_a_model(
     workspace.projects.change(project.id, settings=project.settings)
     assert "/chat" in mia.open(f"/projects/{project.id}/label")
     assert "/chat" in mia.open("/")
+
+
+def everything(workspace: Workspace) -> str:
+    """All that the database holds."""
+    with workspace.database.read() as connection:
+        rows = [connection.execute(sa.select(t)).all() for t in schema.metadata.sorted_tables]
+    return repr(rows)
+
+
+def test_what_was_said_to_a_model_can_be_erased(
+    workspace: Workspace, project: Project, mia: Browser, sign_in: SignIn
+) -> None:
+    noah = sign_in("noah", "annotator", project)
+    for browser, text in ((mia, "My secret"), (mia, "Good morning"), (noah, "Good morning")):
+        page = Page(browser, project)
+        page.do("say", text=text, turns=0)
+        draw(workspace, text="A reply.")
+        page.do("choose", turns=1, go_on=0)
+    assert "My secret" in everything(workspace)
+    forgetting = {"answers": "erase"}
+    told = sign_in("boss").post(f"/api/users/{mia.user.id}/forget", forgetting)
+    assert told.status_code == 200, told.text
+    left = everything(workspace)
+    assert "My secret" not in left
+    assert "Good morning" in left  # somebody else has said it too
+    typed = sorted(prompt.text for prompt in workspace.prompts.all(source="chat"))
+    assert typed == ["Good morning", "[erased]"]
+    assert workspace.samples.get([sample.id for sample in workspace.samples.of_model("m-policy")])

@@ -186,6 +186,6 @@ def test_it_shows_how_well_a_reward_model_foresees_answers(
     # Wilson's interval of 21 of 30.
     assert (round(found[1]["low"], 4), round(found[1]["high"], 4)) == (0.5212, 0.8334)
     html = lead.open(f"/projects/{project.id}")
-    assert "52–83" in html
+    assert "52\N{EN DASH}83" in html
     assert html.count('data-is="few" hidden') == 3
     assert html.count('data-is="share" hidden') == 2  # the row of six, and the template of rows

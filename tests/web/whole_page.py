@@ -3,9 +3,25 @@
 from collections import Counter
 from html.parser import HTMLParser
 
-VOID = set("br col hr img input link meta path rect source".split())
+VOID = {"br", "col", "hr", "img", "input", "link", "meta", "path", "rect", "source"}
 # A paragraph that one of these begins in is ended by it, wherever its end is written.
-BLOCKS = set("article details div dl fieldset form h1 h2 h3 ol p pre section table ul".split())
+BLOCKS = {
+    "article",
+    "details",
+    "div",
+    "dl",
+    "fieldset",
+    "form",
+    "h1",
+    "h2",
+    "h3",
+    "ol",
+    "p",
+    "pre",
+    "section",
+    "table",
+    "ul",
+}
 REFERENCES = ("for", "aria-labelledby", "aria-describedby", "aria-controls")
 
 

@@ -20,6 +20,7 @@ from backflip.records import Sample
 from backflip.web.rendering import render
 from backflip.web.views import prompt_view, sample_view
 
+
 def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any]:
     """An entry for the page: what was said, and the samples as they were shown.
 

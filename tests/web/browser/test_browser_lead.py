@@ -1,4 +1,4 @@
-"""A lead's and an administrator's forms in a browser: what is shown once, and what is asked first."""
+"""Forms of leads and administrators in a browser: what is shown once, what is asked first."""
 
 import re
 from collections.abc import Callable

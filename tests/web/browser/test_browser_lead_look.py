@@ -18,7 +18,7 @@ PAGES = ("", "/questions", "/rules", "/people", "/quality", "/data", "/models", 
 
 
 def fill(site: Site, project: Project) -> None:
-    """Two rounds of a run, three people who part on some pairs, models, scores, checks, a report."""
+    """Two rounds of a run, three people who part on some pairs, models, scores, a report."""
     workspace, run = site.workspace, f"run-{project.id}"
     workspace.runs.start(run, "tiny", {}, "1.0")
     tasks = [Task(kind="comparison", sample_ids=ids(n, i, i + 1)) for n in range(4) for i in (0, 2)]
@@ -87,9 +87,7 @@ def test_axe_finds_nothing_on_the_page_of_a_model(desk: Desk, project: Project) 
     assert desk.violations() == ""
 
 
-def test_the_overview_goes_on_by_itself(
-    desk: Desk, site: Site, project: Project
-) -> None:
+def test_the_overview_goes_on_by_itself(desk: Desk, site: Site, project: Project) -> None:
     desk.open(f"/projects/{project.id}")
     expect(desk.page.locator("#live")).to_have_text("Live")
     rows = desk.page.locator("#accuracies tr")
@@ -97,9 +95,7 @@ def test_the_overview_goes_on_by_itself(
     expect(rows.first).to_contain_text("70%")
     expect(rows.last).to_contain_text("too few to say")
     measured = {"heldout_accuracy": 0.25, "heldout_answers": 100.0}
-    site.workspace.metrics.log(
-        f"run-{project.id}", "round-2/reward/safe", 99, measured
-    )
+    site.workspace.metrics.log(f"run-{project.id}", "round-2/reward/safe", 99, measured)
     expect(rows).to_have_count(3)
     expect(rows.first).to_contain_text("25%")
 
@@ -118,9 +114,7 @@ def test_a_conflict_is_settled_on_the_page(desk: Desk, site: Site, project: Proj
     assert (said.choice, said.reason, said.tags) == ("tie", "Both say the same.", ("adjudicated",))
 
 
-def test_rules_are_kept_as_they_stand_on_the_page(
-    desk: Desk, site: Site, project: Project
-) -> None:
+def test_rules_are_kept_as_they_stand_on_the_page(desk: Desk, site: Site, project: Project) -> None:
     desk.open(f"/projects/{project.id}/rules")
     model = f"m-policy {project.id}"
     desk.page.locator("select[name=chat_model]").select_option(model)

@@ -86,7 +86,10 @@ class Chats:
         }
         with self._database.write("projects", "people", "generations") as connection:
             get_project(connection, project)
-            for table, name, what in ((schema.users, user, "user"), (schema.models, model, "model")):
+            for table, name, what in (
+                (schema.users, user, "user"),
+                (schema.models, model, "model"),
+            ):
                 known = sa.select(table.c.id).where(table.c.id == name)
                 if connection.execute(known).scalar() is None:
                     raise NotFoundError(f"no {what} {name!r}")
@@ -124,9 +127,7 @@ class Chats:
                 raise ConflictError(f"a chat has {MOST_TURNS} turns at most", hint="Begin another.")
             return _put(connection, chat, [*chat.turns, Turn(text=text, replies=replies)])
 
-    def again(
-        self, chat: Chat, replies: tuple[str, str], entries: Sequence[FeedbackBase]
-    ) -> Chat:
+    def again(self, chat: Chat, replies: tuple[str, str], entries: Sequence[FeedbackBase]) -> Chat:
         """Put other replies in place of those that are open, and keep what that says of them.
 
         Raises:
@@ -182,9 +183,7 @@ class Chats:
             connection.execute(ended)
             return _get(connection, chat.id)
 
-    def _keep(
-        self, connection: Connection, chat: Chat, entries: Sequence[FeedbackBase]
-    ) -> None:
+    def _keep(self, connection: Connection, chat: Chat, entries: Sequence[FeedbackBase]) -> None:
         new = append(connection, entries, run=chat.run, round=0)
         if entries:
             self._count(connection, chat, entries[0].annotator, len(new))

@@ -1,7 +1,8 @@
 """Erasing what a person wrote, for somebody who asks for it when they are forgotten.
 
 All that the person said is taken back, and a sign stands where their words were: in their entries,
-in the reasons of what they took back or skipped, and in the replies that they wrote. Rows and ids
+in the reasons of what they took back or skipped, in the replies that they wrote and in what they
+said to models in chats and the playground. Rows and ids
 stay, so that lineage and snapshots still tell what an entry has shaped. Instructions and questions
 stay as they are: they belong to the project.
 
@@ -19,6 +20,7 @@ from sqlalchemy.engine import Connection
 from backflip.feedback.kinds import ERASED, WRITTEN_KINDS, parse_feedback
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import chunks, insert
+from backflip.feedback.store.generations import TYPED_SOURCES
 from backflip.feedback.store.journal import RETRACTION, retract_all_of
 from backflip.feedback.store.samples import ERASED_HEADER
 from backflip.feedback.store.workspace import Workspace
@@ -55,7 +57,8 @@ def erase(workspace: Workspace, annotator: str, *, by: str) -> Erased:
     Raises:
         WorkspaceError: no such annotator.
     """
-    with workspace.database.write("samples", "queue", "annotators", "journal") as connection:
+    locks = ("prompts", "samples", "queue", "annotators", "journal", "people", "generations")
+    with workspace.database.write(*locks) as connection:
         retracted = retract_all_of(connection, annotator, "forgotten", by)
         # From here on the database lets the bodies of these rows be changed.
         row = {"annotator": annotator, "created": schema.now()}
@@ -66,6 +69,7 @@ def erase(workspace: Workspace, annotator: str, *, by: str) -> Erased:
             gone = sa.update(_samples).where(_samples.c.id.in_(chunk))
             connection.execute(gone.values(header=ERASED_HEADER))
         _erase_places(connection, annotator)
+        _erase_prompts(connection, annotator)
     return Erased(retracted, len(written - kept), len(kept))
 
 
@@ -137,3 +141,26 @@ def _erase_places(connection: Connection, annotator: str) -> None:
     connection.execute(sa.delete(_places).where(mine, _places.c.state == "leased"))
     told = sa.update(_places).where(mine, _places.c.reason != "")
     connection.execute(told.values(reason=ERASED))
+
+
+def _erase_prompts(connection: Connection, annotator: str) -> None:
+    """Take the words out of what the person said to models, where nobody else said the same."""
+    asked, users, prompts = schema.generations, schema.users, schema.prompts
+    mine = sa.select(users.c.id).where(users.c.annotator == annotator).scalar_subquery()
+    own = set(
+        connection.execute(sa.select(asked.c.prompt_id).where(asked.c.user == mine)).scalars()
+    )
+    for chunk in chunks(own):
+        others = sa.select(asked.c.prompt_id).where(asked.c.user != mine)
+        shared = set(connection.execute(others.where(asked.c.prompt_id.in_(chunk))).scalars())
+        rows = sa.select(prompts.c.id, prompts.c.content).where(
+            prompts.c.id.in_([name for name in chunk if name not in shared]),
+            prompts.c.source.in_(TYPED_SOURCES),
+        )
+        for name, content in connection.execute(rows).all():
+            messages = [
+                turn | {"content": ERASED} if turn["role"] == "user" else turn
+                for turn in content["messages"]
+            ]
+            this = sa.update(prompts).where(prompts.c.id == name)
+            connection.execute(this.values(content=content | {"messages": messages}))

@@ -29,6 +29,8 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ALIVE_SECONDS = 15.0
 MOST_LOST = 3
 """A reply whose worker died so often is not tried again: it may be what kills them."""
+TYPED_SOURCES = ("chat", "playground")
+"""Sources of prompts that somebody typed, of whom they are then."""
 _SEEDS = 2**63
 _DAY = 86400.0
 _table, _workers = schema.generations, schema.workers
@@ -133,6 +135,7 @@ class Generations:
             "project": project,
             "purpose": purpose,
             "model": model,
+            "prompt_id": prompt.id,
             "prompt": prompt.model_dump(mode="json"),
             "settings": resolved.model_dump(mode="json", exclude={"batch_size"}),
             "seed": seed,

@@ -25,7 +25,7 @@ _batches, _tasks, _places = schema.batches, schema.tasks, schema.assignments
 _guidelines = schema.guidelines
 TASK_COLUMNS = ("run", "round", "kind", "axis", "sample_ids", "overlap", "expected", "batch")
 """What a task tells of its question."""
-Handed = Mapping[str, Any]
+Handed = Mapping[Any, Any]
 """A question that may be handed out: its "task_id", `TASK_COLUMNS`, "project", and "newest", the
 version of the instructions in force."""
 

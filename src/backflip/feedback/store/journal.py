@@ -135,7 +135,8 @@ class Journal:
 
         Args:
             rounds: run and number of each.
-            kind, annotator: only theirs; None for all.
+            kind: only of this one; None for all.
+            annotator: only of this one; None for all.
             before: only rows with a lower number.
             limit: as many at most.
         """

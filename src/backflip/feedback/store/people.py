@@ -82,6 +82,18 @@ class Invite(Record):
     created: datetime
 
 
+# Asked with every request, and so built once.
+_SESSION = (
+    sa.select(_users, _sessions.c.csrf)
+    .join(_sessions, _sessions.c.user == _users.c.id)
+    .where(
+        _sessions.c.hash == sa.bindparam("hash"),
+        _sessions.c.expires > sa.bindparam("now"),
+        _users.c.active,
+    )
+)
+
+
 class People:
     """Every user."""
 
@@ -188,10 +200,8 @@ class People:
 
     def session(self, key: str) -> Session | None:
         """The session of a key; None for one that has ended or whose user may not sign in."""
-        query = sa.select(_users, _sessions.c.csrf).join(_sessions, _sessions.c.user == _users.c.id)
-        query = query.where(_sessions.c.hash == _hash(key), _sessions.c.expires > self.clock())
         with self._database.read() as connection:
-            row = connection.execute(query.where(_users.c.active)).first()
+            row = connection.execute(_SESSION, {"hash": _hash(key), "now": self.clock()}).first()
         return None if row is None else Session(user=_user(row), csrf=row.csrf)
 
     def end_session(self, key: str) -> None:

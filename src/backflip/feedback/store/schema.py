@@ -373,6 +373,7 @@ generations = _numbered(
     _text("project", sa.ForeignKey("projects.id"), nullable=True),
     _text("purpose"),
     _text("model"),
+    _text("prompt_id", index=True),
     sa.Column("prompt", Json, nullable=False),
     sa.Column("settings", Json, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),

@@ -72,9 +72,7 @@ def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
     return [p for p in stage.domain.prompts() if p.split == "heldout"][:number]
 
 
-def feedback(
-    stage: "Stage", start: Result, asked: Result, reward: Result | None = None
-) -> Result:
+def feedback(stage: "Stage", start: Result, asked: Result, reward: Result | None = None) -> Result:
     """Ask about the samples, and fix what is learned from now as a snapshot.
 
     Args:

@@ -97,9 +97,7 @@ class InterimReward:
             )
 
 
-def note_accuracy(
-    stage: "Stage", axis: str, number: int, accuracy: float, decided: float
-) -> None:
+def note_accuracy(stage: "Stage", axis: str, number: int, accuracy: float, decided: float) -> None:
     """Keep how many of the held-out answers a reward model foresees, for the pages to show.
 
     Args:

@@ -93,7 +93,7 @@ def _train_axis(
     )
     ids: list[str] = []
     members: list[dict[str, float]] = []
-    trained: list[dict[str, float]] = []
+    of_trained: list[dict[str, float]] = []
     reliabilities: list[dict[str, float]] = []
     for member in range(settings.ensemble):
         seed = derive_seed(stage.seed, axis, member)

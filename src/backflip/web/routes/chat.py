@@ -318,9 +318,7 @@ def _about(
 
 def _view(workspace: Workspace, chat: Chat) -> dict[str, Any]:
     """A chat as its page shows it: no model, no id of a sample."""
-    replies = workspace.generations.get_many(
-        name for turn in chat.turns for name in turn.replies
-    )
+    replies = workspace.generations.get_many(name for turn in chat.turns for name in turn.replies)
     return {
         "id": chat.id,
         "state": chat.state,

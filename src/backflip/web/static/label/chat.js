@@ -53,11 +53,11 @@ class Chat {
   }
 
   get turns() { return this.chat?.turns ?? []; }
-  get open_turn() { const turn = this.turns.at(-1); return turn && turn.chosen === null && this.chat.state === "open" ? turn : null; }
+  get openTurn() { const turn = this.turns.at(-1); return turn && turn.chosen === null && this.chat.state === "open" ? turn : null; }
 
   show(chat) {
     this.chat = chat;
-    const turn = this.open_turn;
+    const turn = this.openTurn;
     get("turns").replaceChildren(...this.turns.flatMap((each, number) => this.lines(each, number)));
     get("now").hidden = !turn;
     get("say").hidden = Boolean(turn) || chat?.state === "ended";
@@ -127,7 +127,9 @@ class Chat {
   }
 
   async again(bothBad) {
-    if (await this.change("POST", `/${this.chat.id}/again`, { turns: this.turns.length, both_bad: bothBad })) get("status").textContent = t("Two others are being written.");
+    if (!(await this.change("POST", `/${this.chat.id}/again`, { turns: this.turns.length, both_bad: bothBad }))) return;
+    get("status").textContent = t("Two others are being written.");
+    get("now").focus({ preventScroll: true });
   }
 
   async say() {
@@ -137,6 +139,7 @@ class Chat {
     if (!(await this.change("POST", `/${this.chat.id}/say`, { text: area.value, turns: this.turns.length }))) return;
     area.value = "";
     get("status").textContent = t("Two replies are being written.");
+    get("now").focus({ preventScroll: true });
     get("now").scrollIntoView({ block: "nearest" });
   }
 

@@ -215,6 +215,7 @@ def _create_generations() -> None:
         _text("project", "projects.id", nullable=True),
         _text("purpose"),
         _text("model"),
+        _text("prompt_id"),
         _text("prompt"),
         _text("settings"),
         sa.Column("seed", sa.BigInteger(), nullable=False),
@@ -230,6 +231,7 @@ def _create_generations() -> None:
     )
     _index("generations", "user")
     _index("generations", "state")
+    _index("generations", "prompt_id")
     op.create_table("workers", _text("name"), _double("beat"), sa.PrimaryKeyConstraint("name"))
     op.create_table(
         "reports",
@@ -293,7 +295,18 @@ def _create_webhooks() -> None:
     _index("deliveries", "state", "due")
 
 
-KEPT = "number id kind annotator axis origin run round retracts created".split()
+KEPT = [
+    "number",
+    "id",
+    "kind",
+    "annotator",
+    "axis",
+    "origin",
+    "run",
+    "round",
+    "retracts",
+    "created",
+]
 """Columns of the journal that nothing changes: all but the body."""
 
 
