@@ -175,13 +175,12 @@ def test_a_confident_reward_model_contradicts(
     scores = {a: 0.0, b: 3.0, c: 0.0, d: 1.0}
     workspace.scores.keep("run-1", "overall", scores, [a, b])
     report = measure_quality(workspace, project.id)
-    found = report["contradictions"]
-    assert {row["annotator"] for row in found} >= {"careful", "careful too"}
+    (row,) = report["contradictions"]
     first = sorted((a, b))
-    for row in found:
-        assert (row["samples"], row["heldout"]) == (first, True)
-        assert row["value"] == "ab"[first.index(a)]
-        assert np.isclose(row["probability"], 1 / (1 + np.exp(-3.0)))
+    assert (row["samples"], row["heldout"]) == (first, True)
+    assert {name for name, _ in row["votes"]} >= {"careful", "careful too"}
+    assert {value for _, value in row["votes"]} == {"ab"[first.index(a)]}
+    assert np.isclose(row["probability"], 1 / (1 + np.exp(-3.0)))
     workspace.reports.keep(project.id, report)
     lead = sign_in("lea", "lead", project)
     html = lead.open(f"/projects/{project.id}/quality")
@@ -189,5 +188,5 @@ def test_a_confident_reward_model_contradicts(
     assert "It was not trained on this pair." in html
     ruling = {"axis": "overall", "samples": first, "choice": "ab"[first.index(b)], "withdraw": True}
     told = lead.post(f"/api/projects/{project.id}/adjudicate", ruling).json()
-    assert told["withdrawn"] == len(found)
+    assert told["withdrawn"] == len(row["votes"])
     assert measure_quality(workspace, project.id)["contradictions"] == []

@@ -16,9 +16,12 @@ from backflip.feedback.kinds import (
     SafetyFlag,
 )
 from backflip.feedback.store import JournalRow
-from backflip.records import Sample
-from backflip.web.rendering import render
+from backflip.records import Prompt, Sample
+from backflip.web.rendering import plain, render
 from backflip.web.views import prompt_view, sample_view
+
+EXCERPT = 80
+"""Characters of a prompt by which an answer is told from others."""
 
 
 def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
         "words": words_of(entry),
         "tags": entry.tags,
         "marks": [_mark(span, letters, samples) for span in entry.spans],
+        "asked": _excerpt(samples[shown[0]].prompt),
         "prompt": prompt_view(samples[shown[0]].prompt),
         "replies": [
             {"letter": letters[name], "own": name in written, **sample_view(samples[name])}
@@ -96,6 +100,13 @@ def words_of(entry: FeedbackBase) -> list[dict[str, Any]]:
     if isinstance(entry, SafetyFlag):
         texts.append(entry.category)
     return [{"html": render(each).html} for each in texts if each]
+
+
+def _excerpt(prompt: Prompt) -> str:
+    """How what was asked last begins, as safe HTML."""
+    text = prompt.text if prompt.content.type == "situation" else prompt.messages[-1].content
+    line = " ".join(text.split())
+    return plain(line if len(line) <= EXCERPT else f"{line[:EXCERPT]}\N{HORIZONTAL ELLIPSIS}")
 
 
 def _mark(span: Any, letters: Mapping[str, str], samples: Mapping[str, Sample]) -> dict[str, Any]:

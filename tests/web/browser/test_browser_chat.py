@@ -93,8 +93,10 @@ def test_a_chat_by_keyboard(desk: Desk, drawer: Drawer) -> None:
     expect(desk.page.locator("#turns")).to_contain_text(second)
     say(desk, "And then?")
     desk.says("Both replies are there.")
+    old, _ = desk.shown()
     desk.press("r")
-    desk.says("Both replies are there.")
+    expect(replies(desk).first).not_to_have_text(old)
+    expect(desk.page.locator("#judge")).to_be_visible()
     desk.press("j")  # just goes on with A
     desk.says("Saved")
     compared, *implicit = desk.answers()
@@ -104,7 +106,7 @@ def test_a_chat_by_keyboard(desk: Desk, drawer: Drawer) -> None:
     desk.press("u")
     expect(desk.page.locator("#say textarea")).to_have_value("u")
     desk.page.locator("#undo").click()
-    desk.says("Both replies are there.")
+    desk.says("Taken back: choose anew.")
     assert [each.kind for each in desk.answers()] == ["comparison", "implicit", "implicit"]
     desk.press("k")
     desk.says("Saved")

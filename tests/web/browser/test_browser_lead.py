@@ -51,6 +51,7 @@ def test_a_webhook_is_added_shown_and_removed(site: Site, project: Project, boss
     assert boss.violations() == ""
     page.get_by_role("link", name="Done").click()
     expect(page.get_by_text(ADDRESS).first).to_be_visible()
+    page.wait_for_load_state()
     assert hook.secret not in page.content()
     page.get_by_role("button", name="Remove").click()
     sure(boss, "Cancel")
@@ -83,6 +84,7 @@ def test_an_invitation_is_made_shown_and_revoked(
     assert people.invitation(key) is not None
     page.get_by_role("link", name="Done").click()
     expect(page.get_by_role("heading", name="Open invitations")).to_be_visible()
+    page.wait_for_load_state()
     assert boss.violations() == ""
     page.get_by_role("button", name="Revoke").click()
     sure(boss, "Revoke")

@@ -14,7 +14,18 @@ from backflip.feedback.store import ModelRecord, Project, Task, Workspace
 
 Sit = Callable[..., Desk]
 PEOPLE = ("ada", "bo", "cy")
-PAGES = ("", "/questions", "/rules", "/people", "/quality", "/data", "/models", "/playground")
+PAGES = (
+    "",
+    "/answers",
+    "/webhooks",
+    "/questions",
+    "/rules",
+    "/people",
+    "/quality",
+    "/data",
+    "/models",
+    "/playground",
+)
 
 
 def fill(site: Site, project: Project) -> None:
@@ -70,15 +81,19 @@ def desk(site: Site, project: Project, sit: Sit) -> Desk:
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing_on_a_lead_s_page(desk: Desk, project: Project, page: str) -> None:
     desk.open(f"/projects/{project.id}{page}")
-    for part in desk.page.locator("details:not([open]) > summary").all():
-        part.click()
+    desk.page.evaluate(
+        "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
+    )
     assert desk.violations() == ""
     desk.page.emulate_media(color_scheme="dark")
     assert desk.violations("color-contrast") == ""
     desk.page.set_viewport_size({"width": 320, "height": 640})
     width, out = desk.page.evaluate(OVERFLOW)
     # A wide table scrolls by itself.
-    assert (width, [each for each in out if not each.startswith(("<t", "<span", "<tr"))]) == (0, [])
+    assert (width, [each for each in out if not each.startswith(("<t", "<span", "<meter"))]) == (
+        0,
+        [],
+    )
     assert desk.violations() == ""
 
 

@@ -14,7 +14,7 @@ from backflip.feedback.answers import Answers, Unit, Value, read_answers
 from backflip.feedback.kinds import Comparison, FeedbackBase
 from backflip.feedback.quality.agreement import agreement_figures
 from backflip.feedback.quality.annotators import measure_annotators
-from backflip.feedback.quality.conflicts import Contradiction, contradictions, disagreements
+from backflip.feedback.quality.conflicts import contradictions, disagreements
 from backflip.feedback.quality.drift import measure_drift
 from backflip.feedback.quality.figures import Withheld
 from backflip.feedback.store import Batch, Workspace
@@ -79,15 +79,11 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
             if (row.unit.axis, row.unit.samples) not in settled
         ],
         "contradictions": [
-            _contradiction(row, scores[row.unit.axis])
+            row
             for each in answers.values()
             if each.kind == "comparison" and each.axis in scores
-            for row in contradictions(
-                each,
-                {name: score.value for name, score in scores[each.axis].items()},
-                limit=MAX_CONFLICTS,
-            )
-            if (row.unit.axis, row.unit.samples) not in settled
+            for row in _contradicted(each, scores[each.axis])
+            if (row["axis"], tuple(row["samples"])) not in settled
         ],
     }
 
@@ -174,16 +170,24 @@ def _conflict(row: Any) -> dict[str, Any]:
     }
 
 
-def _contradiction(row: Contradiction, scores: Mapping[str, Score]) -> dict[str, Any]:
-    return {
-        "kind": row.unit.kind,
-        "axis": row.unit.axis,
-        "samples": list(row.unit.samples),
-        "annotator": row.annotator,
-        "value": row.value,
-        "probability": row.probability,
-        "heldout": all(scores[name].heldout for name in row.unit.samples),
-    }
+def _contradicted(answers: Answers, scores: Mapping[str, Score]) -> list[dict[str, Any]]:
+    """Pairs of which a confident reward model says the opposite of what somebody said."""
+    values = {name: score.value for name, score in scores.items()}
+    found: dict[Unit, dict[str, Any]] = {}
+    for row in contradictions(answers, values):
+        known = found.setdefault(
+            row.unit,
+            {
+                "kind": row.unit.kind,
+                "axis": row.unit.axis,
+                "samples": list(row.unit.samples),
+                "votes": [],
+                "probability": row.probability,
+                "heldout": all(scores[name].heldout for name in row.unit.samples),
+            },
+        )
+        known["votes"].append([row.annotator, row.value])
+    return list(found.values())[:MAX_CONFLICTS]
 
 
 def _plain(value: Any) -> Any:

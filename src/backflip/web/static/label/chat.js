@@ -8,7 +8,7 @@ import { Replies } from "./sheet.js";
 
 const get = (id) => document.getElementById(id);
 const { path, last } = document.querySelector("main").dataset;
-const STATES = { waiting: word("waits for the worker"), running: word("writes …"), done: word("done"), failed: word("failed"), cancelled: word("stopped") };
+const STATES = { waiting: word("waits for the worker"), running: word("writes …"), failed: word("failed"), cancelled: word("stopped") };
 const KEEP = ["j", "k"]; // keys beside each other, the left one for the left reply
 const ENDED = ["done", "failed", "cancelled"];
 
@@ -104,7 +104,7 @@ class Chat {
       const reply = replies[place];
       this.replies.show(place);
       if (reply.error) card.body.append(el("p", { class: "fault" }, reply.error));
-      card.state.textContent = t(STATES[reply.state]);
+      card.state.textContent = reply.done ? "" : t(STATES[reply.state]);
       card.copy.hidden = card.keep.hidden = !reply.done;
     });
     const ended = replies.every((each) => ENDED.includes(each.state));
