@@ -63,7 +63,7 @@ class Prompt(Record):
     def under(self, id: str) -> Self:  # noqa: A002
         """The same prompt under the id that it had before its words were erased."""
         copy = self.model_copy()
-        copy.__dict__["id"] = id  # where the cached property looks first
+        vars(copy)["id"] = id  # where the cached property looks first
         return copy
 
     @classmethod
