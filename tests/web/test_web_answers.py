@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from web_helpers import SAMPLES, TASKS, Browser, SignIn, ids
 
-from backflip.feedback.kinds import Comparison, Rating
+from backflip.feedback.kinds import WRITTEN_KINDS, Comparison, Rating
 from backflip.feedback.store import Project, Workspace
 
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -42,6 +42,9 @@ def test_every_kind_is_told_in_words(
     assert words in html
     for part in ("mia", "clear", "So it is.", "wrong", "7 s", "The second."):
         assert part in html, part
+    if kind in WRITTEN_KINDS:
+        assert "written by the person" in html
+        return
     # The letters are those that the person saw.
     for place, shown in enumerate(task["samples"]):
         letter = "ABCD"[place]

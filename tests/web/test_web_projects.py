@@ -10,7 +10,7 @@ from web_helpers import PASSWORD, Browser, SignIn, token_of
 from whole_page import WholePage
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Project, ProjectSettings, Workspace
+from backflip.feedback.store import ModelRecord, Project, ProjectSettings, Workspace
 
 RULES: dict[str, Any] = {
     "reasons": ["kind", "rude"],
@@ -23,6 +23,10 @@ RULES: dict[str, Any] = {
     "min_seconds": 1.5,
     "budget": 100,
     "budget_per_person": 10,
+    "chat_model": "m-chat",
+    "chat_temperature": 0.5,
+    "chat_top_p": 0.9,
+    "chat_max_tokens": 64,
 }
 
 
@@ -82,12 +86,24 @@ def test_renaming_and_archiving(workspace: Workspace, lead: Browser, project: Pr
 
 def test_the_rules_are_all_kept(workspace: Workspace, lead: Browser, project: Project) -> None:
     path = f"/api/projects/{project.id}/settings"
+    chat = ModelRecord(id="m-chat", name="talker", stage="sft", path="m-chat")
+    workspace.models.register(chat)
     assert lead.send("PUT", path, RULES).status_code == 200
     assert workspace.projects.get(project.id).settings.model_dump(mode="json") == RULES
     html = lead.open(f"/projects/{project.id}/rules")
-    for shown in ("kind\nrude", "fine", 'value="5"', 'value="1.5"', 'value="100"', 'value="10"'):
+    for shown in (
+        "kind\nrude",
+        "fine",
+        'value="5"',
+        'value="1.5"',
+        'value="100"',
+        'value="10"',
+        'value="64"',
+    ):
         assert shown in html, shown
-    none = RULES | {"check_every": None, "budget": None, "budget_per_person": None, "marks": []}
+    assert '<option value="m-chat" selected>talker' in html
+    nothing = dict.fromkeys(("check_every", "budget", "budget_per_person", "chat_model"))
+    none = RULES | nothing | {"marks": []}
     assert lead.send("PUT", path, none).status_code == 200
     assert workspace.projects.get(project.id).settings.model_dump(mode="json") == none
 
@@ -104,6 +120,9 @@ NO_RULES: list[dict[str, Any]] = [
     {"reasons": [" "]},
     {"marks": "good"},
     {"reasons": ["x" * 201]},
+    {"chat_temperature": 0},
+    {"chat_top_p": 1.5},
+    {"chat_max_tokens": "64"},
     {"limit": 3},
 ]
 

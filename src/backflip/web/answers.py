@@ -32,10 +32,11 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
     if entry is None:
         raise ValueError(f"{row.id} is no feedback")
     ids = entry.sample_ids
-    shown = [ids[i] for i in entry.shown] if entry.shown else list(ids)
     written = {entry.corrected} if isinstance(entry, Correction) else set[str]()
     if isinstance(entry, Demonstration):
         written = {entry.sample}
+    shown = [ids[i] for i in entry.shown] if entry.shown else list(ids)
+    shown.sort(key=lambda name: name in written)  # what the person wrote stands last
     letters = {name: chr(65 + place) for place, name in enumerate(shown)}
     return {
         "id": row.id,

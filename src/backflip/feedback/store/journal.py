@@ -141,7 +141,7 @@ class Journal:
             limit: as many at most.
         """
         columns = {"kind": kind, "annotator": annotator}
-        query = sa.select(_journal).where(_ACTIVE).order_by(_journal.c.number.desc()).limit(limit)
+        query = _rows().where(_ACTIVE).order_by(_journal.c.number.desc()).limit(limit)
         for name, value in columns.items():
             if value is not None:
                 query = query.where(_journal.c[name] == value)
