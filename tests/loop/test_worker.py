@@ -274,6 +274,23 @@ def test_a_cancelled_reply_costs_no_more(
     assert [s.prompt for s in desk.samples.of_model("model-one")] == [HELLO]
 
 
+def test_a_reply_that_nobody_waits_for_leaves_nothing(
+    desk: Workspace, models: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cancelled before its last token, too late for the worker to hear of it in time."""
+    unwanted = ask(settings=HOT, seed=long_seed(models, HOT))
+
+    def cancel(number: int) -> None:
+        if number == 19:
+            assert desk.generations.cancel(unwanted)
+
+    seen = seen_by_a_page(desk, monkeypatch, cancel)
+    assert work(desk)[0] == {"done": 0, "failed": 0, "cancelled": 1}
+    assert len(seen[unwanted]) == 19
+    assert desk.samples.of_model("model-one") == []
+    assert desk.prompts.all() == []
+
+
 def broken(models: Path, workspace: Workspace, name: str, stage: Any = "sft") -> Path:
     folder = workspace.artifacts / "models" / name
     shutil.copytree(models / "one", folder)

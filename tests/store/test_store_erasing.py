@@ -26,11 +26,20 @@ from backflip.feedback.kinds import (
     Span,
     parse_feedback,
 )
-from backflip.feedback.store import ModelRecord, Task, Workspace, erase, lineage, schema, touched
+from backflip.feedback.store import (
+    ModelRecord,
+    Task,
+    User,
+    Workspace,
+    erase,
+    lineage,
+    schema,
+    touched,
+)
 from backflip.feedback.store.backup import write_backup
 from backflip.feedback.store.replies import Wanted, count_replies, find_replies
 from backflip.feedback.store.restore import restore_backup
-from backflip.records import Completion, Sample
+from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
 MIA = "what mia wrote"
@@ -260,6 +269,71 @@ def test_a_reply_that_others_speak_of_keeps_its_words(
     assert erase(workspace, "bob", by="boss").texts == 1
     assert header(workspace, alike)["text"] == ERASED
     assert header(workspace, judged)["text"] == judged.text
+
+
+def typed(workspace: Workspace, user: str, *turns: str, state: str = "done") -> Sample:
+    """What somebody said to a model, and its reply; drawn by a worker unless it still waits."""
+    roles = ("user", "assistant") * len(turns)
+    messages = [Message(role=role, content=text) for role, text in zip(roles, turns, strict=False)]
+    prompt = Prompt(content=Dialogue(messages=tuple(messages)), source="chat")
+    name = workspace.generations.ask(user, "chat", "base", prompt, {}, seed=1)
+    reply = Sample.of(prompt, Completion(text="A reply.", finish="stop"), model="base", seed=1)
+    if state == "done":
+        workspace.generations.take("worker", 1)
+        workspace.samples.add([reply])
+        assert workspace.generations.finish("worker", name, reply.id)
+    return reply
+
+
+@pytest.fixture
+def chatting(workspace: Workspace, samples: list[Sample]) -> dict[str, User]:
+    """Mia and noah, who may talk to a model."""
+    workspace.models.register(ModelRecord(id="base", name="base", stage="base", path="base"))
+    return {name: workspace.people.add(name) for name in ("mia", "noah")}
+
+
+def test_what_was_said_to_models_goes_but_for_what_others_speak_of(
+    workspace: Workspace, chatting: dict[str, User]
+) -> None:
+    mia, noah = chatting["mia"], chatting["noah"]
+    said = [typed(workspace, mia.id, f"{MIA} {n}", "Yes?", f"And {MIA}") for n in range(2)]
+    judged, alike = typed(workspace, mia.id, "Judged."), typed(workspace, mia.id, "Good morning.")
+    typed(workspace, noah.id, "Good morning.")
+    typed(workspace, mia.id, f"waiting: {MIA}", state="waiting")
+    of_run = Prompt.from_text("Of the run.", source="run")
+    workspace.prompts.add([of_run])
+    workspace.generations.ask(mia.id, "playground", "base", of_run, {}, seed=1)
+    workspace.journal.add([GoodBad(annotator="bob", sample=judged.id, good=True)])
+    workspace.journal.add([GoodBad(annotator=mia.annotator, sample=said[0].id, good=True)])
+
+    erased = erase(workspace, mia.annotator, by="boss")
+    assert (erased.texts, erased.texts_kept) == (2, 1)
+    assert workspace.generations.take("worker", 9) == []
+    workspace.people.add("boss", admin=True)
+    workspace.people.forget(mia.id)
+    assert texts_with(workspace, MIA) == []
+    prompts = workspace.prompts.get([s.prompt_id for s in (*said, judged, alike)] + [of_run.id])
+    assert list(prompts) == [prompt.id for prompt in prompts.values()], "ids stay"
+    texts = [[m.content for m in prompt.messages] for prompt in prompts.values()]
+    assert texts == [[ERASED] * 3] * 2 + [["Judged."], ["Good morning."], ["Of the run."]]
+    (found,) = workspace.samples.get([said[0].id]).values()
+    assert (found.prompt_id, found.text) == (said[0].prompt_id, "A reply.")
+    # Nobody is asked about a reply to what is not there.
+    wanted = Wanted(models=("base",), prompts=9, each=1, which="newest")
+    put_up = find_replies(workspace.database, wanted, np.random.default_rng(0))
+    assert set(put_up) == {(judged.id,), (alike.id,)}
+
+
+def test_the_same_may_be_said_to_a_model_anew(
+    workspace: Workspace, chatting: dict[str, User]
+) -> None:
+    prompt = typed(workspace, chatting["mia"].id, "Hello?").prompt
+    erase(workspace, chatting["mia"].annotator, by="boss")
+    assert workspace.prompts.get([prompt.id])[prompt.id].text == ERASED
+    workspace.prompts.add([Prompt.from_text("Something else.")])
+    assert workspace.prompts.get([prompt.id])[prompt.id].text == ERASED
+    typed(workspace, chatting["noah"].id, "Hello?")
+    assert workspace.prompts.get([prompt.id]) == {prompt.id: prompt}
 
 
 def test_what_a_model_said_is_not_erased(workspace: Workspace, samples: list[Sample]) -> None:

@@ -176,10 +176,13 @@ class Worker:
                 due = now + max(self._look_seconds, spent / LOOK_SHARE)
 
     def _keep(self, finished: dict[str, Sample]) -> None:
-        self._workspace.samples.add(finished.values())
+        # What is not wanted any more leaves nothing: who asked for it may have been forgotten.
+        known = self._generations.get_many(finished)
+        wanted = [key for key, each in known.items() if each.worker == self.name]
+        self._workspace.samples.add(finished[key] for key in wanted)
         for key, sample in finished.items():
-            wanted = self._generations.finish(self.name, key, sample.id)
-            self._counts["done" if wanted else "cancelled"] += 1
+            done = key in wanted and self._generations.finish(self.name, key, sample.id)
+            self._counts["done" if done else "cancelled"] += 1
             tokens = len(sample.completion.tokens)
             self._reporter.say(f"{key}: {tokens} tokens of {sample.model}")
 

@@ -60,6 +60,12 @@ class Prompt(Record):
     def id(self) -> str:
         return content_id("prompt", self.content.model_dump())
 
+    def under(self, id: str) -> Self:  # noqa: A002
+        """The same prompt under the id that it had before its words were erased."""
+        copy = self.model_copy()
+        vars(copy)["id"] = id  # where the cached property looks first
+        return copy
+
     @classmethod
     def from_text(cls, text: str, **fields: Any) -> Self:
         """One user turn."""

@@ -28,6 +28,12 @@ def boss(site: Site, sit: Sit) -> Desk:
     return sit(user=site.workspace.people.get(user.id))
 
 
+def follow(desk: Desk, name: str) -> None:
+    """Follow a link, and wait until the scripts of the page it leads to are at work."""
+    with desk.page.expect_navigation():
+        desk.page.get_by_role("link", name=name).click()
+
+
 def sure(desk: Desk, action: str) -> None:
     """Answer the question that is asked first."""
     assert desk.violations() == ""
@@ -37,7 +43,7 @@ def sure(desk: Desk, action: str) -> None:
 def test_a_webhook_is_added_shown_and_removed(site: Site, project: Project, boss: Desk) -> None:
     page, hooks = boss.page, site.workspace.webhooks
     boss.open(f"/projects/{project.id}/data")
-    page.get_by_role("link", name="Webhooks").click()
+    follow(boss, "Webhooks")
     page.get_by_label("Address").fill(ADDRESS)
     page.get_by_label("each batch that is done").uncheck()
     page.get_by_role("button", name="Add the webhook").click()
@@ -49,7 +55,7 @@ def test_a_webhook_is_added_shown_and_removed(site: Site, project: Project, boss
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#link [role=status]")).to_have_text(re.compile("Copied|Ctrl-C"))
     assert boss.violations() == ""
-    page.get_by_role("link", name="Done").click()
+    follow(boss, "Done")
     expect(page.get_by_text(ADDRESS).first).to_be_visible()
     page.wait_for_load_state()
     assert hook.secret not in page.content()
@@ -82,7 +88,7 @@ def test_an_invitation_is_made_shown_and_revoked(
     expect(address).to_have_value(re.compile("/join/"))
     key = address.input_value().rpartition("/")[2]
     assert people.invitation(key) is not None
-    page.get_by_role("link", name="Done").click()
+    follow(boss, "Done")
     expect(page.get_by_role("heading", name="Open invitations")).to_be_visible()
     page.wait_for_load_state()
     assert boss.violations() == ""

@@ -11,21 +11,12 @@ from web_helpers import SAMPLES, ids
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.quality.report import measure_quality
 from backflip.feedback.store import ModelRecord, Project, Task, Workspace
+from backflip.feedback.store.webhooks import note_event
 
 Sit = Callable[..., Desk]
 PEOPLE = ("ada", "bo", "cy")
-PAGES = (
-    "",
-    "/answers",
-    "/webhooks",
-    "/questions",
-    "/rules",
-    "/people",
-    "/quality",
-    "/data",
-    "/models",
-    "/playground",
-)
+NAMES = "answers questions rules people quality data webhooks models playground"
+PAGES = ("", *(f"/{name}" for name in NAMES.split()))
 
 
 def fill(site: Site, project: Project) -> None:
@@ -51,6 +42,10 @@ def fill(site: Site, project: Project) -> None:
             ModelRecord(id=f"m-{name}", name=name, stage=stage, path=name, run=run)  # pyright: ignore
         )
     workspace.projects.add_guideline(project.id, "# Be kind", "lea")
+    workspace.people.invite(project.id, "annotator")
+    workspace.webhooks.add(project.id, "https://example.org/" + "long" * 40, ["answer"])
+    with workspace.database.write("webhooks") as connection:
+        note_event(connection, project.id, "answer", {})
     workspace.reports.keep(project.id, measure_quality(workspace, project.id))
 
 

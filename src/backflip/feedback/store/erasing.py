@@ -2,12 +2,13 @@
 
 All that the person said is taken back, and a sign stands where their words were: in their entries,
 in the reasons of what they took back or skipped, in the replies that they wrote and in what they
-said to models in chats and the playground. Rows and ids
-stay, so that lineage and snapshots still tell what an entry has shaped. Instructions and questions
-stay as they are: they belong to the project.
+said to models in chats and the playground. Rows and ids stay, so that lineage and snapshots still
+tell what an entry has shaped. Instructions and questions stay as they are: they belong to the
+project.
 
 A reply is one sample whoever writes it, and others may have been asked about it. It keeps its words
-as long as somebody else's entry, or a question that is still open, names it.
+as long as somebody else's entry, or a question that is still open, names it. A prompt keeps them as
+long as that is so of a reply to it, or somebody else has said the same.
 """
 
 from collections.abc import Collection, Iterator
@@ -22,6 +23,7 @@ from backflip.feedback.store import schema
 from backflip.feedback.store.database import chunks, insert
 from backflip.feedback.store.generations import TYPED_SOURCES
 from backflip.feedback.store.journal import RETRACTION, retract_all_of
+from backflip.feedback.store.prompts import IS_ERASED, without_words
 from backflip.feedback.store.samples import ERASED_HEADER
 from backflip.feedback.store.workspace import Workspace
 
@@ -35,7 +37,7 @@ class Erased:
 
     Attributes:
         retracted: ids of the entries that counted until now.
-        texts: number of replies whose words are gone.
+        texts: number of replies and prompts whose words are gone.
         texts_kept: number of those whose words stay, because others speak of them.
     """
 
@@ -64,13 +66,10 @@ def erase(workspace: Workspace, annotator: str, *, by: str) -> Erased:
         row = {"annotator": annotator, "created": schema.now()}
         connection.execute(insert(connection, _erasures).on_conflict_do_nothing(), row)
         written = _erase_entries(connection, annotator)
-        kept = _spoken_of(connection, written)
-        for chunk in chunks(written - kept):
-            gone = sa.update(_samples).where(_samples.c.id.in_(chunk))
-            connection.execute(gone.values(header=ERASED_HEADER))
+        typed = _typed(connection, annotator)
+        texts, kept = _erase_texts(connection, written, typed)
         _erase_places(connection, annotator)
-        _erase_prompts(connection, annotator)
-    return Erased(retracted, len(written - kept), len(kept))
+    return Erased(retracted, texts, kept)
 
 
 def _erase_entries(connection: Connection, annotator: str) -> set[str]:
@@ -143,24 +142,56 @@ def _erase_places(connection: Connection, annotator: str) -> None:
     connection.execute(told.values(reason=ERASED))
 
 
-def _erase_prompts(connection: Connection, annotator: str) -> None:
-    """Take the words out of what the person said to models, where nobody else said the same."""
+def _typed(connection: Connection, annotator: str) -> set[str]:
+    """Ids of prompts that the person, and nobody else, has said to models."""
     asked, users, prompts = schema.generations, schema.users, schema.prompts
     mine = sa.select(users.c.id).where(users.c.annotator == annotator).scalar_subquery()
-    own = set(
-        connection.execute(sa.select(asked.c.prompt_id).where(asked.c.user == mine)).scalars()
-    )
-    for chunk in chunks(own):
-        others = sa.select(asked.c.prompt_id).where(asked.c.user != mine)
-        shared = set(connection.execute(others.where(asked.c.prompt_id.in_(chunk))).scalars())
-        rows = sa.select(prompts.c.id, prompts.c.content).where(
-            prompts.c.id.in_([name for name in chunk if name not in shared]),
-            prompts.c.source.in_(TYPED_SOURCES),
+    query = sa.select(asked.c.prompt_id).where(asked.c.user == mine)
+    found: set[str] = set()
+    for chunk in chunks(set(connection.execute(query).scalars())):
+        others = sa.select(asked.c.prompt_id).where(
+            asked.c.user != mine, asked.c.prompt_id.in_(chunk)
         )
-        for name, content in connection.execute(rows).all():
-            messages = [
-                turn | {"content": ERASED} if turn["role"] == "user" else turn
-                for turn in content["messages"]
-            ]
+        own = sa.select(prompts.c.id).where(
+            prompts.c.id.in_(chunk),
+            prompts.c.id.not_in(others),
+            prompts.c.source.in_(TYPED_SOURCES),
+            ~IS_ERASED,
+        )
+        found.update(connection.execute(own).scalars())
+    # What is still being written is not kept: its prompt would come back with it.
+    awaited = asked.c.user == mine, asked.c.state.in_(["waiting", "running"])
+    connection.execute(sa.update(asked).where(*awaited).values(state="cancelled", worker=None))
+    return found
+
+
+def _replies_to(connection: Connection, prompts: Collection[str]) -> dict[str, str]:
+    """The prompt of each sample of these prompts."""
+    table = schema.samples
+    found: dict[str, str] = {}
+    for chunk in chunks(prompts):
+        query = sa.select(table.c.id, table.c.prompt_id).where(table.c.prompt_id.in_(chunk))
+        found |= {row.id: row.prompt_id for row in connection.execute(query)}
+    return found
+
+
+def _erase_texts(connection: Connection, written: set[str], typed: set[str]) -> tuple[int, int]:
+    """Take the words out of replies and prompts, but for those that others speak of.
+
+    Returns:
+        How many are gone, and how many stay.
+    """
+    replies = _replies_to(connection, typed)
+    spoken = _spoken_of(connection, written | replies.keys())
+    asked = {replies[name] for name in spoken & replies.keys()}
+    for chunk in chunks(written - spoken):
+        gone = sa.update(_samples).where(_samples.c.id.in_(chunk))
+        connection.execute(gone.values(header=ERASED_HEADER))
+    prompts = schema.prompts
+    for chunk in chunks(typed - asked):
+        query = sa.select(prompts.c.id, prompts.c.content).where(prompts.c.id.in_(chunk))
+        for name, content in connection.execute(query).all():
             this = sa.update(prompts).where(prompts.c.id == name)
-            connection.execute(this.values(content=content | {"messages": messages}))
+            connection.execute(this.values(content=without_words(content)))
+    kept = len(written & spoken) + len(asked)
+    return len(written) + len(typed) - kept, kept

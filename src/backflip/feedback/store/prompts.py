@@ -6,9 +6,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, chunks, insert_new
 from backflip.records import Prompt
+
+IS_ERASED = sa.type_coerce(schema.prompts.c.content, sa.Text).contains(
+    schema.canonical({"content": ERASED}).strip("{}"), autoescape=True
+)
+"""Whether the words of a prompt were erased."""
 
 
 class Prompts:
@@ -43,7 +49,10 @@ class Prompts:
 
 
 def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
-    """Insert new prompts within a transaction; returns how many were new."""
+    """Insert new prompts within a transaction; returns how many were new.
+
+    One whose words were erased has them again where somebody else says the same.
+    """
     rows = (
         {
             "id": prompt.id,
@@ -54,7 +63,36 @@ def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
         }
         for prompt in prompts
     )
-    return sum(len(insert_new(connection, schema.prompts, chunk)) for chunk in chunks(rows))
+    total = 0
+    for chunk in chunks(rows):
+        new = set(insert_new(connection, schema.prompts, chunk))
+        known = [row for row in chunk if row["id"] not in new]
+        give_back(connection, schema.prompts.c.content, IS_ERASED, known)
+        total += len(new)
+    return total
+
+
+def give_back(
+    connection: Connection,
+    column: sa.Column[Any],
+    erased: sa.ColumnElement[bool],
+    rows: Sequence[dict[str, Any]],
+) -> None:
+    """Write a column again where it was erased: the same words have the same id.
+
+    Args:
+        connection: of the transaction.
+        column: that held the words.
+        erased: whether a row holds them no more.
+        rows: that somebody adds, and that were there.
+    """
+    ids = column.table.c.id
+    query = sa.select(ids).where(ids.in_([row["id"] for row in rows]), erased)
+    gone = set(connection.execute(query).scalars())
+    for row in rows:
+        if row["id"] in gone:
+            this = sa.update(column.table).where(ids == row["id"])
+            connection.execute(this.values({column.name: row[column.name]}))
 
 
 def select_prompts(connection: Connection, ids: Sequence[str]) -> dict[str, Prompt]:
@@ -67,4 +105,14 @@ def select_prompts(connection: Connection, ids: Sequence[str]) -> dict[str, Prom
 
 
 def _prompt(row: sa.Row[Any]) -> Prompt:
-    return Prompt(content=row.content, source=row.source, split=row.split)
+    prompt = Prompt(content=row.content, source=row.source, split=row.split)
+    turns = row.content.get("messages", ())
+    return prompt.under(row.id) if any(turn["content"] == ERASED for turn in turns) else prompt
+
+
+def without_words(content: dict[str, Any]) -> dict[str, Any]:
+    """A dialogue with a sign in place of each turn.
+
+    Whoever types a prompt may type every turn; what a model said is kept with its samples.
+    """
+    return content | {"messages": [turn | {"content": ERASED} for turn in content["messages"]]}

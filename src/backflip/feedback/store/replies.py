@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, chunks
+from backflip.feedback.store.prompts import IS_ERASED
 from backflip.feedback.store.samples import ERASED_HEADER
 
 Which = Literal["random", "newest"]
@@ -43,7 +44,7 @@ def find_replies(
 ) -> list[tuple[str, ...]]:
     """Ids of samples, prompt by prompt; fewer prompts where fewer have so many different replies.
 
-    Prompts of attention checks, clips, and replies that were erased are left out.
+    Prompts of attention checks, clips, and prompts and replies that were erased are left out.
 
     Args:
         database: of the workspace.
@@ -71,7 +72,7 @@ def _prompts_with(connection: Connection, wanted: Wanted) -> list[str]:
     query = (
         sa.select(_samples.c.prompt_id)
         .join(_prompts, _prompts.c.id == _samples.c.prompt_id)
-        .where(_prompts.c.source != ATTENTION, *_made_by(wanted))
+        .where(_prompts.c.source != ATTENTION, ~IS_ERASED, *_made_by(wanted))
         .group_by(_samples.c.prompt_id)
         .having(sa.func.count() >= wanted.each)
         .order_by(sa.func.max(_samples.c.number).desc())

@@ -12,7 +12,7 @@ from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new
-from backflip.feedback.store.prompts import insert_prompts, select_prompts
+from backflip.feedback.store.prompts import give_back, insert_prompts, select_prompts
 from backflip.records import Completion, Content, Sample, content_from
 
 ERASED_HEADER = Completion(text=ERASED).header()
@@ -86,20 +86,10 @@ def _insert(connection: Connection, samples: list[Sample]) -> int:
         for sample in samples
     ]
     new = set(insert_new(connection, schema.samples, rows))
-    _give_back(connection, [row for row in rows if row["id"] not in new])
+    known = [row for row in rows if row["id"] not in new]
+    header = schema.samples.c.header
+    give_back(connection, header, header == ERASED_HEADER, known)
     return len(new)
-
-
-def _give_back(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Write what was erased again where somebody else says the same: it is the same sample."""
-    table = schema.samples
-    known = table.c.id.in_([row["id"] for row in rows])
-    query = sa.select(table.c.id).where(known, table.c.header == ERASED_HEADER)
-    gone = set(connection.execute(query).scalars())
-    for row in rows:
-        if row["id"] in gone:
-            this = sa.update(table).where(table.c.id == row["id"])
-            connection.execute(this.values(header=row["header"]))
 
 
 def _select(connection: Connection, condition: Any) -> list[Sample]:
