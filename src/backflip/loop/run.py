@@ -64,7 +64,7 @@ class Run:
         for number in range(1, recipe.loop.rounds + 1):
             key = f"round-{number}"
             asked = self.stage(f"{key}/sample", stages.sample, policy, reward)
-            told = self.stage(f"{key}/feedback", stages.feedback, start, asked, reward)
+            told = self.stage(f"{key}/feedback", stages.feedback, asked, reward, start)
             if isinstance(recipe.algorithm, OnlineSettings):
                 reward = self.stage(f"{key}/reward", stages.reward, start, told, baseline)
             policy = self.stage(f"{key}/policy", stages.policy, start, policy, told, reward)

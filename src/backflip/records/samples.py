@@ -215,9 +215,12 @@ class Sample:
     def of(cls, prompt: Prompt, content: Content, **fields: Any) -> Self:
         """Make a sample named by what it holds."""
         origin = {k: fields.get(k, getattr(cls, k)) for k in ORIGIN}
-        raw = b"".join(np.ascontiguousarray(a).tobytes() for a in content.arrays().values())
+        arrays = [np.ascontiguousarray(array) for array in content.arrays().values()]
+        # The shapes too: of the bytes alone nobody could tell where one array ends.
+        shapes = [array.shape for array in arrays]
+        raw = b"".join(array.tobytes() for array in arrays)
         return cls(
-            content_id("sample", prompt.id, content.header(), raw, origin),
+            content_id("sample", prompt.id, content.header(), shapes, raw, origin),
             prompt,
             content,
             **fields,

@@ -247,7 +247,7 @@ def test_new_instructions_are_announced(site: Site, ask: Ask, sit: Sit) -> None:
     desk = sit(project)
     expect(desk.page.locator("#guideline")).to_contain_text("Be kind.")
     desk.press("Escape")
-    assert desk.focused() == "task"
+    expect(desk.page.locator("#task")).to_be_focused()
     desk.page.reload()
     desk.asks("Which reply is better?")
     expect(desk.page.locator("#guideline")).to_be_hidden()  # once is enough

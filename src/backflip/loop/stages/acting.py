@@ -72,14 +72,16 @@ def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
     return [p for p in stage.domain.prompts() if p.split == "heldout"][:number]
 
 
-def feedback(stage: "Stage", start: Result, asked: Result, reward: Result | None = None) -> Result:
+def feedback(
+    stage: "Stage", asked: Result, reward: Result | None = None, start: Result | None = None
+) -> Result:
     """Ask about the samples, and fix what is learned from now as a snapshot.
 
     Args:
         stage: whose work it is.
-        start: the model that reward models grow from.
-        asked: the samples.
+        asked: the samples, and who gave them.
         reward: reward models of the round before, by which a strategy may pick among them.
+        start: the model that reward models grow from; None for the one that gave the samples.
     """
     settings, workspace = stage.recipe.feedback, stage.workspace
     found = workspace.samples.get(asked["samples"])
@@ -91,7 +93,7 @@ def feedback(stage: "Stage", start: Result, asked: Result, reward: Result | None
             hint="Raise sampling.temperature or feedback.samples_per_prompt.",
         )
     if settings.source == "people":
-        skipped = ask_people(stage, items, InterimReward(stage, start["model"]))
+        skipped = ask_people(stage, items, InterimReward(stage, (start or asked)["model"]))
     else:
         skipped = (ask_judge if settings.source == "judge" else ask_teachers)(stage, items)
     read_critiques(stage)
