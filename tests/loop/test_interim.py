@@ -1,12 +1,14 @@
 """What a run does while it waits for people: measures what their answers are worth, asks again."""
 
+import time
 from typing import Any
 
 import pytest
 import torch
 from loop_helpers import weights_of
-from test_people_and_judges import answer_all, people, under_way
+from test_people_and_judges import answer_all, people, preference, under_way
 
+from backflip.errors import BusyError, SettingsError
 from backflip.feedback.quality.report import measure_quality
 from backflip.feedback.store import Workspace
 from backflip.loop.stages import interim
@@ -20,6 +22,18 @@ def _one_thread():
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interim, "MIN_HELDOUT", 1)
+
+
+def answer(workspace: Workspace, number: int) -> None:
+    """Answer so many questions, as they come."""
+    given = 0
+    while given < number:
+        task = workspace.queue.next("mia")
+        if task is None:
+            time.sleep(0.02)
+            continue
+        workspace.queue.answer(task.id, "mia", preference(workspace, task))
+        given += 1
 
 
 def answered(workspace: Workspace, data: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -48,8 +62,14 @@ def accuracies(workspace: Workspace, run: Any) -> dict[str, list[tuple[int, floa
 
 
 def test_a_reward_model_is_measured_while_answers_come(workspace: Workspace, tmp_path: Any):
-    outcome = answered(workspace, one_round(retrain_every=4))
-    run = outcome["run"]
+    with under_way(workspace, one_round(retrain_every=4)) as outcome:
+        run = outcome["run"]
+        answer(workspace, 12)
+        while "round-1/feedback/overall" not in accuracies(workspace, run):
+            assert "error" not in outcome
+            time.sleep(0.02)
+        answer(workspace, 8)
+    assert "error" not in outcome
     found = accuracies(workspace, run)
     assert set(found) == {"round-1/feedback/overall", "round-1/reward/overall"}
     steps = [number for number, _, _ in found["round-1/feedback/overall"]]
@@ -114,6 +134,22 @@ def test_too_few_answers_are_no_fault(workspace: Workspace, monkeypatch: pytest.
     monkeypatch.setattr(interim, "MIN_HELDOUT", 1000)
     outcome = answered(workspace, one_round(retrain_every=1))
     assert set(accuracies(workspace, outcome["run"])) == {"round-1/reward/overall"}
+
+
+@pytest.mark.parametrize(
+    "error", [SettingsError("too long"), BusyError("locked"), torch.OutOfMemoryError("full")]
+)
+def test_a_fault_of_a_model_to_look_at_does_not_end_the_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(interim, "RewardTraining", fail)
+    outcome = answered(workspace, one_round(retrain_every=8))
+    assert set(accuracies(workspace, outcome["run"])) == {"round-1/reward/overall"}
+    warnings = [text for text in outcome["reporter"].warnings if "no reward model yet" in text]
+    assert str(error) in warnings[0]
 
 
 def test_anchors_are_asked_again_in_later_rounds(workspace: Workspace):

@@ -1,4 +1,4 @@
-"""Scores of reward models: the newest of each sample, by run and axis."""
+"""Scores of reward models: those of the newest, by run and axis."""
 
 import pytest
 from store_helpers import completion_sample
@@ -8,7 +8,7 @@ from backflip.feedback.store import Workspace
 from backflip.feedback.store.scores import Score
 
 
-def test_the_newest_score_of_a_sample_counts(workspace: Workspace) -> None:
+def test_the_newest_scores_count(workspace: Workspace) -> None:
     samples = [completion_sample(n) for n in range(3)]
     first, second, third = (sample.id for sample in samples)
     workspace.samples.add(samples)
@@ -20,7 +20,6 @@ def test_the_newest_score_of_a_sample_counts(workspace: Workspace) -> None:
     workspace.scores.keep("run-2", "overall", {first: 7.0}, [first])
     assert workspace.scores.of_run("run-1") == {
         "overall": {
-            first: Score(0.5, heldout=False),
             second: Score(2.0, heldout=False),
             third: Score(3.0, heldout=True),
         },

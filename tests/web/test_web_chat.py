@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from web_helpers import Browser, SignIn
+from web_helpers import PAIR, SAMPLES, Browser, SignIn
 
 from backflip.feedback.kinds import Comparison, Implicit
 from backflip.feedback.store import Generation, ModelRecord, Project, Workspace, schema
@@ -17,6 +17,7 @@ RULES = {"chat_model": "m-policy", "chat_temperature": 0.7, "chat_top_p": 0.9}
 @pytest.fixture
 def project(workspace: Workspace, project: Project) -> Project:
     """The project, with a chat."""
+    workspace.samples.add(SAMPLES)
     for name, stage in (("policy", "policy"), ("judge", "reward")):
         workspace.models.register(
             ModelRecord(id=f"m-{name}", name=name, stage=stage, path=name)  # pyright: ignore
@@ -64,6 +65,10 @@ class Page:
         return response.json()
 
     def do(self, what: str, status: int = 200, **body: Any) -> Any:
+        """Send something of the chat as it is now, or as the test says."""
+        if "turns" in body and "attempt" not in body:
+            turns = self.get()["turns"]
+            body["attempt"] = turns[-1]["attempt"] if turns else 0
         return self.told(self.browser.post(f"{self.path}/{what}", body), status)
 
     def get(self) -> Any:
@@ -74,7 +79,9 @@ def entries(workspace: Workspace) -> list[Any]:
     return workspace.journal.active()
 
 
-def test_the_better_reply_goes_on(workspace: Workspace, project: Project, mia: Browser) -> None:
+def test_the_better_reply_goes_on(
+    workspace: Workspace, project: Project, mia: Browser, sign_in: SignIn
+) -> None:
     page = Page(mia, project)
     shown = page.do("say", text="Hello?", turns=0)
     assert [each["state"] for each in shown["turns"][0]["replies"]] == ["waiting", "waiting"]
@@ -100,11 +107,14 @@ def test_the_better_reply_goes_on(workspace: Workspace, project: Project, mia: B
     assert (batch.run, batch.name, batch.items, batch.wanted, batch.done) == (
         f"chat-{project.id}",
         "Chat",
-        1,
-        1,
+        0,
+        0,
         1,
     )
     assert workspace.batches.shares(project.id) == {mia.user.annotator: (1, 0)}
+    lead = sign_in("lea", "lead", project)
+    assert "said without being asked" in lead.open(f"/projects/{project.id}")
+    assert "Said without being asked, answers: 1" in lead.open(f"/projects/{project.id}/questions")
 
 
 def test_nothing_tells_which_model_it_is(
@@ -251,6 +261,110 @@ def test_a_click_that_comes_twice_does_nothing(
     page.do("choose", 409, turns=1, choice="a")
     page.do("again", 409, turns=1)
     assert len(entries(workspace)) == 1
+
+
+def test_nothing_is_said_of_replies_that_a_page_does_not_show(
+    workspace: Workspace, project: Project, mia: Browser
+) -> None:
+    """Two windows, or an answer of the server that was lost on the way."""
+    page = Page(mia, project)
+    page.do("say", text="Hello?", turns=0)
+    draw(workspace)
+    page.do("again", turns=1, attempt=0)
+    draw(workspace)
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("choose", {"choice": "a", "strength": 3}),
+        ("choose", {"go_on": 0}),
+        ("again", {}),
+        ("again", {"both_bad": True}),
+    ]
+    for what, body in bodies:
+        page.do(what, 409, turns=1, attempt=0, **body)
+    assert [entry.signal for entry in entries(workspace)] == ["regenerated"] * 2
+    page.do("choose", turns=1, attempt=1, go_on=0)
+    page.do("undo", turns=1, attempt=1)
+    page.do("choose", 409, turns=1, attempt=1, go_on=0)
+    page.do("choose", turns=1, attempt=2, go_on=1)
+    assert [entry.signal for entry in entries(workspace)] == ["regenerated"] * 2 + ["kept"]
+
+
+def test_what_is_taken_back_leaves_its_hour(
+    workspace: Workspace, project: Project, mia: Browser
+) -> None:
+    page = Page(mia, project)
+    page.do("say", text="Hello?", turns=0)
+    draw(workspace)
+    workspace.chats.clock = lambda: 3600.0 * 500_000 - 1
+    page.do("choose", turns=1, go_on=0)
+    workspace.chats.clock = lambda: 3600.0 * 500_000 + 1
+    page.do("undo", turns=1)
+    with workspace.database.read() as connection:
+        hours = connection.execute(sa.select(schema.batch_hours)).all()
+    assert [row.done for row in hours] == [0]
+
+
+def test_chats_count_against_no_budget(
+    workspace: Workspace, project: Project, mia: Browser
+) -> None:
+    rules = {"budget": 1, "budget_per_person": 1}
+    settings = project.settings.model_copy(update=rules)
+    workspace.projects.change(project.id, settings=settings)
+    page = Page(mia, project)
+    page.do("say", text="Hello?", turns=0)
+    draw(workspace)
+    page.do("choose", turns=1, go_on=0)
+    workspace.queue.put("run-1", 1, [PAIR], project=project.id)
+    told = mia.post(f"/api/projects/{project.id}/next").json()
+    assert told["task"] is not None
+    assert told["given"] == 0
+
+
+def test_a_lead_may_end_all_chats_or_change_their_model(
+    workspace: Workspace, project: Project, mia: Browser
+) -> None:
+    page = Page(mia, project)
+    page.do("say", text="Hello?", turns=0)
+    draw(workspace)
+    other = ModelRecord(id="m-other", name="other", stage="policy", path="other")
+    workspace.models.register(other)
+    for model in (None, "m-other"):
+        settings = project.settings.model_copy(update={"chat_model": model})
+        workspace.projects.change(project.id, settings=settings)
+        page.do("choose", 409, turns=1, go_on=0)
+        page.do("again", 409, turns=1)
+    workspace.projects.change(project.id, settings=project.settings, archived=True)
+    page.do("choose", 409, turns=1, go_on=0)
+    page.do("copied", 409, turn=0, place=0)
+    assert entries(workspace) == []
+
+
+def test_a_webhook_is_told_of_what_is_said(
+    workspace: Workspace, project: Project, mia: Browser
+) -> None:
+    hook = workspace.webhooks.add(project.id, "https://example.org/", ["answer"])
+    page = Page(mia, project)
+    page.do("say", text="Hello?", turns=0)
+    draw(workspace)
+    page.do("choose", turns=1, go_on=0)
+    (told,) = workspace.webhooks.deliveries(hook.id, limit=5)
+    assert told.body["entry"] == entries(workspace)[0].id
+    assert told.body["kind"] == "implicit"
+
+
+def test_a_comparison_of_a_chat_can_be_settled(
+    workspace: Workspace, project: Project, mia: Browser, sign_in: SignIn
+) -> None:
+    page = Page(mia, project)
+    page.do("say", text="Hello?", turns=0)
+    draw(workspace)
+    page.do("choose", turns=1, choice="a", strength=1)
+    samples = sorted(entries(workspace)[0].samples)
+    lead = sign_in("lea", "lead", project)
+    ruling = {"axis": "overall", "samples": samples, "choice": "tie", "withdraw": True}
+    told = lead.post(f"/api/projects/{project.id}/adjudicate", ruling)
+    assert told.json()["withdrawn"] == 1
+    (entry,) = entries(workspace)
+    assert entry.choice == "tie"
 
 
 def test_an_ended_chat_stays_as_it_is(workspace: Workspace, project: Project, mia: Browser) -> None:

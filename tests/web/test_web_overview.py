@@ -190,3 +190,22 @@ def test_it_shows_how_well_a_reward_model_foresees_answers(
     assert "52\N{EN DASH}83" in html
     assert html.count('data-is="few" hidden') == 3
     assert html.count('data-is="share" hidden') == 2  # the row of six, and the template of rows
+
+
+def test_rows_of_two_runs_and_axes_are_told_apart(
+    workspace: Workspace, lead: Browser, project: Project
+) -> None:
+    for run in ("run-1", "run-2"):
+        workspace.runs.start(run, run, {}, "1.0")
+        workspace.queue.put(run, 1, PAIRS, project=project.id, name="tiny, round 1")
+        for axis in ("helpful", "safe"):
+            for number in (40, 80, 120, 160):
+                measured = {"heldout_accuracy": 0.5, "heldout_answers": 30.0}
+                workspace.metrics.log(run, f"round-1/feedback/{axis}", number, measured)
+    found = lead.get(f"/api/projects/{project.id}/overview").json()["accuracies"]
+    assert len({row["key"] for row in found}) == len(found) == 12
+    # The newest of each axis come first, and none is left out.
+    assert [row["answers"] for row in found] == [160, 160, 120, 120, 80, 80, 40, 40] + [160] * 2 + [
+        120
+    ] * 2
+    assert {row["axis"] for row in found[:2]} == {"helpful", "safe"}

@@ -17,7 +17,7 @@ from backflip.feedback.kinds import (
 )
 from backflip.feedback.store import JournalRow
 from backflip.records import Prompt, Sample
-from backflip.web.rendering import plain, render
+from backflip.web.rendering import render
 from backflip.web.views import prompt_view, sample_view
 
 EXCERPT = 80
@@ -103,10 +103,10 @@ def words_of(entry: FeedbackBase) -> list[dict[str, Any]]:
 
 
 def _excerpt(prompt: Prompt) -> str:
-    """How what was asked last begins, as safe HTML."""
+    """How what was asked last begins, without signs that nobody sees."""
     text = prompt.text if prompt.content.type == "situation" else prompt.messages[-1].content
-    line = " ".join(text.split())
-    return plain(line if len(line) <= EXCERPT else f"{line[:EXCERPT]}\N{HORIZONTAL ELLIPSIS}")
+    line = "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+    return line if len(line) <= EXCERPT else f"{line[:EXCERPT]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _mark(span: Any, letters: Mapping[str, str], samples: Mapping[str, Sample]) -> dict[str, Any]:

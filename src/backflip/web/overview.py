@@ -7,7 +7,7 @@ from typing import Literal
 from backflip.feedback.quality.intervals import wilson
 from backflip.feedback.store import Batch, Project, Series, Workspace
 from backflip.feedback.store.activity import Activity, read_activity
-from backflip.feedback.store.batches import HOUR
+from backflip.feedback.store.batches import HOUR, Purpose
 from backflip.records import Record
 from backflip.web.lead import names_of
 
@@ -23,12 +23,12 @@ class BatchView(Record):
     """A batch as it stands.
 
     `wanted` are the answers asked for, `held` the questions that somebody has on the screen now,
-    and `left` those that nobody has taken. A batch of checks wants nothing: everybody is asked.
+    and `left` those that nobody has taken. Checks and asides want nothing.
     """
 
     number: int
     name: str
-    purpose: Literal["labels", "checks"]
+    purpose: Purpose
     state: Literal["open", "paused", "closed"]
     items: int
     wanted: int
@@ -132,7 +132,7 @@ def batch_view(batch: Batch, activity: Activity) -> BatchView:
     held = sum(number for (of, _), number in activity.held.items() if of == batch.number)
     left = max(batch.wanted - batch.done - batch.skipped - held, 0)
     shown = batch.model_dump(include=set(BatchView.model_fields))
-    return BatchView(**shown, held=held, left=0 if batch.purpose == "checks" else left)
+    return BatchView(**shown, held=held, left=left if batch.purpose == "labels" else 0)
 
 
 def accuracies_of(workspace: Workspace, project: str) -> tuple[AccuracyView, ...]:
@@ -144,19 +144,20 @@ def accuracies_of(workspace: Workspace, project: str) -> tuple[AccuracyView, ...
             known[batch.run] = workspace.metrics.series(batch.run, names=MEASURED)
         for kind in ("feedback", "reward"):  # while people answered, and when they had
             start = f"round-{batch.round}/{kind}/"
-            found += _accuracies(batch.name, start, known[batch.run])
+            rows = _accuracies(batch, start, known[batch.run])
+            found += sorted(rows, key=lambda row: row.answers)
     return tuple(found[::-1][:MOST_ACCURACIES])
 
 
-def _accuracies(name: str, start: str, measured: Sequence[Series]) -> Iterator[AccuracyView]:
+def _accuracies(batch: Batch, start: str, measured: Sequence[Series]) -> Iterator[AccuracyView]:
     of = {(each.stage, each.name): each for each in measured if each.stage.startswith(start)}
     for stage in dict.fromkeys(stage for stage, _ in of):
         right, counts = (of[stage, name] for name in MEASURED)
         for number, value, count in zip(right.steps, right.values, counts.values, strict=True):
             share = wilson(value * count, count)
             yield AccuracyView(
-                key=f"{name}/{stage}/{number}",
-                name=name,
+                key=f"{batch.number}/{stage}/{number}",
+                name=batch.name,
                 axis=stage.removeprefix(start),
                 answers=number,
                 value=share.value,

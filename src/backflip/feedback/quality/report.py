@@ -46,7 +46,7 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
     batches = workspace.batches.all(project)
     runs: dict[str, list[Said]] = {}
     for batch in batches:
-        if batch.purpose == "labels":
+        if batch.purpose != "checks":
             runs.setdefault(batch.run, []).append((batch, _entries(workspace, batch)))
     entries = [entry for rounds in runs.values() for _, said in rounds for entry in said]
     checks = [e for b in batches if b.purpose == "checks" for e in _entries(workspace, b)]
@@ -62,7 +62,6 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
     generator = np.random.default_rng(SEED)
     reliabilities = _reliabilities(workspace, runs)
     settled = {unit for unit in map(_settled, entries) if unit is not None}
-    scores = _scores(workspace, runs)
     return {
         "answered": answered,
         "answers": len(entries),
@@ -81,8 +80,8 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
         "contradictions": [
             row
             for each in answers.values()
-            if each.kind == "comparison" and each.axis in scores
-            for row in _contradicted(each, scores[each.axis])
+            if each.kind == "comparison"
+            for row in _contradicted(each, [workspace.scores.of_run(run) for run in runs])
             if (row["axis"], tuple(row["samples"])) not in settled
         ],
     }
@@ -145,15 +144,6 @@ def _reliabilities(workspace: Workspace, runs: Iterable[str]) -> dict[str, float
     return found
 
 
-def _scores(workspace: Workspace, runs: Iterable[str]) -> dict[str, dict[str, Score]]:
-    """What the newest reward models of the project's runs say, by axis and sample."""
-    found: dict[str, dict[str, Score]] = {}
-    for run in runs:
-        for axis, scores in workspace.scores.of_run(run).items():
-            found.setdefault(axis, {}).update(scores)
-    return found
-
-
 def _settled(entry: FeedbackBase) -> tuple[str, tuple[str, ...]] | None:
     if ADJUDICATED not in entry.tags:
         return None
@@ -170,23 +160,35 @@ def _conflict(row: Any) -> dict[str, Any]:
     }
 
 
-def _contradicted(answers: Answers, scores: Mapping[str, Score]) -> list[dict[str, Any]]:
-    """Pairs of which a confident reward model says the opposite of what somebody said."""
-    values = {name: score.value for name, score in scores.items()}
+def _contradicted(
+    answers: Answers, scored: Iterable[Mapping[str, Mapping[str, Score]]]
+) -> list[dict[str, Any]]:
+    """Pairs of which a confident reward model says the opposite of what somebody said.
+
+    Args:
+        answers: comparisons on an axis.
+        scored: scores of each run, by axis and sample; a later run has the last word on a pair.
+    """
     found: dict[Unit, dict[str, Any]] = {}
-    for row in contradictions(answers, values):
-        known = found.setdefault(
-            row.unit,
-            {
-                "kind": row.unit.kind,
-                "axis": row.unit.axis,
-                "samples": list(row.unit.samples),
-                "votes": [],
-                "probability": row.probability,
-                "heldout": all(scores[name].heldout for name in row.unit.samples),
-            },
-        )
-        known["votes"].append([row.annotator, row.value])
+    for by_axis in scored:
+        scores = by_axis.get(answers.axis, {})
+        rows = contradictions(answers, {name: score.value for name, score in scores.items()})
+        for unit in answers.units:
+            if all(name in scores for name in unit.samples):
+                found.pop(unit, None)
+        for row in rows:
+            known = found.setdefault(
+                row.unit,
+                {
+                    "kind": row.unit.kind,
+                    "axis": row.unit.axis,
+                    "samples": list(row.unit.samples),
+                    "votes": [],
+                    "probability": row.probability,
+                    "heldout": all(scores[name].heldout for name in row.unit.samples),
+                },
+            )
+            known["votes"].append([row.annotator, row.value])
     return list(found.values())[:MAX_CONFLICTS]
 
 

@@ -7,7 +7,6 @@ waiting run need not count half a million rows to know how far a round is.
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from itertools import permutations
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -22,7 +21,7 @@ from backflip.feedback.store.samples import require_samples
 from backflip.feedback.store.tasks import Task
 from backflip.records import Record, content_id
 
-Purpose = Literal["labels", "checks"]
+Purpose = Literal["labels", "checks", "asides"]
 State = Literal["open", "paused", "closed"]
 HOUR = 3600
 EVERYONE = 1_000_000_000
@@ -39,7 +38,9 @@ class Batch(Record):
         project: that it belongs to.
         run, round: where its answers belong; a batch that a lead made has a run of its own name.
         name: for people to read.
-        purpose: "labels" to learn from, or "checks", whose answers are known.
+        purpose: "labels" to learn from; "checks", whose answers are known; or "asides": what people
+            say without being asked, in chats and the playground, and what comes from files. Asides
+            are learned from too, and count against no budget.
         state: "open"; "paused" hands out nothing for now; "closed" for good.
         items, wanted, done, skipped: questions, places, and those answered and skipped.
         created: when it was put up.
@@ -110,25 +111,8 @@ class Batches:
                 for row in connection.execute(query)
             ]
 
-    def answers_on(
-        self, project: str, kind: str, axis: str, sample_ids: tuple[str, ...]
-    ) -> list[tuple[str, int, str]]:
-        """Run, round and entry of every answer to learn from on these samples, in any order."""
-        orders = list(permutations(sample_ids))
-        query = (
-            sa.select(_tasks.c.run, _tasks.c.round, _places.c.entry_id)
-            .join(_batches, _batches.c.number == _tasks.c.batch)
-            .join(_places, _places.c.task_id == _tasks.c.id)
-            .where(_batches.c.project == project, _batches.c.purpose == "labels")
-            .where(_tasks.c.kind == kind, _tasks.c.axis == axis)
-            .where(_tasks.c.sample_ids.in_(orders), _places.c.state == "done")
-            .order_by(_places.c.number)
-        )
-        with self._database.read() as connection:
-            return [tuple(row) for row in connection.execute(query)]
-
     def given(self, project: str, annotator: str) -> int:
-        """How many of a person's answers in a project stand, checks included."""
+        """How many of a person's answers to questions of a project stand, checks included."""
         with self._database.read() as connection:
             return given_by(connection, project, annotator)
 
@@ -227,22 +211,6 @@ def count(
         connection.execute(by_hour, {"batch": batch, "hour": int(moment // HOUR), "done": by})
 
 
-def count_unasked(
-    connection: Connection, batch: int, annotator: str, by: int, moment: float
-) -> None:
-    """Count answers that nobody was asked for: as questions put up and answered at once.
-
-    Args:
-        connection: of a transaction that holds the lock "queue".
-        batch: number of the batch.
-        annotator: whose they are.
-        by: how many; below 0 takes so many back.
-        moment: when they were given, in seconds since 1970.
-    """
-    _add(connection, batch, items=by, wanted=by)
-    count(connection, batch, annotator, "done", by, moment)
-
-
 def given_by(connection: Connection, project: str, annotator: str) -> int:
     """`Batches.given` within a transaction."""
     return connection.execute(_GIVEN, {"project": project, "annotator": annotator}).scalar_one()
@@ -272,6 +240,7 @@ _GIVEN = (
     .join(_batches, _batches.c.number == _shares.c.batch)
     .where(
         _batches.c.project == sa.bindparam("project"),
+        _batches.c.purpose != "asides",
         _shares.c.annotator == sa.bindparam("annotator"),
     )
 )

@@ -20,10 +20,11 @@ from sqlalchemy.engine import Connection
 from backflip.errors import ConflictError, NotFoundError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
-from backflip.feedback.store.batches import count_unasked, ensure_batch
+from backflip.feedback.store.batches import count, ensure_batch
 from backflip.feedback.store.database import Database
 from backflip.feedback.store.journal import append, retract
 from backflip.feedback.store.projects import get_project
+from backflip.feedback.store.webhooks import note_event
 from backflip.records import Record
 
 MOST_TURNS = 100
@@ -40,6 +41,7 @@ class Turn(Record):
         attempt: how often other replies were asked for, or the choice taken back.
         chosen: place of the reply that the chat goes on with; None while it is open.
         said: ids of the entries that the choice made.
+        at: when it was made, in seconds since 1970.
     """
 
     text: str
@@ -47,6 +49,7 @@ class Turn(Record):
     attempt: int = 0
     chosen: int | None = Field(default=None, ge=0, le=1)
     said: tuple[str, ...] = ()
+    at: float = 0.0
 
 
 class Chat(Record):
@@ -136,7 +139,7 @@ class Chats:
         with self._database.write(*_LOCKS) as connection:
             _require_open(_as_known(connection, chat))
             last = _open_turn(chat)
-            self._keep(connection, chat, entries)
+            _keep(connection, chat, entries, self.clock())
             turn = Turn(text=last.text, replies=replies, attempt=last.attempt + 1)
             return _put(connection, chat, [*chat.turns[:-1], turn])
 
@@ -149,9 +152,10 @@ class Chats:
         with self._database.write(*_LOCKS) as connection:
             _require_open(_as_known(connection, chat))
             last = _open_turn(chat)
-            self._keep(connection, chat, entries)
+            moment = self.clock()
+            _keep(connection, chat, entries, moment)
             said = tuple(entry.id for entry in entries)
-            turn = last.model_copy(update={"chosen": place, "said": said})
+            turn = last.model_copy(update={"chosen": place, "said": said, "at": moment})
             return _put(connection, chat, [*chat.turns[:-1], turn])
 
     def undo(self, chat: Chat, annotator: str) -> Chat:
@@ -166,14 +170,14 @@ class Chats:
                 raise ConflictError("there is no choice to take back")
             last = chat.turns[-1]
             taken_back = retract(connection, last.said, "undone", annotator)
-            self._count(connection, chat, annotator, -len(taken_back))
+            _count(connection, chat, annotator, -len(taken_back), last.at)
             values = {"chosen": None, "said": (), "attempt": last.attempt + 1}
             return _put(connection, chat, [*chat.turns[:-1], last.model_copy(update=values)])
 
     def note(self, chat: Chat, entry: FeedbackBase) -> None:
         """Keep something that the person did beside the choice; the same again counts once."""
         with self._database.write(*_LOCKS) as connection:
-            self._keep(connection, chat, [entry])
+            _keep(connection, chat, [entry], self.clock())
 
     def end(self, chat: Chat) -> Chat:
         """End a chat; one that has ended stays so."""
@@ -183,15 +187,29 @@ class Chats:
             connection.execute(ended)
             return _get(connection, chat.id)
 
-    def _keep(self, connection: Connection, chat: Chat, entries: Sequence[FeedbackBase]) -> None:
-        new = append(connection, entries, run=chat.run, round=0)
-        if entries:
-            self._count(connection, chat, entries[0].annotator, len(new))
 
-    def _count(self, connection: Connection, chat: Chat, annotator: str, by: int) -> None:
-        batch = {"project": chat.project, "run": chat.run, "round": 0, "name": "Chat"}
-        known = ensure_batch(connection, batch)
-        count_unasked(connection, known.number, annotator, by, self.clock())
+def _keep(
+    connection: Connection, chat: Chat, entries: Sequence[FeedbackBase], moment: float
+) -> None:
+    """Write what a person said or did into the journal, as answers that nobody asked for."""
+    new = append(connection, entries, run=chat.run, round=0)
+    for entry in entries:
+        if entry.id in new:
+            told = {
+                "entry": entry.id,
+                "kind": type(entry).model_fields["kind"].default,
+                "run": chat.run,
+                "round": 0,
+            }
+            note_event(connection, chat.project, "answer", told)
+    if entries:
+        _count(connection, chat, entries[0].annotator, len(new), moment)
+
+
+def _count(connection: Connection, chat: Chat, annotator: str, by: int, moment: float) -> None:
+    batch = {"project": chat.project, "run": chat.run, "round": 0, "name": "Chat"}
+    known = ensure_batch(connection, {**batch, "purpose": "asides"})
+    count(connection, known.number, annotator, "done", by, moment)
 
 
 def _as_known(connection: Connection, chat: Chat) -> Chat:

@@ -55,8 +55,8 @@ _WALK = [
     sa.func.set_config(name, "off", True).label(name)
     for name in ("enable_sort", "enable_seqscan", "enable_bitmapscan")
 ]
-"""What keeps the queue's queries, which look for one row each, walking along an index: PostgreSQL
-knows too little of tables that grow by the second, and would rather read and sort one whole."""
+"""What keeps queries walking along an index: PostgreSQL knows too little of tables that grow by the
+second, and would rather read and sort one whole."""
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
 
 
@@ -170,11 +170,13 @@ class Database:
                 yield connection
 
     @contextmanager
-    def write(self, *locks: str) -> Iterator[Connection]:
+    def write(self, *locks: str, walks: bool = False) -> Iterator[Connection]:
         """A transaction that is written whole when the block ends, or not at all.
 
         Args:
             locks: names out of `LOCKS`, for the tables that it reads before it writes them.
+            walks: whether each of its queries looks for a row or two along an index, and must not
+                be planned otherwise.
         """
         with self._explained(), self._my_turn(), self.engine.connect() as connection:
             connection.execution_options(backflip_write=True)
@@ -183,8 +185,7 @@ class Database:
                     # One after the other, from left to right, and in one trip to the database.
                     numbers = sorted(map(LOCKS.index, locks))
                     take = [sa.func.pg_advisory_xact_lock(_LOCK_FAMILY, n) for n in numbers]
-                    plain = _WALK if "queue" in locks else []
-                    connection.execute(sa.select(*take, *plain))
+                    connection.execute(sa.select(*take, *(_WALK if walks else [])))
                 yield connection
 
     @contextmanager
@@ -196,7 +197,11 @@ class Database:
         writers are waited for in the database.
         """
         if not self._turn.acquire(timeout=self._timeout):
-            raise BusyError(f"the database stayed locked for {self._timeout:g} s", where=self.where)
+            raise BusyError(
+                f"the database stayed locked for {self._timeout:g} s",
+                where=self.where,
+                hint="Try again; something large may be on its way into it.",
+            )
         try:
             yield
         finally:

@@ -156,6 +156,28 @@ class Journal:
         found.sort(key=lambda row: -row.number)
         return [_journal_row(row) for row in found[:limit]]
 
+    def on(
+        self, rounds: Iterable[tuple[str, int]], kind: str, axis: str, samples: Collection[str]
+    ) -> list[JournalRow]:
+        """Entries of a kind on an axis that count and speak of just these samples, oldest first.
+
+        Args:
+            rounds: run and number of each in which to look.
+            kind: of feedback.
+            axis: that was judged.
+            samples: ids, in any order.
+        """
+        query = _rows().where(_ACTIVE, _journal.c.kind == kind, _journal.c.axis == axis)
+        for name in samples:
+            query = query.where(_journal.c.body.cast(sa.Text).contains(name, autoescape=True))
+        found: list[JournalRow] = []
+        with self._database.read() as connection:
+            for run, number in rounds:
+                here = query.where(_journal.c.run == run, _journal.c.round == number)
+                found += map(_journal_row, connection.execute(here.order_by(_journal.c.number)))
+        wanted = set(samples)
+        return [row for row in found if row.entry and set(row.entry.sample_ids) == wanted]
+
     def get(self, ids: Iterable[str]) -> dict[str, FeedbackBase]:
         """Entries by id, retracted ones too, in the order asked for; unknown ids are left out."""
         with self._database.read() as connection:

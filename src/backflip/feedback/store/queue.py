@@ -70,7 +70,7 @@ class Queue:
             overlap: people asked about each; a check goes to everybody, whatever this says.
             project: that the batch belongs to, when it is new.
             name: of the batch, likewise; its run and round when empty.
-            purpose: of the batch, likewise: "labels", or "checks", whose answers are known.
+            purpose: of the batch, likewise; see `Batch`.
 
         Returns:
             Number of new items.
@@ -105,7 +105,7 @@ class Queue:
             kinds: only tasks of these kinds.
             besides: ids of tasks that are on the person's screen already: another one is meant.
         """
-        with self._database.write("queue", "annotators") as connection:
+        with self._database.write("queue", "annotators", walks=True) as connection:
             if annotator not in self._known:
                 insert_annotators(connection, {annotator: "people"})
             wish = Wish(annotator, self.clock(), run, project, kinds, besides)
@@ -148,7 +148,8 @@ class Queue:
                 gone to others in the meantime; or the entry does not answer the task.
         """
         locks = ("prompts", "samples") if written else ()
-        with self._database.write(*locks, "queue", "annotators", "journal") as connection:
+        locks = (*locks, "queue", "annotators", "journal")
+        with self._database.write(*locks, walks=True) as connection:
             place = _place(connection, task_id, annotator)
             task = _task_at(place)
             entry = _fitted(task, entry, place.attempt)
@@ -175,7 +176,7 @@ class Queue:
         Raises:
             WorkspaceError: as `answer`.
         """
-        with self._database.write("queue") as connection:
+        with self._database.write("queue", walks=True) as connection:
             place = _place(connection, task_id, annotator)
             if place.state != "skipped":
                 self._require_held(connection, place)
@@ -189,7 +190,7 @@ class Queue:
         Raises:
             WorkspaceError: as `answer`.
         """
-        with self._database.write("queue") as connection:
+        with self._database.write("queue", walks=True) as connection:
             place = _place(connection, task_id, annotator)
             self._require_held(connection, place)
             values = {"draft": draft, "expires": self.clock() + self.lease_seconds}
@@ -206,7 +207,7 @@ class Queue:
             query = query.where(_batches.c.project == project)
         query = query.where(_places.c.state.in_(["done", "skipped"]))
         query = query.order_by(_places.c.ended.desc(), _places.c.number.desc()).limit(1)
-        with self._database.write("queue", "annotators", "journal") as connection:
+        with self._database.write("queue", "annotators", "journal", walks=True) as connection:
             place = connection.execute(query).first()
             if place is None:
                 return None

@@ -140,7 +140,7 @@ journal = _numbered(
     _text("retracts", sa.ForeignKey("journal.id"), nullable=True, unique=True),
     sa.Column("body", Json, nullable=False),
     _created(),
-    sa.Index(None, "run", "round"),
+    sa.Index(None, "run", "round", "number"),
 )
 
 snapshots = _numbered("snapshots", _text("id", unique=True), _created())

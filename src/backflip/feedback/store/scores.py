@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, check_name, chunks, insert
+from backflip.feedback.store.database import Database, check_name, chunks
 from backflip.feedback.store.runs import require_run
 from backflip.feedback.store.samples import require_samples
 
@@ -28,7 +28,7 @@ class Score:
 
 
 class Scores:
-    """Scores by run, axis and sample; a newer one takes the place of the old."""
+    """Scores by run, axis and sample, of the run's newest models: older ones have another scale."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -36,7 +36,7 @@ class Scores:
     def keep(
         self, run: str, axis: str, scores: Mapping[str, float], heldout: Collection[str]
     ) -> None:
-        """Keep scores of samples.
+        """Keep scores of samples in place of all that the run had on the axis.
 
         Args:
             run: whose reward models gave them.
@@ -62,16 +62,10 @@ class Scores:
         with self._database.write("runs") as connection:
             require_run(connection, run)
             require_samples(connection, scores)
+            old = _scores.c.run == run, _scores.c.axis == axis
+            connection.execute(sa.delete(_scores).where(*old))
             for chunk in chunks(rows):
-                statement = insert(connection, _scores)
-                statement = statement.on_conflict_do_update(
-                    index_elements=["run", "axis", "sample_id"],
-                    set_={
-                        "score": statement.excluded.score,
-                        "heldout": statement.excluded.heldout,
-                    },
-                )
-                connection.execute(statement, chunk)
+                connection.execute(sa.insert(_scores), chunk)
 
     def of_run(self, run: str) -> dict[str, dict[str, Score]]:
         """The scores of a run's samples, by axis and sample id."""

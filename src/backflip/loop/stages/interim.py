@@ -1,9 +1,12 @@
 """How good the labels make a reward model, while people still give them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from backflip.errors import TrainingError
+import torch
+
+from backflip.errors import BackflipError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.stages.choosing import heldout_seed, picked_samples
 from backflip.loop.stages.learnable import usable_entries
@@ -22,7 +25,8 @@ class InterimReward:
     """Trains a reward model on the answers so far whenever there are so many more of them.
 
     Each is measured on the held-out prompts, which the lead's pages show, and thrown away: the
-    round's own models are trained when its answers are in, and do not depend on these.
+    round's own models are trained when its answers are in, and do not depend on these. Nothing
+    that goes wrong here ends the run.
 
     Args:
         stage: the feedback's.
@@ -40,29 +44,32 @@ class InterimReward:
 
         Args:
             done: answers of this round so far.
-            enough: asked before every step; once it is true, nothing more is trained.
+            enough: asked now and then; once it is true, nothing more is trained.
         """
         if not self._every or done - self._done < self._every:
             return
         self._done = done
-        entries = usable_entries(self._stage)
-        samples = self._stage.workspace.samples.get(
-            {name for entry in entries for name in entry.sample_ids}
-        )
-        for axis in self._stage.recipe.reward.axes:
-            of_axis = [entry for entry in entries if entry.axis == axis]
-            try:
-                self._train(axis, of_axis, samples, enough)
-            except TrainingError as error:
-                # Too few answers, or a loss that is not finite: the round itself goes on.
-                self._stage.reporter.warn(f"{self._stage.key}: no reward model yet: {error}")
+        over = _now_and_then(enough, self._stage.recipe.feedback.poll_seconds)
+        try:
+            entries = usable_entries(self._stage)
+            samples = self._stage.workspace.samples.get(
+                {name for entry in entries for name in entry.sample_ids}
+            )
+            for axis in self._stage.recipe.reward.axes:
+                of_axis = [entry for entry in entries if entry.axis == axis]
+                if over():
+                    return
+                self._train(axis, of_axis, samples, over)
+        except (BackflipError, torch.OutOfMemoryError) as error:
+            # Too few answers, one that is too long, a loss that is not finite, a busy database.
+            self._stage.reporter.warn(f"{self._stage.key}: no reward model yet: {error}")
 
     def _train(
         self,
         axis: str,
         entries: Sequence[FeedbackBase],
         samples: Mapping[str, Sample],
-        enough: Callable[[], bool],
+        over: Callable[[], bool],
     ) -> None:
         stage, settings = self._stage, self._stage.recipe.reward
         if not entries:
@@ -82,12 +89,13 @@ class InterimReward:
         fitted = RewardFit(network, annotators, kept, samples, settings, seed)
         trainee = RewardTraining(fitted, settings)
         for step in range(trainee.num_steps):
-            if enough():
+            if over():
                 return
             trainee.step(step)
         measured = fitted.evaluate(heldout)
-        scores = fitted.evaluate(kept).scores | measured.scores
-        stage.workspace.scores.keep(stage.run.id, axis, scores, measured.scores)
+        if over():
+            return
+        keep_scores(stage, axis, fitted.evaluate(kept).scores | measured.scores, measured.scores)
         if measured.accuracy is not None:
             number = len(kept) + len(heldout)
             note_accuracy(stage, axis, number, measured.accuracy, measured.num_decided)
@@ -95,6 +103,22 @@ class InterimReward:
                 f"{stage.key}: of {measured.num_decided} held-out answers, a reward model of "
                 f"{len(kept)} others foresees {measured.accuracy:.0%} ({axis})."
             )
+
+
+def keep_scores(
+    stage: "Stage", axis: str, scores: Mapping[str, float], heldout: Collection[str]
+) -> None:
+    """Keep what reward models say of the samples that people judged, for a lead to hold against it.
+
+    Args:
+        stage: in which they were trained.
+        axis: on which they judge.
+        scores: log odds by sample id.
+        heldout: ids of those on which no feedback was trained on.
+    """
+    workspace = stage.workspace
+    workspace.scores.keep(stage.run.id, axis, scores, heldout)
+    workspace.reports.want(workspace.projects.ensure(stage.recipe.feedback.project).id)
 
 
 def note_accuracy(stage: "Stage", axis: str, number: int, accuracy: float, decided: float) -> None:
@@ -109,3 +133,18 @@ def note_accuracy(stage: "Stage", axis: str, number: int, accuracy: float, decid
     """
     values = {"heldout_accuracy": accuracy, "heldout_answers": decided}
     stage.workspace.metrics.log(stage.run.id, f"{stage.key}/{axis}", number, values)
+
+
+def _now_and_then(ask: Callable[[], bool], seconds: float) -> Callable[[], bool]:
+    """The same question, put to whom it costs no more often than so many seconds."""
+    due = 0.0
+    answer = False
+
+    def asked() -> bool:
+        nonlocal due, answer
+        if not answer and time.monotonic() >= due:
+            answer = ask()
+            due = time.monotonic() + seconds
+        return answer
+
+    return asked

@@ -33,7 +33,7 @@ def usable_entries(stage: "Stage") -> list[FeedbackBase]:
     elif settings.use == "project":
         project = workspace.projects.ensure(settings.project)
         batches = workspace.batches.all(project.id)
-        runs = [stage.run.id, *(b.run for b in batches if b.purpose == "labels")]
+        runs = [stage.run.id, *(b.run for b in batches if b.purpose != "checks")]
     return learnable(stage, workspace.journal.active(run=runs))
 
 

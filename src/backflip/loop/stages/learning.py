@@ -20,7 +20,7 @@ from backflip.evaluation import reward_report
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.domains import model_place
 from backflip.loop.stages.choosing import heldout_seed, picked_samples
-from backflip.loop.stages.interim import note_accuracy
+from backflip.loop.stages.interim import keep_scores, note_accuracy
 from backflip.loop.stages.keeping import keep_model, made_here, train
 from backflip.loop.stages.learnable import learned_from
 from backflip.loop.stages.watching import Watchdog, usual_length
@@ -131,7 +131,7 @@ def _train_axis(
         )
     mean = _mean(members)
     if of_trained:  # a lead looks where they contradict what people said
-        stage.workspace.scores.keep(stage.run.id, axis, _mean(of_trained) | mean, mean)
+        keep_scores(stage, axis, _mean(of_trained) | mean, mean)
     betas = {
         name: float(np.exp(np.mean([np.log(found[name]) for found in reliabilities])))
         for name in reliabilities[0]

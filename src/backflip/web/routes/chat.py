@@ -31,21 +31,29 @@ Place = Annotated[int, Field(ge=0, le=1, strict=True)]
 Turn = Annotated[int, Field(ge=0, le=1000, strict=True)]
 
 
-class Said(Record):
-    """What a person says; `turns` is the number of turns before it."""
+class SoFar(Record):
+    """How far the page knows the chat to be: whatever comes of another state is refused.
+
+    `turns` is their number, `attempt` that of the last one.
+    """
+
+    turns: Turn
+    attempt: int = Field(default=0, ge=0, le=2**31, strict=True)
+
+
+class Said(SoFar):
+    """What a person says."""
 
     text: str = Field(min_length=1, max_length=20_000, pattern=r"\S")
-    turns: Turn
 
 
-class Chosen(Record):
+class Chosen(SoFar):
     """What a person says of the two replies of the last turn, and with which one it goes on.
 
     Without a `choice` it only goes on with the reply at place `go_on`, which counts as kept. With
     a better one the chat goes on with that; of two that are equally good, with `go_on` or either.
     """
 
-    turns: Turn
     choice: Literal["a", "b", "tie"] | None = None
     strength: int = Field(default=0, ge=0, le=3, strict=True)
     go_on: Place | None = None
@@ -61,10 +69,9 @@ class Chosen(Record):
         return self
 
 
-class Again(Record):
+class Again(SoFar):
     """Asks for two other replies to the last turn; `both_bad` says that these are bad."""
 
-    turns: Turn
     both_bad: bool = Field(default=False, strict=True)
 
 
@@ -73,12 +80,6 @@ class Copied(Record):
 
     turn: Turn
     place: Place
-
-
-class Known(Record):
-    """How many turns the page knows of."""
-
-    turns: Turn
 
 
 @router.get("/projects/{project}/chat", include_in_schema=False)
@@ -127,7 +128,7 @@ async def follow_chat(project: str, chat: str, visitor: Annotator) -> EventSourc
 def say(project: str, chat: str, said: Said, visitor: Annotator) -> dict[str, Any]:
     """Say something; two replies are written to it."""
     workspace = visitor.context.workspace
-    known = _known(visitor, project, chat, said.turns)
+    known = _as_told(visitor, project, chat, said)
     if known.turns and known.turns[-1].chosen is None:
         raise ConflictError("the chat waits for a choice", hint="Choose a reply first.")
     replies = _ask(visitor, project, known, said.text)
@@ -139,7 +140,7 @@ def say(project: str, chat: str, said: Said, visitor: Annotator) -> dict[str, An
 def choose(project: str, chat: str, chosen: Chosen, visitor: Annotator) -> dict[str, Any]:
     """Say which reply is better, or just go on with one; what that says is kept as feedback."""
     workspace = visitor.context.workspace
-    known = _known(visitor, project, chat, chosen.turns)
+    known = _as_told(visitor, project, chat, chosen)
     pair = _replies(workspace, known, len(known.turns) - 1)
     place = chosen.go_on
     if chosen.choice in ("a", "b"):
@@ -158,14 +159,16 @@ def choose(project: str, chat: str, chosen: Chosen, visitor: Annotator) -> dict[
 def ask_again(project: str, chat: str, again: Again, visitor: Annotator) -> dict[str, Any]:
     """Have two other replies written to the last turn; that speaks against those that were done."""
     workspace = visitor.context.workspace
-    known = _known(visitor, project, chat, again.turns)
+    known = _as_told(visitor, project, chat, again)
     if not known.turns or known.turns[-1].chosen is not None:
         raise ConflictError("no reply waits for a choice")
     pair = _replies(workspace, known, len(known.turns) - 1)
     done = [each.sample_id for each in pair if each.sample_id is not None]
     fields = _fields(visitor, known, len(known.turns) - 1)
     said: list[FeedbackBase]
-    if again.both_bad and len(done) == 2:
+    if len(done) == 2 and pair[0].text == pair[1].text:
+        said = []  # as when one of them is chosen
+    elif again.both_bad and len(done) == 2:
         said = [Comparison(samples=(done[0], done[1]), choice="both_bad", shown=(0, 1), **fields)]
     else:
         said = [Implicit(sample=name, signal="regenerated", **fields) for name in done]
@@ -181,20 +184,26 @@ def note_copy(project: str, chat: str, copied: Copied, visitor: Annotator) -> di
     """Note that a reply was copied: a sign that it is of use."""
     workspace = visitor.context.workspace
     known = _mine(visitor, project, chat)
-    sample = _replies(workspace, known, copied.turn)[copied.place].sample_id
-    if sample is None:
+    _rules(workspace, project)
+    reply = _replies(workspace, known, copied.turn)[copied.place]
+    if reply.sample_id is None:
         raise ConflictError("this reply is not done")
-    fields = _fields(visitor, known, copied.turn)
-    workspace.chats.note(known, Implicit(sample=sample, signal="copied", **fields))
+    copied_it = Implicit(
+        annotator=visitor.user.annotator,
+        sample=reply.sample_id,
+        signal="copied",
+        key=f"{chat}/{reply.id}",
+    )
+    workspace.chats.note(known, copied_it)
     return {"saved": True}
 
 
 @router.post("/api/projects/{project}/chats/{chat}/undo")
-def undo_choice(project: str, chat: str, known: Known, visitor: Annotator) -> dict[str, Any]:
+def undo_choice(project: str, chat: str, so_far: SoFar, visitor: Annotator) -> dict[str, Any]:
     """Take the last choice back, as long as nothing was said since."""
     workspace = visitor.context.workspace
-    held = _known(visitor, project, chat, known.turns)
-    return _view(workspace, workspace.chats.undo(held, visitor.user.annotator))
+    known = _as_told(visitor, project, chat, so_far)
+    return _view(workspace, workspace.chats.undo(known, visitor.user.annotator))
 
 
 @router.post("/api/projects/{project}/chats/{chat}/end")
@@ -222,11 +231,13 @@ def _mine(visitor: Visitor, project: str, name: str) -> Chat:
     return chat
 
 
-def _known(visitor: Visitor, project: str, name: str, turns: int) -> Chat:
-    """The same, where the page knows how far it is."""
-    _rules(visitor.context.workspace, project)
+def _as_told(visitor: Visitor, project: str, name: str, so_far: SoFar) -> Chat:
+    """The same, where it is as the page knows it and the project still has that model."""
     chat = _mine(visitor, project, name)
-    if len(chat.turns) != turns:
+    if _rules(visitor.context.workspace, project).settings.chat_model != chat.model:
+        raise ConflictError("the project chats with this model no more", hint="Begin another chat.")
+    attempt = chat.turns[-1].attempt if chat.turns else 0
+    if (len(chat.turns), attempt) != (so_far.turns, so_far.attempt):
         raise ConflictError("the chat has gone on meanwhile", hint="Load the page again.")
     return chat
 
@@ -325,6 +336,7 @@ def _view(workspace: Workspace, chat: Chat) -> dict[str, Any]:
         "turns": [
             {
                 "said": text_view(turn.text),
+                "attempt": turn.attempt,
                 "chosen": turn.chosen,
                 "replies": [_reply(replies[name]) for name in turn.replies],
             }

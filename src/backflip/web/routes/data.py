@@ -109,7 +109,7 @@ def import_upload(
                 if size > most:
                     raise HTTPException(413, f"The file is larger than {most / 2**20:g} MB.")
                 kept.write(piece)
-        workspace.queue.put(run, 0, [], project=project, name="Imported files")
+        workspace.queue.put(run, 0, [], project=project, name="Imported files", purpose="asides")
         report = import_file(workspace, path, format, axis=axis, run=run)
     return {
         "file": report.file,
@@ -129,6 +129,7 @@ def withdraw_entry(project: str, entry: str, reason: Reason, visitor: Lead) -> d
     if row.entry is None or row.run not in _runs(workspace, project):
         raise NotFoundError(f"no entry {entry!r} in this project")
     done = workspace.journal.retract(entry, reason.reason or "withdrawn", visitor.user.annotator)
+    workspace.reports.want(project)
     return {"withdrawn": int(done), **_told(touched(workspace, [entry]))}
 
 

@@ -138,7 +138,7 @@ def compare(project: str, said: Compared, visitor: Lead) -> dict[str, Any]:
     if samples[0] == samples[1]:
         raise ConflictError("the two are the same reply")
     run = f"playground-{project}"
-    workspace.queue.put(run, 0, [], project=project, name="Playground")
+    workspace.queue.put(run, 0, [], project=project, name="Playground", purpose="asides")
     entry = Comparison(
         annotator=visitor.user.annotator,
         samples=(str(samples[0]), str(samples[1])),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from backflip.errors import NotFoundError
 from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import ADJUDICATED, num_answered
+from backflip.feedback.quality.report import ADJUDICATED, MAX_CONFLICTS, num_answered
 from backflip.feedback.store import Workspace
 from backflip.records import Record, content_id
 from backflip.web.access import Lead
@@ -56,6 +56,7 @@ def quality_page(request: Request, project: str, visitor: Lead) -> Response:
         names=names_of(workspace),
         conflicts=_shown(workspace, pairs),
         num_conflicts=len(conflicts),
+        most=MAX_CONFLICTS,
         contradictions=_shown(workspace, contradictions[:SHOWN_CONFLICTS]),
         num_contradictions=len(contradictions),
     )
@@ -82,10 +83,10 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
     An answer of another round or project is not touched.
     """
     workspace = visitor.context.workspace
-    asked = workspace.batches.answers_on(project, "comparison", ruling.axis, ruling.samples)
-    if not asked:
+    rounds = [(b.run, b.round) for b in workspace.batches.all(project) if b.purpose != "checks"]
+    said_before = workspace.journal.on(rounds, "comparison", ruling.axis, ruling.samples)
+    if not said_before:
         raise NotFoundError("nobody compared these two samples in this project")
-    run, round_, _ = asked[0]
     said = Comparison(
         annotator=visitor.user.annotator,
         axis=ruling.axis,
@@ -95,9 +96,8 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
         tags=(ADJUDICATED,),
         key=content_id("ruling", project, ruling.axis, sorted(ruling.samples)),
     )
-    workspace.journal.add([said], run=run, round=round_)
-    others = workspace.journal.get(entry for _, _, entry in asked)
-    wrong = [i for i, e in others.items() if _choice(e, ruling.samples) != ruling.choice]
+    workspace.journal.add([said], run=said_before[0].run, round=said_before[0].round)
+    wrong = [row.id for row in said_before if _choice(row.entry, ruling.samples) != ruling.choice]
     taken_back = sum(
         workspace.journal.retract(name, ADJUDICATED, visitor.user.annotator)
         for name in (wrong if ruling.withdraw else [])

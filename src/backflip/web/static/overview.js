@@ -29,10 +29,11 @@ function fillRows(body, template, list, key, change) {
 }
 
 function showBatch(row, batch) {
-  const checks = batch.purpose === "checks";
-  fill(row, { ...batch, state: STATES[batch.state], checks, wanted: checks ? "–" : batch.wanted, left: checks ? "–" : batch.left });
+  const asked = batch.purpose === "labels";
+  const words = { checks: batch.purpose === "checks", asides: batch.purpose === "asides" };
+  fill(row, { ...batch, ...words, state: STATES[batch.state], wanted: asked ? batch.wanted : "–", left: asked ? batch.left : "–" });
   const bar = row.querySelector("progress");
-  bar.hidden = checks;
+  bar.hidden = !asked;
   bar.max = batch.wanted || 1;
   bar.value = batch.done;
 }

@@ -9,6 +9,7 @@ import { Replies } from "./sheet.js";
 const get = (id) => document.getElementById(id);
 const { path, last } = document.querySelector("main").dataset;
 const STATES = { waiting: word("waits for the worker"), running: word("writes …"), failed: word("failed"), cancelled: word("stopped") };
+const UNSENT = `backflip-unsent ${path}`;
 const KEEP = ["j", "k"]; // keys beside each other, the left one for the left reply
 const ENDED = ["done", "failed", "cancelled"];
 
@@ -28,13 +29,15 @@ class Chat {
   }
 
   async open() {
-    if (last) await this.change("GET", `/${last}`);
+    get("say").elements.text.value = sessionStorage.getItem(UNSENT) ?? "";
+    get("say").elements.text.addEventListener("input", (event) => sessionStorage.setItem(UNSENT, event.target.value));
+    if (last) await this.change("GET", `/${last}`, undefined, () => this.open());
     else this.show(null);
     get("say").elements.text.focus();
   }
 
-  /** Ask the server for a change, and show the chat as it is then; says whether it worked. */
-  async change(method, address, body) {
+  /** Ask the server for a change, and show the chat as it is then; says whether it worked. `again` does all of it once more. */
+  async change(method, address, body, again) {
     if (this.busy) return false;
     this.busy = true;
     get("fault").hidden = true;
@@ -44,14 +47,28 @@ class Chat {
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       get("status").textContent = "";
-      tell(get("fault"), { failed: t("Not saved."), refusal: error, another: () => location.reload(),
-        again: () => { this.busy = false; this.change(method, address, body); } });
+      await this.refused(error, again);
       return false;
     } finally {
       this.busy = false;
     }
   }
 
+  /** What the server refuses is told in its words: the chat may be elsewhere by now, and is shown as it is. */
+  async refused(refusal, again) {
+    if ([404, 409].includes(refusal.status)) {
+      const found = this.chat && (await send("GET", `${path}/${this.chat.id}`).catch(() => null));
+      if (found) this.show(found);
+      get("fault").replaceChildren(el("p", {}, [refusal.message, refusal.hint].filter(Boolean).join(" ")));
+      get("fault").hidden = false;
+    } else {
+      tell(get("fault"), { failed: t("Not saved."), refusal, again, another: () => location.reload() });
+    }
+    get("fault").focus({ preventScroll: true });
+  }
+
+  /** How far this page knows the chat to be: the server takes nothing that was meant for another state. */
+  get soFar() { return { turns: this.turns.length, attempt: this.turns.at(-1)?.attempt ?? 0 }; }
   get turns() { return this.chat?.turns ?? []; }
   get openTurn() { const turn = this.turns.at(-1); return turn && turn.chosen === null && this.chat.state === "open" ? turn : null; }
 
@@ -96,6 +113,9 @@ class Chat {
     if (turn.replies.every((each) => ENDED.includes(each.state))) return;
     this.events = new EventSource(`${path}/${this.chat.id}/events`);
     this.events.addEventListener("message", (event) => this.progress(JSON.parse(event.data)));
+    this.events.addEventListener("error", () => {
+      if (this.events.readyState === EventSource.CLOSED) get("status").textContent = t("No longer live: load the page again.");
+    });
   }
 
   progress(replies) {
@@ -112,7 +132,7 @@ class Chat {
     if (!ended) return;
     this.events?.close();
     get("asleep")?.remove();
-    if (!get("judge").hidden) get("status").textContent = t("Both replies are there.");
+    get("status").textContent = get("judge").hidden ? t("A reply failed: go on with the other, or ask for two others.") : t("Both replies are there.");
   }
 
   /** What was chosen is sent at once: there is nothing to add to it here. */
@@ -123,11 +143,13 @@ class Chat {
   }
 
   async choose(chosen) {
-    if (await this.change("POST", `/${this.chat.id}/choose`, { turns: this.turns.length, ...chosen })) this.after(t("Saved"));
+    const body = { ...this.soFar, ...chosen };
+    if (await this.change("POST", `/${this.chat.id}/choose`, body, () => this.choose(chosen))) this.after(t("Saved"));
   }
 
   async again(bothBad) {
-    if (!(await this.change("POST", `/${this.chat.id}/again`, { turns: this.turns.length, both_bad: bothBad }))) return;
+    const body = { ...this.soFar, both_bad: bothBad };
+    if (!(await this.change("POST", `/${this.chat.id}/again`, body, () => this.again(bothBad)))) return;
     get("status").textContent = t("Two others are being written.");
     get("now").focus({ preventScroll: true });
   }
@@ -135,25 +157,28 @@ class Chat {
   async say() {
     const area = get("say").elements.text;
     if (!area.value.trim()) return;
-    if (!this.chat && !(await this.change("POST", "", {}))) return;
-    if (!(await this.change("POST", `/${this.chat.id}/say`, { text: area.value, turns: this.turns.length }))) return;
+    const again = () => this.say();
+    if (!this.chat && !(await this.change("POST", "", {}, again))) return;
+    if (!(await this.change("POST", `/${this.chat.id}/say`, { ...this.soFar, text: area.value }, again))) return;
     area.value = "";
+    sessionStorage.removeItem(UNSENT);
     get("status").textContent = t("Two replies are being written.");
     get("now").focus({ preventScroll: true });
     get("now").scrollIntoView({ block: "nearest" });
   }
 
   async undo() {
-    if (!get("undo").disabled && (await this.change("POST", `/${this.chat.id}/undo`, { turns: this.turns.length }))) get("status").textContent = t("Taken back: choose anew.");
+    if (get("undo").disabled) return;
+    if (await this.change("POST", `/${this.chat.id}/undo`, this.soFar, () => this.undo())) get("status").textContent = t("Taken back: choose anew.");
   }
 
   async end() {
-    await this.change("POST", `/${this.chat.id}/end`, {});
+    await this.change("POST", `/${this.chat.id}/end`, {}, () => this.end());
   }
 
   async begin() {
     if (this.chat?.state === "open" && this.turns.length) await this.end();
-    if (await this.change("POST", "", {})) this.after("");
+    if (await this.change("POST", "", {}, () => this.begin())) this.after("");
   }
 
   after(words) {

@@ -120,6 +120,8 @@ def _create_projects() -> None:
 
 
 def _extend_queue() -> None:
+    op.drop_index("ix_journal_run_round", "journal")
+    _index("journal", "run", "round", "number")
     number = "BIGINT" if op.get_context().dialect.name == "postgresql" else "INTEGER"
     op.execute(
         f"ALTER TABLE tasks ADD COLUMN batch {number} "
