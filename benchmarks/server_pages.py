@@ -159,14 +159,14 @@ def measure(workspace: Workspace, project: Project) -> dict[str, float]:
     key = workspace.people.add_token(user.id, "bench")
     client = TestClient(create_app(workspace), headers={"authorization": f"Bearer {key}"})
     root = f"/projects/{project.id}"
-    pages = ["", "/questions", "/rules", "/people", "/quality", "/data", "/models", "/playground"]
+    names = "answers chat data label models people playground quality questions rules webhooks"
+    pages = ["", *(f"/{name}" for name in names.split())]
     found = {
         root.replace(project.id, "ID") + page: timed(lambda p=page: client.get(root + p))
         for page in pages
     }
     for path in ("/", "/account", "/admin/people", f"/api{root}/overview"):
         found[path.replace(project.id, "ID")] = timed(lambda p=path: client.get(p))
-    found["label"] = timed(lambda: client.get(f"{root}/label"))
     found["next task"] = timed(lambda: client.post(f"/api{root}/next", json={}))
 
     def give() -> Any:

@@ -23,6 +23,7 @@ from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.batches import Purpose, batch_of_round, count, put_batch
 from backflip.feedback.store.database import Database, check_name, insert_of
+from backflip.feedback.store.fitting import fit_entry, fit_extra
 from backflip.feedback.store.handing import TASK_COLUMNS, Handed, Wish, num_open, pick, taken
 from backflip.feedback.store.journal import append, retract
 from backflip.feedback.store.projects import MAIN
@@ -152,12 +153,12 @@ class Queue:
         with self._database.write(*locks, walks=True) as connection:
             place = _place(connection, task_id, annotator)
             task = _task_at(place)
-            entry = _fitted(task, entry, place.attempt)
+            entry = fit_entry(task, entry, place.attempt)
             if place.state == "done" and place.entry_id == entry.id:
                 return entry.id
             self._require_held(connection, place)
             insert_samples(connection, written)
-            beside = [_fitted_extra(task, each, entry.key, i) for i, each in enumerate(extras)]
+            beside = [fit_extra(task, each, entry.key, i) for i, each in enumerate(extras)]
             # The samples of the task are there, and so is the person who holds it.
             known = {*task.sample_ids}.issuperset(i for e in (entry, *beside) for i in e.sample_ids)
             append(connection, [entry, *beside], round=task.round, run=task.run, known=known)
@@ -391,35 +392,3 @@ def _task_at(place: sa.Row[Any]) -> Task:
 
 
 _FIELDS = tuple(name for name in Task.model_fields if name != "id")
-
-
-def _fitted(task: Task, entry: FeedbackBase, attempt: int) -> FeedbackBase:
-    """The entry with the order shown and its key; a `WorkspaceError` if it answers another task."""
-    asked, said = set(task.sample_ids), set(entry.sample_ids)
-    kind = entry.model_dump()["kind"]
-    # A correction brings a sample of its own; a demonstration need not stand above any.
-    about_it = kind == "demonstration" or (asked <= said if kind == "correction" else asked == said)
-    faults = {
-        f"a {kind}, not a {task.kind}": kind != task.kind,
-        f"by {entry.annotator}, not {task.annotator}": entry.annotator != task.annotator,
-        f"on the axis {entry.axis!r}, not {task.axis!r}": entry.axis != task.axis,
-        "about other samples": not about_it,
-    }
-    for fault, found in faults.items():
-        if found:
-            raise WorkspaceError(f"the answer to {task.id} is {fault}")
-    update: dict[str, Any] = {"key": f"{task.id}/{attempt}", "guideline": task.guideline}
-    if asked == said and len(asked) > 1:
-        update["shown"] = tuple(entry.sample_ids.index(name) for name in task.shown_ids)
-    return entry.model_copy(update=update)
-
-
-def _fitted_extra(task: Task, extra: FeedbackBase, key: str, place: int) -> FeedbackBase:
-    """What was said beside an answer, under a key of its own."""
-    if extra.annotator != task.annotator:
-        raise WorkspaceError(
-            f"what is said beside {task.id} is by {extra.annotator}, not {task.annotator}"
-        )
-    if not set(task.sample_ids) & set(extra.sample_ids):
-        raise WorkspaceError(f"what is said beside {task.id} is about other samples")
-    return extra.model_copy(update={"key": f"{key}/{place}", "guideline": task.guideline})
