@@ -24,10 +24,14 @@ from backflip.web import create_app
 EXAMPLES = 20
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The API of a workspace with questions, called with an administrator's token."""
-    with Workspace.create(tmp_path_factory.mktemp("api") / "workspace") as workspace:
+    address = None
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        address = server.new_database(server.template)
+    with Workspace.create(tmp_path_factory.mktemp("api") / "workspace", address) as workspace:
         workspace.samples.add(SAMPLES)
         workspace.queue.put("run-1", 1, TASKS.values(), overlap=50)
         user = workspace.people.add("bot", admin=True)
