@@ -88,6 +88,13 @@ def test_a_chat_by_keyboard(desk: Desk, drawer: Drawer) -> None:
     desk.says("Both replies are there.")
     first, second = desk.shown()
     assert first.startswith("Well, Hello there A")
+    desk.press("?")
+    keys = desk.page.locator("#keys-list")
+    expect(keys).to_contain_text("Just go on with A")
+    expect(keys).to_contain_text("B clearly better")
+    assert desk.violations() == ""
+    desk.press("Escape")
+    expect(keys).to_be_hidden()
     desk.press("6")  # B clearly better
     desk.says("Saved")
     expect(desk.page.locator("#turns")).to_contain_text(second)

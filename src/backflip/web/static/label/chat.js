@@ -4,6 +4,7 @@ import { el, isWriting, rendered } from "../dom.js";
 import { t, word } from "../texts.js";
 import { tell } from "./faults.js";
 import { makeForm } from "./forms.js";
+import { asList } from "./keys.js";
 import { Replies } from "./sheet.js";
 
 const get = (id) => document.getElementById(id);
@@ -25,6 +26,7 @@ class Chat {
     get("again").addEventListener("click", () => this.again(false));
     get("undo").addEventListener("click", () => this.undo());
     get("end").addEventListener("click", () => this.end());
+    get("show-keys").addEventListener("click", () => this.showKeys());
     document.addEventListener("keydown", (event) => this.press(event));
   }
 
@@ -197,12 +199,21 @@ class Chat {
     await send("POST", `${path}/${this.chat.id}/copied`, { turn, place }).catch(() => null);
   }
 
+  showKeys() {
+    const better = this.form?.choices.options.map((option) => [[option.key], option.label]) ?? [];
+    const goOn = ["A", "B"].map((name, place) => [[KEEP[place]], t("Just go on with {name}", { name })]);
+    get("keys-list").replaceChildren(...asList([...better, ...goOn, [["r"], t("Ask for two others")], [["u"], t("Undo")], [[t("Ctrl"), "Enter"], t("Send")], [["Escape"], t("Leave the text")]]));
+    get("keys").showModal();
+  }
+
   press(event) {
     const { key, target } = event;
+    if (document.querySelector("dialog[open]")) return;
     if ((event.ctrlKey || event.metaKey) && key === "Enter" && !get("say").hidden) { event.preventDefault(); this.say(); return; }
+    if (key === "Escape") document.activeElement.blur();
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat || isWriting(target)) return;
     const bothThere = this.form && !get("judge").hidden;
-    const keys = { u: () => this.undo() };
+    const keys = { u: () => this.undo(), "?": () => this.showKeys() };
     if (this.replies) {
       keys.r = () => this.again(false);
       this.replies.cards.forEach((card, place) => { if (!card.keep.hidden) keys[KEEP[place]] = () => card.keep.click(); });

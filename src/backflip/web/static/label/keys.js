@@ -31,5 +31,10 @@ export function listKeys(task, form, extras) {
     [["v"], t("Show the source")],
     [["i"], t("Instructions")],
   ];
+  return asList(rows);
+}
+
+/** Keys and what they do, as elements of a `<dl>`. */
+export function asList(rows) {
   return rows.flatMap(([keys, words]) => [el("dt", {}, ...keys.flatMap((key) => [el("kbd", {}, key), " "])), el("dd", {}, words)]);
 }
