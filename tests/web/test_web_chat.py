@@ -31,7 +31,9 @@ def mia(project: Project, sign_in: SignIn) -> Browser:
     return sign_in("mia", "annotator", project)
 
 
-def draw(workspace: Workspace, *, text: str | None = None, fail: bool = False) -> list[Generation]:
+def draw(
+    workspace: Workspace, *, text: str | None = None, fail: bool = False, finish: Any = "stop"
+) -> list[Generation]:
     """What the worker does, with texts of our own; the second reply fails where it shall."""
     taken = workspace.generations.take("worker", 8)
     for each in taken:
@@ -41,7 +43,7 @@ def draw(workspace: Workspace, *, text: str | None = None, fail: bool = False) -
         said = text or f"{each.prompt.messages[-1].content} <b>{'AB'[each.index]}</b> {each.seed}"
         sample = Sample.of(
             each.prompt,
-            Completion(text=said, finish="stop"),
+            Completion(text=said, finish=finish),
             model=each.model,
             seed=each.seed,
             index=each.index,
@@ -147,6 +149,17 @@ def test_replies_are_followed_as_they_grow(
     assert [each["state"] for each in shown] == ["done", "failed"]
     assert shown[1]["error"] == "too long"
     assert shown == page.get()["turns"][0]["replies"]
+
+
+@pytest.mark.parametrize(("finish", "cut_off"), [("stop", False), ("length", True)])
+def test_a_reply_that_was_cut_off_says_so(
+    workspace: Workspace, project: Project, mia: Browser, finish: str, cut_off: bool
+) -> None:
+    page = Page(mia, project)
+    shown = page.do("say", text="Hello?", turns=0)
+    assert [each["truncated"] for each in shown["turns"][0]["replies"]] == [False, False]
+    draw(workspace, finish=finish)
+    assert [each["truncated"] for each in page.get()["turns"][0]["replies"]] == [cut_off] * 2
 
 
 def test_to_go_on_without_a_word_is_a_weak_sign(

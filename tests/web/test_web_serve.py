@@ -191,7 +191,8 @@ def test_the_compose_file_says_what_the_program_takes() -> None:
     for service in services.values():
         assert set(service) <= COMPOSE_KEYS
         assert set(service.get("depends_on", {})) <= set(services)
-        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        for needed in service.get("depends_on", {}):
+            assert services[needed]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
         for mount in service["volumes"]:
             assert mount.partition(":")[0] in compose["volumes"]
     command, *arguments = services["server"]["command"]
@@ -199,6 +200,8 @@ def test_the_compose_file_says_what_the_program_takes() -> None:
     assert arguments[:2] == ["/workspace", "--new"]
     settings = dict(part.split("=", 1) for part in arguments[4:])
     assert ServerSettings.parse(settings).host == "0.0.0.0"  # noqa: S104
+    assert services["worker"]["command"] == ["worker", "-w", arguments[0]]
+    assert services["worker"]["image"] == services["server"]["image"]
     assert services["database"]["environment"]["POSTGRES_PASSWORD"].startswith(
         "${POSTGRES_PASSWORD"
     )

@@ -50,6 +50,7 @@ class Generation(Record):
         state: "waiting", "running", "done", "failed" or "cancelled".
         text: as far as it is; it never gets shorter while it runs.
         sample_id: of the finished sample.
+        truncated: whether the model was cut off; None until it is done.
         error: why it failed.
         worker: who draws it now.
         created: when it was asked for.
@@ -67,6 +68,7 @@ class Generation(Record):
     state: State
     text: str
     sample_id: str | None
+    truncated: bool | None
     error: str | None
     worker: str | None
     created: datetime
@@ -244,9 +246,10 @@ class Generations:
         with self._database.write("generations") as connection:
             require_samples(connection, [sample_id])
             query = sa.select(samples.header).where(samples.id == sample_id)
-            text = connection.execute(query).scalar_one()["text"]
+            header = connection.execute(query).scalar_one()
+            ended = {"text": header["text"], "truncated": header["finish"] == "length"}
             this = sa.and_(_table.c.id == id, _held_by(worker))
-            return _end(connection, this, "done", text=text, sample_id=sample_id)
+            return _end(connection, this, "done", sample_id=sample_id, **ended)
 
     def fail(self, worker: str, id: str, error: str) -> bool:  # noqa: A002
         """Say why there will be no reply; returns whether one was still wanted of this worker."""

@@ -381,6 +381,7 @@ generations = _numbered(
     _text("state", index=True),
     sa.Column("text", Json, nullable=False),
     _text("sample_id", sa.ForeignKey("samples.id"), nullable=True),
+    sa.Column("truncated", sa.Boolean, nullable=True),
     sa.Column("error", Json, nullable=True),
     _text("worker", nullable=True),
     sa.Column("lost", sa.Integer, nullable=False),

@@ -352,6 +352,7 @@ def _reply(generation: Generation) -> dict[str, Any]:
         "text": wellformed(generation.text),
         "state": generation.state,
         "done": generation.sample_id is not None,
+        "truncated": bool(generation.truncated),
         "error": generation.error,
     }
 

@@ -187,4 +187,5 @@ def _shown(generation: Generation) -> dict[str, Any]:
         "html": render(generation.text).html,
         "error": generation.error,
         "sample": generation.sample_id is not None,
+        "truncated": bool(generation.truncated),
     }

@@ -58,7 +58,8 @@ function follow() {
       const each = asked.find((other) => other.id === one.id);
       each.done = one.sample;
       each.state.textContent = t(STATES[one.state]);
-      each.body.replaceChildren(one.error ? el("p", { class: "fault" }, one.error) : rendered(one.html));
+      const cut = one.truncated ? [el("p", { class: "notes" }, t("The model was cut off here."))] : [];
+      each.body.replaceChildren(one.error ? el("p", { class: "fault" }, one.error) : rendered(one.html), ...cut);
     }
     if (found.every((one) => !["waiting", "running"].includes(one.state))) end();
   });

@@ -225,6 +225,7 @@ def _create_generations() -> None:
         _text("state"),
         _text("text"),
         _text("sample_id", "samples.id", nullable=True),
+        sa.Column("truncated", sa.Boolean(), nullable=True),
         _text("error", nullable=True),
         _text("worker", nullable=True),
         _integer("lost"),
