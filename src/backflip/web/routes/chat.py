@@ -4,13 +4,11 @@ The page asks, a worker replies, and the person says which of the two is better 
 with one. Nobody who chats is told which model it is.
 """
 
-import json
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
-import anyio
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field, model_validator
@@ -22,11 +20,11 @@ from backflip.feedback.kinds import Comparison, FeedbackBase, Implicit
 from backflip.feedback.store import Chat, Generation, Project, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
 from backflip.web.access import Annotator, Visitor
+from backflip.web.following import follow
 from backflip.web.lead import scripted
 from backflip.web.views import text_view, wellformed
 
 router = APIRouter(tags=["chat"])
-LOOK_SECONDS = 0.15
 Place = Annotated[int, Field(ge=0, le=1, strict=True)]
 Turn = Annotated[int, Field(ge=0, le=1000, strict=True)]
 
@@ -119,9 +117,8 @@ def get_chat(project: str, chat: str, visitor: Annotator) -> dict[str, Any]:
 async def follow_chat(project: str, chat: str, visitor: Annotator) -> EventSourceResponse:
     """Server-sent events: the replies of the last turn as they grow, until both have ended."""
     known = await run_in_threadpool(_mine, visitor, project, chat)
-    over = anyio.Event()
-    growing = _growing(visitor.context.workspace, known, over)
-    return EventSourceResponse(growing, shutdown_event=over)
+    replies = known.turns[-1].replies if known.turns else ()
+    return follow(visitor.context.workspace.generations, replies, _reply)
 
 
 @router.post("/api/projects/{project}/chats/{chat}/say")
@@ -355,20 +352,3 @@ def _reply(generation: Generation) -> dict[str, Any]:
         "truncated": bool(generation.truncated),
         "error": generation.error,
     }
-
-
-async def _growing(
-    workspace: Workspace, chat: Chat, over: anyio.Event
-) -> AsyncIterator[dict[str, str]]:
-    names = chat.turns[-1].replies if chat.turns else ()
-    sent = None
-    while not over.is_set():
-        found = await run_in_threadpool(workspace.generations.get_many, names)
-        told = json.dumps([_reply(each) for each in found.values()])
-        if told != sent:
-            sent = told
-            yield {"data": told}
-        if all(each.ended for each in found.values()):
-            return
-        with anyio.move_on_after(LOOK_SECONDS):
-            await over.wait()

@@ -4,12 +4,9 @@ The web process only asks for replies and shows them; a worker draws them. What 
 two of them is feedback like any other, in a batch of its own.
 """
 
-import json
 import secrets
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-import anyio
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
@@ -21,11 +18,11 @@ from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Generation, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
 from backflip.web.access import Lead
+from backflip.web.following import follow
 from backflip.web.lead import lead_page, require_talking, talking_models
 from backflip.web.rendering import render
 
 router = APIRouter(tags=["playground"])
-LOOK_SECONDS = 0.15
 MOST_MODELS = 6
 Ids = Annotated[list[str], Query(min_length=1, max_length=MOST_MODELS)]
 
@@ -105,7 +102,7 @@ def get_generations(
 
 
 @router.get("/api/projects/{project}/generations/events", response_class=EventSourceResponse)
-async def follow(
+async def follow_generations(
     project: str,
     visitor: Lead,
     id: Ids,  # noqa: A002
@@ -113,8 +110,7 @@ async def follow(
     """Server-sent events: replies whenever they have grown, until all have ended."""
     workspace = visitor.context.workspace
     await run_in_threadpool(_mine, workspace, visitor, project, id)
-    over = anyio.Event()
-    return EventSourceResponse(_growing(workspace, id, over), shutdown_event=over)
+    return follow(workspace.generations, id, _shown)
 
 
 @router.post("/api/projects/{project}/generations/cancel")
@@ -161,22 +157,6 @@ def _mine(workspace: Workspace, visitor: Lead, project: str, ids: list[str]) -> 
         if each is None or each.user != visitor.user.id or each.project != project:
             raise NotFoundError(f"no generation {name!r} of yours")
     return list(found.values())
-
-
-async def _growing(
-    workspace: Workspace, ids: list[str], over: anyio.Event
-) -> AsyncIterator[dict[str, str]]:
-    sent = None
-    while not over.is_set():
-        found = await run_in_threadpool(workspace.generations.get_many, ids)
-        shown = json.dumps([_shown(each) for each in found.values()])
-        if shown != sent:
-            sent = shown
-            yield {"data": shown}
-        if all(each.ended for each in found.values()):
-            return
-        with anyio.move_on_after(LOOK_SECONDS):
-            await over.wait()
 
 
 def _shown(generation: Generation) -> dict[str, Any]:
