@@ -9,7 +9,7 @@ from cli_desk import Outcome, backflip, done
 
 from backflip.cli.data import FORMAT_NAMES
 from backflip.feedback.formats import FORMATS
-from backflip.feedback.kinds import GoodBad
+from backflip.feedback.kinds import ERASED, Critique, GoodBad
 from backflip.feedback.store import Workspace
 
 
@@ -165,6 +165,35 @@ def test_revoking_an_annotator_again_tells_the_same_again(copy: Path) -> None:
     assert third["withdrawn"] == [late]
     assert sorted(third["withdrawn_before"]) == sorted(entries)
     assert third["policies"] == first["policies"]
+
+
+def test_what_an_annotator_wrote_is_erased(copy: Path) -> None:
+    with Workspace.open(copy) as workspace:
+        sample = workspace.journal.active()[0].sample_ids[0]
+        said = [
+            Critique(annotator=name, sample=sample, text=f"{name} wrote", reason="a secret")
+            for name in ("ann", "bo")
+        ]
+        workspace.journal.add(said)
+    arguments = ("feedback", "revoke", "--annotator", "ann", "--reason", "asked to", "-w", copy)
+    assert done(*arguments, "--json").json["withdrawn"] == [said[0].id]
+    with Workspace.open(copy) as workspace:
+        assert workspace.journal.get([said[0].id]) == {said[0].id: said[0]}
+    told = done(*arguments, "--erase").out
+    assert told.startswith("Nothing new to withdraw; 1 had been withdrawn before; ")
+    assert "what was written is erased" in told
+    assert done(*arguments, "--erase", "--json").json["texts_kept"] == 0
+    with Workspace.open(copy) as workspace:
+        erased, other = workspace.journal.get([entry.id for entry in said]).values()
+        assert (erased.text, erased.reason) == (ERASED, ERASED)  # pyright: ignore
+        assert other == said[1]
+
+
+def test_a_single_entry_is_not_erased(copy: Path) -> None:
+    arguments = ("feedback", "revoke", "--entry", "x", "--reason", "a slip", "-w", copy)
+    outcome = backflip(*arguments, "--erase")
+    assert outcome.code == 1
+    assert "only all that an --annotator wrote can be erased" in outcome.err
 
 
 def test_revoke_wants_one_thing(text_stages: dict[str, Outcome]) -> None:

@@ -3,13 +3,13 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from backup_helpers import everything
-from store_helpers import completion_sample
+from words_helpers import IDS, MIA, SPECIFIC, header, said, texts_with, typed, write
 
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.formats import export_file
@@ -23,8 +23,6 @@ from backflip.feedback.kinds import (
     FeedbackBase,
     GoodBad,
     SafetyFlag,
-    Span,
-    parse_feedback,
 )
 from backflip.feedback.store import (
     ModelRecord,
@@ -32,6 +30,7 @@ from backflip.feedback.store import (
     User,
     Workspace,
     erase,
+    forget_user,
     lineage,
     schema,
     touched,
@@ -39,39 +38,7 @@ from backflip.feedback.store import (
 from backflip.feedback.store.backup import write_backup
 from backflip.feedback.store.replies import Wanted, count_replies, find_replies
 from backflip.feedback.store.restore import restore_backup
-from backflip.records import Completion, Dialogue, Message, Prompt, Sample
-
-IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
-MIA = "what mia wrote"
-SPECIFIC: dict[str, dict[str, Any]] = {
-    "comparison": {"samples": (IDS[0], IDS[1]), "choice": "a"},
-    "ranking": {"samples": (IDS[0], IDS[1], IDS[2]), "ranks": (1, 2, 3)},
-    "rating": {"sample": IDS[0], "level": 2},
-    "good_bad": {"sample": IDS[0], "good": True},
-    "correction": {"sample": IDS[0]},
-    "demonstration": {"over": (IDS[0],)},
-    "critique": {"sample": IDS[0], "text": f"Too long, says {MIA}.", "level": 2},
-    "safety_flag": {"sample": IDS[0], "safe": False, "category": f"category, {MIA}"},
-    "implicit": {"sample": IDS[0], "signal": "kept"},
-}
-"""What each kind needs; a correction and a demonstration also need a sample that was written."""
-
-
-def write(workspace: Workspace, text: str) -> Sample:
-    made = Sample.of(completion_sample(0).prompt, Completion(text=text))
-    workspace.samples.add([made])
-    return made
-
-
-def said(workspace: Workspace, annotator: str, words: str, kind: str, **fields: Any) -> Any:
-    """An entry with words wherever there may be some."""
-    if kind == "correction":
-        fields["corrected"] = write(workspace, f"corrected: {words}").id
-    elif kind == "demonstration":
-        fields["sample"] = write(workspace, f"demonstrated: {words}").id
-    span = Span(sample=IDS[0], start=0, end=3, tag=f"tag: {words}")
-    common = {"reason": f"reason: {words}", "tags": (words, "kind"), "spans": (span,)}
-    return parse_feedback({"annotator": annotator, "kind": kind, **common, **fields})
+from backflip.records import Completion, Prompt, Sample
 
 
 @pytest.fixture
@@ -85,16 +52,6 @@ def entries(workspace: Workspace, samples: list[Sample]) -> list[FeedbackBase]:
         ModelRecord(id="m", name="m", stage="reward", path="m", parents=(), snapshot=snapshot.id)
     )
     return made
-
-
-def texts_with(workspace: Workspace, words: str) -> list[str]:
-    """Tables with rows that hold these words."""
-    found = everything(workspace.database).items()
-    return [name for name, rows in found if any(words in value for row in rows for value in row)]
-
-
-def header(workspace: Workspace, sample: Sample) -> dict[str, Any]:
-    return workspace.samples.get([sample.id])[sample.id].content.header()
 
 
 def test_no_word_is_left_in_any_table(workspace: Workspace, entries: list[FeedbackBase]) -> None:
@@ -271,20 +228,6 @@ def test_a_reply_that_others_speak_of_keeps_its_words(
     assert header(workspace, judged)["text"] == judged.text
 
 
-def typed(workspace: Workspace, user: str, *turns: str, state: str = "done") -> Sample:
-    """What somebody said to a model, and its reply; drawn by a worker unless it still waits."""
-    roles = ("user", "assistant") * len(turns)
-    messages = [Message(role=role, content=text) for role, text in zip(roles, turns, strict=False)]
-    prompt = Prompt(content=Dialogue(messages=tuple(messages)), source="chat")
-    name = workspace.generations.ask(user, "chat", "base", prompt, {}, seed=1)
-    reply = Sample.of(prompt, Completion(text="A reply.", finish="stop"), model="base", seed=1)
-    if state == "done":
-        workspace.generations.take("worker", 1)
-        workspace.samples.add([reply])
-        assert workspace.generations.finish("worker", name, reply.id)
-    return reply
-
-
 @pytest.fixture
 def chatting(workspace: Workspace, samples: list[Sample]) -> dict[str, User]:
     """Mia and noah, who may talk to a model."""
@@ -310,7 +253,7 @@ def test_what_was_said_to_models_goes_but_for_what_others_speak_of(
     assert (erased.texts, erased.texts_kept) == (2, 1)
     assert workspace.generations.take("worker", 9) == []
     workspace.people.add("boss", admin=True)
-    workspace.people.forget(mia.id)
+    forget_user(workspace, mia.id, "keep", by="boss")
     assert texts_with(workspace, MIA) == []
     prompts = workspace.prompts.get([s.prompt_id for s in (*said, judged, alike)] + [of_run.id])
     assert list(prompts) == [prompt.id for prompt in prompts.values()], "ids stay"

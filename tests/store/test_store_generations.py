@@ -12,7 +12,7 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import NotFoundError, SettingsError, WorkspaceError
-from backflip.feedback.store import Generation, ModelRecord, Workspace
+from backflip.feedback.store import Generation, ModelRecord, Workspace, forget_user
 from backflip.feedback.store.generations import MOST_LOST
 from backflip.records import Dialogue, Message, Prompt
 
@@ -331,7 +331,7 @@ def test_who_is_forgotten_waits_for_nothing(workspace: Workspace) -> None:
     prompt = Prompt.from_text("secret")
     name = workspace.generations.ask(user, "chat", "model-1", prompt, {}, seed=0)
     workspace.generations.take("worker-1", 1)
-    workspace.people.forget(user)
+    forget_user(workspace, user, "keep", by="boss")
     assert workspace.generations.write("worker-1", {name: "It"}) == set()
     assert workspace.generations.get_many([name]) == {}
 

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import GoodBad
-from backflip.feedback.store import Workspace, schema
+from backflip.feedback.store import Workspace, forget_user, schema
 from backflip.records import Sample
 
 
@@ -146,7 +146,7 @@ def test_the_last_administrator_stays(workspace: Workspace) -> None:
         with pytest.raises(WorkspaceError, match="last administrator"):
             people.change(boss.id, **change)
     with pytest.raises(WorkspaceError, match="last administrator"):
-        people.forget(boss.id)
+        forget_user(workspace, boss.id, "keep", by="boss")
     assert people.get(boss.id).admin
     people.add("second", admin=True)
     assert not people.change(boss.id, admin=False).admin
@@ -163,7 +163,7 @@ def test_a_forgotten_user_leaves_a_pseudonym(workspace: Workspace, samples: list
     people.add_token(mia.id, "laptop")
     people.invite(project.id, "annotator", author=mia.id)
     workspace.journal.add([GoodBad(annotator=mia.annotator, sample=samples[0].id, good=True)])
-    assert people.forget(mia.id) == mia.annotator
+    assert forget_user(workspace, mia.id, "keep", by="boss").annotator == mia.annotator
     assert people.session(key) is None
     assert workspace.projects.roles(project=project.id) == {}
     assert [e.annotator for e in workspace.journal.active()] == [mia.annotator]

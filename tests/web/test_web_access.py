@@ -77,6 +77,8 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/projects/{project}/members",
         "PUT /api/projects/{project}/members/{user}",
         "DELETE /api/projects/{project}/members/{user}",
+        "GET /projects/{project}/people/{user}/forget",
+        "POST /api/projects/{project}/members/{user}/forget",
         "GET /api/projects/{project}/invites",
         "POST /api/projects/{project}/invites",
         "DELETE /api/projects/{project}/invites/{number}",

@@ -87,48 +87,6 @@ def test_a_change_says_what_and_of_whom(boss: Browser, mia: Browser) -> None:
     assert boss.send("PATCH", "/api/users/none", {"admin": True}).status_code == 404
 
 
-@pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0), ("erase", 0)])
-def test_a_user_is_forgotten_with_or_without_the_answers(
-    boss: Browser, mia: Browser, workspace: Workspace, project: Project, answers: str, left: int
-) -> None:
-    user = user_of(mia)
-    html = boss.open(f"/admin/people/{user.id}/forget")
-    assert "Answers of this person that count now: 1." in WholePage(html).text
-    assert f'name="answers" value="{answers}"' in html
-    response = boss.post(f"/api/users/{user.id}/forget", {"answers": answers})
-    told = {"annotator": user.annotator, "retracted": 1 - left, "texts_kept": 0}
-    assert response.json() == told
-    assert workspace.people.named("mia") is None
-    assert mia.get("/").status_code == 303
-    assert workspace.projects.roles(project=project.id) == {}
-    assert len(workspace.journal.active()) == left
-    (entry,) = workspace.journal.said_by(user.annotator)
-    history = workspace.journal.history(entry)
-    assert [row.kind for row in history] == ["comparison", *["retraction"] * (1 - left)]
-    if not left:
-        assert (history[1].annotator, history[1].reason) == (user_of(boss).annotator, "forgotten")
-    assert history[0].entry is not None
-    assert history[0].entry.reason == ("[erased]" if answers == "erase" else REASON)
-    overview = boss.get(f"/api/projects/{project.id}/overview").json()
-    assert [(p["name"], p["gone"]) for p in overview["people"]] == [(user.annotator, True)]
-    assert boss.post(f"/api/users/{user.id}/forget", {"answers": answers}).status_code == 404
-
-
-def test_to_forget_takes_a_choice_and_somebody_else(
-    boss: Browser, mia: Browser, workspace: Workspace
-) -> None:
-    path = f"/api/users/{user_of(mia).id}/forget"
-    for body in ({}, {"answers": "sell"}, {"answers": None}, {"answers": "keep", "now": True}):
-        assert boss.post(path, body).status_code == 422
-    own = boss.post(f"/api/users/{user_of(boss).id}/forget", {"answers": "retract"})
-    assert own.status_code == 409
-    assert "cannot forget yourself" in own.json()["error"]["what"]
-    assert boss.get(f"/admin/people/{user_of(boss).id}/forget").status_code == 409
-    assert boss.get("/admin/people/none/forget").status_code == 404
-    assert [user.name for user in workspace.people.all()] == ["boss", "mia"]
-    assert len(workspace.journal.active()) == 1
-
-
 def test_an_administrator_is_invited(
     boss: Browser, workspace: Workspace, server: Callable[[], TestClient]
 ) -> None:

@@ -8,7 +8,14 @@ import sqlalchemy as sa
 from web_helpers import PAIR, SAMPLES, Browser, SignIn
 
 from backflip.feedback.kinds import Comparison, Implicit
-from backflip.feedback.store import Generation, ModelRecord, Project, Workspace, schema
+from backflip.feedback.store import (
+    Generation,
+    ModelRecord,
+    Project,
+    Workspace,
+    forget_user,
+    schema,
+)
 from backflip.records import Completion, Sample
 
 RULES = {"chat_model": "m-policy", "chat_temperature": 0.7, "chat_top_p": 0.9}
@@ -405,7 +412,7 @@ def test_chats_are_one_s_own(
         assert browser.get(f"{path}/events").status_code == 404
         assert browser.post(f"{path}/say", {"text": "Hi", "turns": 0}).status_code == 404
         assert browser.post(f"{path}/end").status_code == 404
-    workspace.people.forget(mia.user.id)
+    forget_user(workspace, mia.user.id, "keep", by="boss")
     assert workspace.chats.of(project.id, mia.user.id) == []
 
 

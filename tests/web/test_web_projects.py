@@ -10,7 +10,7 @@ from web_helpers import PASSWORD, Browser, SignIn, token_of
 from whole_page import WholePage
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import ModelRecord, Project, ProjectSettings, Workspace
+from backflip.feedback.store import ModelRecord, Project, ProjectSettings, Workspace, forget_user
 
 RULES: dict[str, Any] = {
     "reasons": ["kind", "rude"],
@@ -163,7 +163,7 @@ def test_instructions_keep_every_version_and_no_name(
     for body in ({}, {"text": " \n"}, {"text": "x" * 100_001}, {"text": "x", "version": 9}):
         assert lead.post(path, body).status_code == 422
     workspace.people.add("other", admin=True)
-    workspace.people.forget(lead.user.id)  # pyright: ignore
+    forget_user(workspace, lead.user.id, "keep", by="boss")  # pyright: ignore
     boss = Browser(lead.client.__class__(lead.client.app, base_url="http://127.0.0.1:8000"))
     token = workspace.people.add_token(workspace.people.named("other").id, "t")  # pyright: ignore
     told = boss.client.get(path, headers={"authorization": f"Bearer {token}"}).json()

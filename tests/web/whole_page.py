@@ -3,7 +3,7 @@
 from collections import Counter
 from html.parser import HTMLParser
 
-VOID = {"br", "col", "hr", "img", "input", "link", "meta", "path", "rect", "source"}
+VOID = {"br", "col", "hr", "img", "input", "link", "meta", "source"}
 # A paragraph that one of these begins in is ended by it, wherever its end is written.
 BLOCKS = {
     "article",

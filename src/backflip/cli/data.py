@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from backflip.cli.output import (
 )
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError, WorkspaceError
+
+if TYPE_CHECKING:
+    from backflip.feedback.store import Workspace
 
 feedback_app = typer.Typer(
     no_args_is_help=True, help="Import, export, count and withdraw feedback."
@@ -188,6 +191,9 @@ def revoke(
         str | None, typer.Option(help="Name of an annotator, to withdraw all that they said.")
     ] = None,
     by: Annotated[str, typer.Option(help="Who withdraws it; kept in the journal.")] = "me",
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Erase what the annotator wrote, too, for good.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -199,13 +205,15 @@ def revoke(
 
     if (entry is None) == (annotator is None):
         raise SettingsError("name either an --entry or an --annotator")
+    if erase and annotator is None:
+        raise SettingsError("only all that an --annotator wrote can be erased")
     with open_workspace(workspace) as opened:
         try:
             if entry is not None:
                 ids = [entry] if opened.journal.retract(entry, reason, by) else []
-                named = [entry]
+                named, kept = [entry], 0
             else:
-                ids = opened.journal.retract_annotator(str(annotator), reason, by)
+                ids, kept = _withdraw(opened, str(annotator), reason, by, erase)
                 named = opened.journal.said_by(str(annotator))
         except WorkspaceError as error:
             raise WorkspaceError(
@@ -217,6 +225,7 @@ def revoke(
     facts = {
         "withdrawn": ids,
         "withdrawn_before": before,
+        "texts_kept": kept,
         "snapshots": list(found.snapshots),
         "reward_models": [m.id for m in found.reward_models],
         "policies": [m.id for m in found.policies],
@@ -226,10 +235,25 @@ def revoke(
         rows = [{"train again": m.id, "stage": m.stage, "name": m.name} for m in found.models]
         known = f"{len(before)} had been withdrawn before" if before else ""
         told = f"{len(ids)} entries withdrawn" if ids or not known else "Nothing new to withdraw"
-        told = "; ".join(filter(None, (told, known, f"{len(found.snapshots)} snapshots hold them")))
+        wrote = "what was written is erased" if erase else ""
+        others = f"{kept} texts stay, because others speak of them" if kept else ""
+        held = f"{len(found.snapshots)} snapshots hold them"
+        told = "; ".join(filter(None, (told, known, held, wrote, others)))
         return f"{told}.\n\n{table(rows)}"
 
     show(facts, as_json, lines)
+
+
+def _withdraw(
+    workspace: "Workspace", annotator: str, reason: str, by: str, erase: bool
+) -> tuple[list[str], int]:
+    """Take back all that somebody said; returns what counted, and how many texts stay."""
+    from backflip.feedback import store
+
+    if not erase:
+        return workspace.journal.retract_annotator(annotator, reason, by), 0
+    done = store.erase(workspace, annotator, by=by, reason=reason)
+    return done.retracted, done.texts_kept
 
 
 def add_to(app: typer.Typer) -> None:

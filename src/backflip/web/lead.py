@@ -24,9 +24,10 @@ def scripted(request: Request, template: str, visitor: Visitor, **values: Any) -
     return page(request, template, visitor, texts=embedded(catalogue(language)), **values)
 
 
-def names_of(workspace: Workspace) -> dict[str, str]:
-    """Names of the users by their pseudonyms; who was forgotten has none."""
-    return {user.annotator: user.name for user in workspace.people.all()}
+def names_of(workspace: Workspace, project: str) -> dict[str, str]:
+    """Names of the users by their pseudonyms; who was forgotten, in this project too, has none."""
+    unnamed = workspace.projects.unnamed(project)
+    return {u.annotator: u.name for u in workspace.people.all() if u.id not in unnamed}
 
 
 def talking_models(workspace: Workspace) -> list[ModelRecord]:

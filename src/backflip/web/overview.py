@@ -39,7 +39,7 @@ class BatchView(Record):
 
 
 class PersonView(Record):
-    """What somebody gave. `name` is the pseudonym where the user is gone."""
+    """What somebody gave. `name` is the pseudonym of who is gone, or not named any more."""
 
     name: str
     gone: bool
@@ -170,7 +170,7 @@ def _accuracies(batch: Batch, start: str, measured: Sequence[Series]) -> Iterato
 
 def people_of(workspace: Workspace, project: str, activity: Activity) -> tuple[PersonView, ...]:
     """Everybody who gave an answer or holds a question, who gave most first."""
-    names = names_of(workspace)
+    names = names_of(workspace, project)
     shares = workspace.batches.shares(project)
     at_work = {annotator for _, annotator in activity.held}
     found = []

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 from browser_desk import Desk, Site
 from playwright.sync_api import expect
-from web_helpers import PAIR
+from web_helpers import PAIR, SAMPLES
 
-from backflip.feedback.store import Project
+from backflip.feedback.kinds import ERASED, GoodBad
+from backflip.feedback.store import ModelRecord, Project
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]
@@ -99,11 +100,53 @@ def test_an_invitation_is_made_shown_and_revoked(
     expect(page.get_by_role("heading", name="Open invitations")).to_have_count(0)
 
 
-def test_somebody_is_forgotten_with_every_word(site: Site, project: Project, boss: Desk) -> None:
+@pytest.mark.parametrize("where", ["server", "project", "project, and is elsewhere"])
+def test_somebody_is_forgotten_with_every_word(
+    site: Site, project: Project, boss: Desk, where: str
+) -> None:
+    page, workspace = boss.page, site.workspace
     user = site.make_user(project, None)
-    boss.open(f"/admin/people/{user.id}/forget")
+    elsewhere = site.make_project([], overlap=1, guideline=None, rules={})
+    if where.endswith("elsewhere"):
+        workspace.projects.set_role(elsewhere.id, user.id, "annotator")
+    workspace.samples.add(SAMPLES)
+    said = GoodBad(annotator=user.annotator, sample=SAMPLES[0].id, good=True, reason="So kind.")
+    workspace.journal.add([said], run=workspace.batches.all(project.id)[0].run, round=1)
+    model = ModelRecord(id=f"m-{user.id}", name=f"judge of {user.name}", stage="reward", path="m")
+    snapshot = workspace.snapshots.take([said.id]).id
+    workspace.models.register(model.model_copy(update={"snapshot": snapshot}))
+    people = "/admin/people" if where == "server" else f"/projects/{project.id}/people"
+    boss.open(people)
+    verb = "Forget" if where == "server" else "Delete data … of"
+    page.get_by_role("link", name=f"{verb} {user.name}", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(user.name)
+    page.wait_for_load_state()
     assert boss.violations() == ""
-    boss.page.get_by_label("what this person wrote is erased").check()
+    page.get_by_label("what this person wrote is erased").check()
+    page.get_by_role("button", name="Forget for good").click()
+    told = page.get_by_role("status").filter(has_text="answers taken back")
+    stays = where.endswith("elsewhere")
+    first = "The person has left the project" if stays else "The account is deleted."
+    expect(told).to_contain_text(first)
+    expect(told).to_contain_text("1 answers taken back.")
+    expect(told).to_contain_text(model.name)
+    expect(told).to_be_focused()
+    assert boss.violations() == ""
+    expect(page.get_by_role("button", name="Forget for good")).to_have_count(0)
+    assert (workspace.people.named(user.name) is not None) == stays
+    assert [row.entry.reason for row in workspace.journal.history(said.id) if row.entry] == [ERASED]
+    page.get_by_role("link", name="Back to the people").click()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.get_by_text(user.name, exact=True)).to_have_count(0)
+
+
+def test_a_fault_leaves_the_choice_where_it_is(site: Site, project: Project, boss: Desk) -> None:
+    boss.excuse("status of 4")
+    user = site.make_user(project, None)
+    boss.open(f"/projects/{project.id}/people/{user.id}/forget")
+    site.workspace.projects.set_role(project.id, user.id, None)
+    boss.page.get_by_label("All are taken back: no later").check()
     boss.page.get_by_role("button", name="Forget for good").click()
-    expect(boss.page.locator("#said")).to_have_text("The user is forgotten.")
-    assert site.workspace.people.named(user.name) is None
+    expect(boss.page.get_by_role("alert")).to_contain_text("no member")
+    expect(boss.page.get_by_role("button", name="Forget for good")).to_be_enabled()
+    assert site.workspace.people.get(user.id) == user

@@ -76,6 +76,11 @@ def desk(site: Site, project: Project, sit: Sit) -> Desk:
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing_on_a_lead_s_page(desk: Desk, project: Project, page: str) -> None:
     desk.open(f"/projects/{project.id}{page}")
+    look(desk)
+
+
+def look(desk: Desk) -> None:
+    """At the page that is open: with all of it unfolded, in the dark, and where it is narrow."""
     desk.page.evaluate(
         "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
     )
@@ -90,6 +95,12 @@ def test_axe_finds_nothing_on_a_lead_s_page(desk: Desk, project: Project, page: 
         [],
     )
     assert desk.violations() == ""
+
+
+def test_axe_finds_nothing_where_data_are_deleted(desk: Desk, site: Site, project: Project) -> None:
+    user = site.make_user(project, None)
+    desk.open(f"/projects/{project.id}/people/{user.id}/forget")
+    look(desk)
 
 
 def test_axe_finds_nothing_on_the_page_of_a_model(desk: Desk, project: Project) -> None:

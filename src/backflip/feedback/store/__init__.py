@@ -12,6 +12,13 @@ from backflip.feedback.store.annotators import Annotator, Annotators
 from backflip.feedback.store.batches import Batch, Batches
 from backflip.feedback.store.chats import Chat, Chats
 from backflip.feedback.store.erasing import Erased, erase
+from backflip.feedback.store.forgetting import (
+    Fate,
+    Forgotten,
+    forget_member,
+    forget_user,
+    is_elsewhere,
+)
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
 from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
@@ -43,6 +50,8 @@ __all__ = [
     "Chat",
     "Chats",
     "Erased",
+    "Fate",
+    "Forgotten",
     "Generation",
     "Generations",
     "Guideline",
@@ -79,6 +88,9 @@ __all__ = [
     "User",
     "Workspace",
     "erase",
+    "forget_member",
+    "forget_user",
+    "is_elsewhere",
     "lineage",
     "touched",
 ]

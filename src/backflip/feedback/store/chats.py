@@ -22,7 +22,7 @@ from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.batches import count, ensure_batch
 from backflip.feedback.store.database import Database
-from backflip.feedback.store.journal import append, retract
+from backflip.feedback.store.entries import append, retract
 from backflip.feedback.store.projects import get_project
 from backflip.feedback.store.webhooks import note_event
 from backflip.records import Record

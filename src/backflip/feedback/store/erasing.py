@@ -1,14 +1,14 @@
-"""Erasing what a person wrote, for somebody who asks for it when they are forgotten.
+"""Erasing what a person wrote, everywhere or in one project, for somebody who asks for it.
 
-All that the person said is taken back, and a sign stands where their words were: in their entries,
-in the reasons of what they took back or skipped, in the replies that they wrote and in what they
-said to models in chats and the playground. Rows and ids stay, so that lineage and snapshots still
-tell what an entry has shaped. Instructions and questions stay as they are: they belong to the
-project.
+All that the person said there is taken back, and a sign stands where their words were: in their
+entries, in the reasons of what they took back or skipped, in the replies that they wrote and in
+what they said to models in chats and the playground. Rows and ids stay, so that lineage and
+snapshots still tell what an entry has shaped. Instructions and questions stay as they are: they
+belong to the project.
 
 A reply is one sample whoever writes it, and others may have been asked about it. It keeps its words
-as long as somebody else's entry, or a question that is still open, names it. A prompt keeps them as
-long as that is so of a reply to it, or somebody else has said the same.
+as long as another entry that is not erased, or a question that is still open, names it. A prompt
+keeps them as long as that is so of a reply to it, or it was said by somebody else or elsewhere too.
 """
 
 from collections.abc import Collection, Iterator
@@ -20,15 +20,18 @@ from sqlalchemy.engine import Connection
 
 from backflip.feedback.kinds import ERASED, WRITTEN_KINDS, parse_feedback
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import chunks, insert
+from backflip.feedback.store.database import chunks
+from backflip.feedback.store.entries import IS_ERASED as ENTRY_IS_ERASED
+from backflip.feedback.store.entries import RETRACTION, retract_all_of, runs_of
 from backflip.feedback.store.generations import TYPED_SOURCES
-from backflip.feedback.store.journal import RETRACTION, retract_all_of
 from backflip.feedback.store.prompts import IS_ERASED, without_words
 from backflip.feedback.store.samples import ERASED_HEADER
 from backflip.feedback.store.workspace import Workspace
 
 _journal, _samples, _erasures = schema.journal, schema.samples, schema.erasures
 _places, _extras = schema.assignments, schema.answer_extras
+FORGOTTEN = "forgotten"
+LOCKS = ("prompts", "samples", "queue", "annotators", "journal", "people", "generations")
 
 
 @dataclass(frozen=True)
@@ -46,36 +49,98 @@ class Erased:
     texts_kept: int
 
 
-def erase(workspace: Workspace, annotator: str, *, by: str) -> Erased:
+def erase(
+    workspace: Workspace,
+    annotator: str,
+    *,
+    by: str,
+    reason: str = FORGOTTEN,
+    project: str | None = None,
+) -> Erased:
     """Take back all that somebody said, and take the words out of it; all of it or nothing.
 
-    Done again, it erases what came since. Questions that the person holds go to others.
+    Done again, it erases what came since. What the person has going on is ended.
 
     Args:
         workspace: that holds it.
         annotator: whose words.
         by: who does it: the annotator of the retractions.
+        reason: of the retractions.
+        project: only what was said in this one; None for all.
 
     Raises:
         WorkspaceError: no such annotator.
     """
-    locks = ("prompts", "samples", "queue", "annotators", "journal", "people", "generations")
-    with workspace.database.write(*locks) as connection:
-        retracted = retract_all_of(connection, annotator, "forgotten", by)
-        # From here on the database lets the bodies of these rows be changed.
-        row = {"annotator": annotator, "created": schema.now()}
-        connection.execute(insert(connection, _erasures).on_conflict_do_nothing(), row)
-        written = _erase_entries(connection, annotator)
-        typed = _typed(connection, annotator)
-        texts, kept = _erase_texts(connection, written, typed)
-        _erase_places(connection, annotator)
+    with workspace.database.write(*LOCKS) as connection:
+        return erase_within(connection, annotator, reason, by, project)
+
+
+def erase_within(
+    connection: Connection, annotator: str, reason: str, by: str, project: str | None = None
+) -> Erased:
+    """`erase` within a transaction that holds `LOCKS`."""
+    retracted = retract_all_of(connection, annotator, reason, by, project)
+    _permit(connection, annotator, project)
+    written = _erase_entries(connection, annotator, project)
+    typed = _typed(connection, annotator, project)
+    texts, kept = _erase_texts(connection, written, typed)
+    release(connection, annotator, project)
+    mine = _places.c.annotator == annotator, _places.c.reason != ""
+    told = sa.update(_places).where(*mine, *_asked_in(project))
+    connection.execute(told.values(reason=ERASED))
     return Erased(retracted, texts, kept)
 
 
-def _erase_entries(connection: Connection, annotator: str) -> set[str]:
+def release(connection: Connection, annotator: str, project: str | None = None) -> None:
+    """End what somebody has going on, within a transaction.
+
+    Questions that the person holds go to others, and drafts and chats are gone, with the replies
+    that they waited for. An answer that is on its way meanwhile finds its place gone.
+    """
+    for table in (schema.chats, schema.generations):
+        connection.execute(sa.delete(table).where(_is_by(table, annotator, project)))
+    mine = _places.c.annotator == annotator, _places.c.state == "leased"
+    held = sa.select(_places.c.number).where(*mine, *_asked_in(project))
+    # Those of an answer that was undone; they are taken back as the answer is.
+    connection.execute(sa.delete(_extras).where(_extras.c.assignment.in_(held)))
+    connection.execute(sa.delete(_places).where(*mine, *_asked_in(project)))
+
+
+def _is_by(table: sa.Table, annotator: str, project: str | None) -> sa.ColumnElement[bool]:
+    """Whether a row of chats or generations is by this person, in the project."""
+    users = schema.users
+    mine = sa.select(users.c.id).where(users.c.annotator == annotator).scalar_subquery()
+    if project is None:
+        return table.c.user == mine
+    return sa.and_(table.c.user == mine, table.c.project.is_not_distinct_from(project))
+
+
+def _permit(connection: Connection, annotator: str, project: str | None) -> None:
+    """From here on the database lets the bodies of these rows of the journal be changed."""
+    known = sa.select(_erasures.c.run).where(_erasures.c.annotator == annotator)
+    runs = [None] if project is None else connection.execute(runs_of(project)).scalars()
+    new = dict.fromkeys(runs).keys() - set(connection.execute(known).scalars())
+    rows = [{"annotator": annotator, "run": run, "created": schema.now()} for run in new]
+    if rows:
+        connection.execute(sa.insert(_erasures), rows)
+
+
+def _asked_in(project: str | None) -> list[sa.ColumnElement[bool]]:
+    """Whether an assignment is of a question of the project."""
+    if project is None:
+        return []
+    table, batches = schema.tasks, schema.batches
+    asked = sa.select(table.c.id).join(batches, batches.c.number == table.c.batch)
+    return [_places.c.task_id.in_(asked.where(batches.c.project == project))]
+
+
+def _erase_entries(connection: Connection, annotator: str, project: str | None) -> set[str]:
     """Take the words out of the journal; returns ids of the replies that the person wrote."""
     query = sa.select(_journal.c.number, _journal.c.kind, _journal.c.body)
-    rows = connection.execute(query.where(_journal.c.annotator == annotator)).all()
+    query = query.where(_journal.c.annotator == annotator)
+    if project is not None:
+        query = query.where(_journal.c.run.in_(runs_of(project)))
+    rows = connection.execute(query).all()
     named: set[str] = set()
     for row in rows:
         if row.kind == RETRACTION:
@@ -107,9 +172,7 @@ def _spoken_of(connection: Connection, ids: Collection[str]) -> set[str]:
     if not ids:
         return set()
     wanted = set(ids)
-    gone = sa.select(_erasures.c.annotator)
-    others = _journal.c.kind != RETRACTION, _journal.c.annotator.not_in(gone)
-    entries = sa.select(_journal.c.body).where(*others)
+    entries = sa.select(_journal.c.body).where(_journal.c.kind != RETRACTION, ~ENTRY_IS_ERASED)
     questions = sa.select(schema.tasks.c.sample_ids).where(schema.tasks.c.closed.is_(False))
     found: set[str] = set()
     for query in (entries, questions):
@@ -128,30 +191,14 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _erase_places(connection: Connection, annotator: str) -> None:
-    """Take the words out of what was skipped, and give back what is held, drafts and all.
-
-    An answer or a draft that is on its way meanwhile finds its place gone.
-    """
-    mine = _places.c.annotator == annotator
-    held = sa.select(_places.c.number).where(mine, _places.c.state == "leased")
-    # Those of an answer that was undone; they are taken back as the answer is.
-    connection.execute(sa.delete(_extras).where(_extras.c.assignment.in_(held)))
-    connection.execute(sa.delete(_places).where(mine, _places.c.state == "leased"))
-    told = sa.update(_places).where(mine, _places.c.reason != "")
-    connection.execute(told.values(reason=ERASED))
-
-
-def _typed(connection: Connection, annotator: str) -> set[str]:
-    """Ids of prompts that the person, and nobody else, has said to models."""
-    asked, users, prompts = schema.generations, schema.users, schema.prompts
-    mine = sa.select(users.c.id).where(users.c.annotator == annotator).scalar_subquery()
-    query = sa.select(asked.c.prompt_id).where(asked.c.user == mine)
+def _typed(connection: Connection, annotator: str, project: str | None) -> set[str]:
+    """Ids of prompts that the person has said to models, and nobody else or elsewhere."""
+    asked, prompts = schema.generations, schema.prompts
+    mine = _is_by(asked, annotator, project)
+    query = sa.select(asked.c.prompt_id).where(mine)
     found: set[str] = set()
     for chunk in chunks(set(connection.execute(query).scalars())):
-        others = sa.select(asked.c.prompt_id).where(
-            asked.c.user != mine, asked.c.prompt_id.in_(chunk)
-        )
+        others = sa.select(asked.c.prompt_id).where(~mine, asked.c.prompt_id.in_(chunk))
         own = sa.select(prompts.c.id).where(
             prompts.c.id.in_(chunk),
             prompts.c.id.not_in(others),
@@ -159,9 +206,6 @@ def _typed(connection: Connection, annotator: str) -> set[str]:
             ~IS_ERASED,
         )
         found.update(connection.execute(own).scalars())
-    # What is still being written is not kept: its prompt would come back with it.
-    awaited = asked.c.user == mine, asked.c.state.in_(["waiting", "running"])
-    connection.execute(sa.update(asked).where(*awaited).values(state="cancelled", worker=None))
     return found
 
 

@@ -5,7 +5,7 @@ update or delete rows of the journal, whoever asks; only the words of somebody w
 may go (see `backflip.feedback.store.erasing`).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,18 +16,21 @@ from sqlalchemy.engine import Connection
 from backflip.errors import NotFoundError
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.feedback.store import schema
-from backflip.feedback.store.annotators import groups_of, insert_annotators
-from backflip.feedback.store.database import Database, check_name, chunks, insert_new
-from backflip.feedback.store.samples import require_samples
-from backflip.records import content_id
-
-RETRACTION = "retraction"
-_journal = schema.journal
-_undoing = schema.journal.alias("undoing")
-_FEEDBACK = _journal.c.kind != RETRACTION
-_ACTIVE = sa.and_(
-    _FEEDBACK, ~sa.exists().where(_undoing.c.retracts == _journal.c.id).correlate(_journal)
+from backflip.feedback.store.database import Database
+from backflip.feedback.store.entries import (
+    IS_ACTIVE,
+    IS_FEEDBACK,
+    RETRACTION,
+    append,
+    entry_of,
+    require_annotator,
+    retract,
+    retract_all_of,
+    rows_with_erased,
+    select_rows,
 )
+
+_journal = schema.journal
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Journal:
         run: str | Collection[str] | None = None,
     ) -> list[FeedbackBase]:
         """Entries that nobody took back, in journal order; each filter takes a value or several."""
-        query = sa.select(_journal.c.body).where(_ACTIVE).order_by(_journal.c.number)
+        query = sa.select(_journal.c.body).where(IS_ACTIVE).order_by(_journal.c.number)
         filters = {
             "kind": kinds,
             "axis": axis,
@@ -141,7 +144,7 @@ class Journal:
             limit: as many at most.
         """
         columns = {"kind": kind, "annotator": annotator}
-        query = _rows().where(_ACTIVE).order_by(_journal.c.number.desc()).limit(limit)
+        query = rows_with_erased().where(IS_ACTIVE).order_by(_journal.c.number.desc()).limit(limit)
         for name, value in columns.items():
             if value is not None:
                 query = query.where(_journal.c[name] == value)
@@ -167,7 +170,9 @@ class Journal:
             axis: that was judged.
             samples: ids, in any order.
         """
-        query = _rows().where(_ACTIVE, _journal.c.kind == kind, _journal.c.axis == axis)
+        query = rows_with_erased().where(
+            IS_ACTIVE, _journal.c.kind == kind, _journal.c.axis == axis
+        )
         for name in samples:
             query = query.where(_journal.c.body.cast(sa.Text).contains(name, autoescape=True))
         found: list[JournalRow] = []
@@ -189,7 +194,7 @@ class Journal:
         Raises:
             WorkspaceError: no such annotator.
         """
-        query = sa.select(_journal.c.id).where(_FEEDBACK, _journal.c.annotator == name)
+        query = sa.select(_journal.c.id).where(IS_FEEDBACK, _journal.c.annotator == name)
         with self._database.read() as connection:
             require_annotator(connection, name)
             return list(connection.execute(query.order_by(_journal.c.number)).scalars())
@@ -212,16 +217,24 @@ class Journal:
         with self._database.write("annotators", "journal") as connection:
             return retract(connection, list(entry_ids), reason, by)
 
-    def retract_annotator(self, name: str, reason: str, by: str) -> list[str]:
+    def retract_annotator(
+        self, name: str, reason: str, by: str, *, project: str | None = None
+    ) -> list[str]:
         """Take back all active entries of an annotator; returns their ids.
 
         What the annotator says later counts again.
+
+        Args:
+            name: of the annotator.
+            reason: why.
+            by: who takes them back.
+            project: only those of this one.
 
         Raises:
             WorkspaceError: no such annotator.
         """
         with self._database.write("annotators", "journal") as connection:
-            return retract_all_of(connection, name, reason, by)
+            return retract_all_of(connection, name, reason, by, project)
 
     def replace(self, entry_id: str, entry: FeedbackBase, reason: str, by: str) -> bool:
         """Take an entry back and put another in its place, both or neither.
@@ -253,7 +266,7 @@ class Journal:
             WorkspaceError: no such entry.
         """
         either = sa.or_(_journal.c.id == entry_id, _journal.c.retracts == entry_id)
-        query = _rows().where(either).order_by(_journal.c.number)
+        query = rows_with_erased().where(either).order_by(_journal.c.number)
         with self._database.read() as connection:
             rows = [_journal_row(row) for row in connection.execute(query)]
         if not rows:
@@ -263,119 +276,19 @@ class Journal:
     def count(self) -> int:
         """Number of active entries."""
         with self._database.read() as connection:
-            return _count(connection, _ACTIVE)
+            return _count(connection, IS_ACTIVE)
 
     def stats(self) -> JournalStats:
         """Numbers of entries by kind, annotator, origin and axis."""
         with self._database.read() as connection:
-            active = _count(connection, _ACTIVE)
+            active = _count(connection, IS_ACTIVE)
             tables: list[dict[str, int]] = []
             for name in ("kind", "annotator", "origin", "axis"):
                 column = _journal.c[name]
-                query = sa.select(column, sa.func.count()).where(_ACTIVE).group_by(column)
+                query = sa.select(column, sa.func.count()).where(IS_ACTIVE).group_by(column)
                 rows = connection.execute(query.order_by(column))
                 tables.append({row[0]: row[1] for row in rows})
-            return JournalStats(active, _count(connection, _FEEDBACK) - active, *tables)
-
-
-def append(
-    connection: Connection,
-    entries: Sequence[FeedbackBase],
-    *,
-    round: int | None = None,  # noqa: A002
-    run: str | None = None,
-    known: bool = False,
-) -> list[str]:
-    """`Journal.add` within a transaction that holds the locks "annotators" and "journal".
-
-    `known` says that the caller is sure of the samples and the annotators: that they are there.
-    """
-    if run is not None:
-        check_name(run, "the run's id")
-    if not known:
-        require_samples(connection, (name for entry in entries for name in entry.sample_ids))
-        insert_annotators(connection, groups_of((e.annotator, e.origin) for e in entries))
-    new: list[str] = []
-    for chunk in chunks(entries):
-        rows = [
-            {
-                "id": entry.id,
-                "kind": body["kind"],
-                "annotator": entry.annotator,
-                "axis": check_name(entry.axis, "the axis"),
-                "origin": check_name(entry.origin, "the origin"),
-                "run": run,
-                "round": round,
-                "body": body,
-                "created": schema.now(),
-            }
-            for entry, body in ((entry, entry.model_dump(mode="json")) for entry in chunk)
-        ]
-        new += insert_new(connection, _journal, rows)
-    return new
-
-
-def retract(connection: Connection, ids: Sequence[str], reason: str, by: str) -> list[str]:
-    """`Journal.retract` of several within a transaction; returns those not taken back before."""
-    targets = {row.id: row for row in select_rows(connection, ids)}
-    if missing := [name for name in ids if name not in targets]:
-        raise NotFoundError(f"no entry {missing[0]!r} to retract")
-    insert_annotators(connection, {by: "people"})
-    rows = [
-        {
-            "id": content_id(RETRACTION, name),
-            "kind": RETRACTION,
-            "annotator": by,
-            "run": target.run,
-            "round": target.round,
-            "retracts": name,
-            "body": {"reason": reason},
-            "created": schema.now(),
-        }
-        for name, target in targets.items()
-    ]
-    new = {name for chunk in chunks(rows) for name in insert_new(connection, _journal, chunk)}
-    return [row["retracts"] for row in rows if row["id"] in new]
-
-
-def retract_all_of(connection: Connection, name: str, reason: str, by: str) -> list[str]:
-    """`Journal.retract_annotator` within a transaction with the locks that `append` needs."""
-    require_annotator(connection, name)
-    query = sa.select(_journal.c.id).where(_ACTIVE, _journal.c.annotator == name)
-    ids = connection.execute(query.order_by(_journal.c.number)).scalars().all()
-    return retract(connection, ids, reason, by)
-
-
-def require_annotator(connection: Connection, name: str) -> None:
-    """Raise a `NotFoundError` for an annotator that nobody has heard of."""
-    known = sa.select(schema.annotators.c.name).where(schema.annotators.c.name == name)
-    if connection.execute(known).scalar() is None:
-        raise NotFoundError(f"no annotator {name!r}")
-
-
-def select_rows(connection: Connection, ids: Iterable[str]) -> list[sa.Row[Any]]:
-    """Rows of feedback by id within a transaction, in the order asked for.
-
-    Beside its columns a row has `erased`: whether its annotator's words were erased.
-    """
-    wanted = list(dict.fromkeys(ids))
-    found: dict[str, sa.Row[Any]] = {}
-    for chunk in chunks(wanted):
-        query = _rows().where(_FEEDBACK, _journal.c.id.in_(chunk))
-        found |= {row.id: row for row in connection.execute(query)}
-    return [found[name] for name in wanted if name in found]
-
-
-def entry_of(row: sa.Row[Any]) -> FeedbackBase:
-    """The entry of a row of `select_rows`, under the id that it has there."""
-    entry = parse_feedback(row.body)
-    return entry.under(row.id) if row.erased else entry
-
-
-def _rows() -> sa.Select[Any]:
-    gone = schema.erasures.c.annotator
-    joined = _journal.outerjoin(schema.erasures, gone == _journal.c.annotator)
-    return sa.select(_journal, gone.is_not(None).label("erased")).select_from(joined)
+            return JournalStats(active, _count(connection, IS_FEEDBACK) - active, *tables)
 
 
 def _count(connection: Connection, condition: Any) -> int:

@@ -160,29 +160,6 @@ class People:
                 connection.execute(sa.delete(_sessions).where(_sessions.c.user == id))
             return _user(row)
 
-    def forget(self, id: str) -> str:  # noqa: A002
-        """Delete a user and all that tells who it was; what was said stays under its pseudonym.
-
-        Returns:
-            The pseudonym.
-
-        Raises:
-            WorkspaceError: no such user, or nobody would be left who may do everything.
-        """
-        owned = (_sessions, _tokens, _members, schema.chats, schema.generations)
-        with self._database.write("projects", "people", "generations") as connection:
-            row = connection.execute(sa.select(_users).where(_users.c.id == id)).first()
-            if row is None:
-                raise NotFoundError(f"no user {id!r}")
-            for table in owned:
-                connection.execute(sa.delete(table).where(table.c.user == id))
-            made = sa.update(_invites).where(_invites.c.author == id)
-            connection.execute(made.values(author=None))
-            connection.execute(sa.delete(_users).where(_users.c.id == id))
-            if row.admin:
-                _require_admin(connection)
-            return row.annotator
-
     def start_session(self, user: str, seconds: float) -> tuple[str, Session]:
         """Sign a user in for so many seconds; returns the key that a browser keeps."""
         key, now = secrets.token_urlsafe(32), self.clock()
@@ -381,6 +358,31 @@ def _add(
     }
     connection.execute(sa.insert(_users), row)
     return User(**row)
+
+
+def get_user(connection: Connection, id: str) -> User:  # noqa: A002
+    """A user within a transaction; a `WorkspaceError` when there is none."""
+    row = connection.execute(sa.select(_users).where(_users.c.id == id)).first()
+    if row is None:
+        raise NotFoundError(f"no user {id!r}")
+    return _user(row)
+
+
+def delete_user(connection: Connection, user: User) -> None:
+    """Delete a user and all that tells who it was, within a transaction with "projects", "people".
+
+    The user has nothing going on any more (see `erasing.release`).
+
+    Raises:
+        WorkspaceError: nobody would be left who may do everything.
+    """
+    for table in (_sessions, _tokens, _members, schema.unnamed):
+        connection.execute(sa.delete(table).where(table.c.user == user.id))
+    made = sa.update(_invites).where(_invites.c.author == user.id)
+    connection.execute(made.values(author=None))
+    connection.execute(sa.delete(_users).where(_users.c.id == user.id))
+    if user.admin:
+        _require_admin(connection)
 
 
 def _require_admin(connection: Connection) -> None:

@@ -15,7 +15,8 @@ from backflip.records import Record, content_id
 MAIN = "main"
 """The project of questions that name none; it is there as soon as it is needed."""
 Role = Literal["annotator", "lead"]
-_projects, _guidelines, _members = schema.projects, schema.guidelines, schema.memberships
+_projects, _guidelines = schema.projects, schema.guidelines
+_members, _unnamed = schema.memberships, schema.unnamed
 
 
 class ProjectSettings(Record):
@@ -191,6 +192,12 @@ class Projects:
         with self._database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
+    def unnamed(self, project: str) -> set[str]:
+        """Ids of the users who have left a project and are not named in it any more."""
+        query = sa.select(_unnamed.c.user).where(_unnamed.c.project == project)
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
+
 
 # Asked with every request, and so built once.
 _ROLE = sa.select(_members.c.role).where(
@@ -199,7 +206,9 @@ _ROLE = sa.select(_members.c.role).where(
 
 
 def set_role(connection: Connection, project: str, user: str, role: Role) -> None:
-    """Give a user a role within a transaction, in place of the old one."""
+    """Give a user a role within a transaction, in place of the old one; it is named again."""
+    again = _unnamed.c.project == project, _unnamed.c.user == user
+    connection.execute(sa.delete(_unnamed).where(*again))
     statement = insert(connection, _members).on_conflict_do_update(
         index_elements=["project", "user"], set_={"role": role}
     )

@@ -23,9 +23,9 @@ from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.batches import Purpose, batch_of_round, count, put_batch
 from backflip.feedback.store.database import Database, check_name, insert_of
+from backflip.feedback.store.entries import append, retract
 from backflip.feedback.store.fitting import fit_entry, fit_extra
 from backflip.feedback.store.handing import TASK_COLUMNS, Handed, Wish, num_open, pick, taken
-from backflip.feedback.store.journal import append, retract
 from backflip.feedback.store.projects import MAIN
 from backflip.feedback.store.samples import insert_samples
 from backflip.feedback.store.tasks import Progress, Standing, Task

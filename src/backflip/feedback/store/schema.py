@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration."""
 
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -113,10 +113,10 @@ samples = _numbered(
 
 annotators = sa.Table("annotators", metadata, _text("name", primary_key=True), _created())
 
-erasures = sa.Table(
+erasures = _numbered(
     "erasures",
-    metadata,
-    _text("annotator", sa.ForeignKey("annotators.name"), primary_key=True),
+    _text("annotator", sa.ForeignKey("annotators.name"), index=True),
+    _text("run", nullable=True),  # NULL: all that the annotator said, in whichever run
     _created(),
 )
 
@@ -329,6 +329,13 @@ memberships = sa.Table(
     _text("project", sa.ForeignKey("projects.id"), primary_key=True),
     _text("user", sa.ForeignKey("users.id"), primary_key=True, index=True),
     _text("role"),
+)
+
+unnamed = sa.Table(
+    "unnamed",
+    metadata,
+    _text("project", sa.ForeignKey("projects.id"), primary_key=True),
+    _text("user", sa.ForeignKey("users.id"), primary_key=True, index=True),
 )
 
 sessions = _numbered(

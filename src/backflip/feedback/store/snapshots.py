@@ -10,7 +10,7 @@ from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, chunks, insert_new
-from backflip.feedback.store.journal import entry_of, select_rows
+from backflip.feedback.store.entries import entry_of, select_rows
 from backflip.records import Record, content_id
 
 

@@ -1,13 +1,10 @@
 """All users of the server, for administrators."""
 
-from typing import Literal
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from backflip.errors import ConflictError
-from backflip.feedback.store import User, Workspace, erase
+from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web.access import Admin
 from backflip.web.lead import scripted
@@ -41,26 +38,6 @@ class UserChange(Record):
     active: bool | None = Field(default=None, strict=True, description="may sign in")
 
 
-class Forgetting(Record):
-    """What becomes of the answers: "keep" them under the pseudonym, or "retract" them all.
-
-    To "erase" is to retract them and to take out of the database what the person wrote.
-    """
-
-    answers: Literal["keep", "retract", "erase"]
-
-
-class Forgotten(Record):
-    """The pseudonym under which the answers stand, and how many were taken back.
-
-    Where words were erased, `texts_kept` replies stay because others speak of them.
-    """
-
-    annotator: str
-    retracted: int
-    texts_kept: int
-
-
 class AdminInvite(Record):
     """An invitation for one person who shall be able to do everything."""
 
@@ -73,16 +50,6 @@ def users_page(request: Request, visitor: Admin) -> Response:
     workspace = visitor.context.workspace
     users, invites = _users(workspace), open_invites(workspace, None)
     return scripted(request, "users.html", visitor, users=users, invites=invites)
-
-
-@router.get("/admin/people/{user}/forget", include_in_schema=False)
-def forget_page(request: Request, user: str, visitor: Admin) -> Response:
-    """Asks what shall become of the answers before a user is forgotten."""
-    workspace = visitor.context.workspace
-    known = workspace.people.get(user)
-    _require_other(visitor.user, known)
-    given = len(workspace.journal.active(annotator=known.annotator))
-    return scripted(request, "forget.html", visitor, user=known, given=given)
 
 
 @router.get("/api/users")
@@ -105,31 +72,6 @@ def change_user(user: str, change: UserChange, visitor: Admin) -> UserView:
     return next(view for view in _users(workspace) if view.id == user)
 
 
-@router.post("/api/users/{user}/forget")
-def forget(user: str, forgetting: Forgetting, visitor: Admin) -> Forgotten:
-    """Delete a user and all that tells who it was.
-
-    The answers stay under a pseudonym that nobody can resolve any more, or are taken back first,
-    with what the person wrote or without it.
-    """
-    workspace = visitor.context.workspace
-    known = workspace.people.get(user)
-    _require_other(visitor.user, known)
-    name, by = known.annotator, visitor.user.annotator
-    retracted: list[str] = []
-    texts_kept = 0
-    if forgetting.answers != "keep":
-        # Nothing may be said any more between taking back and forgetting.
-        workspace.people.change(user, active=False)
-    if forgetting.answers == "retract":
-        retracted = workspace.journal.retract_annotator(name, "forgotten", by)
-    elif forgetting.answers == "erase":
-        erased = erase(workspace, name, by=by)
-        retracted, texts_kept = erased.retracted, erased.texts_kept
-    workspace.people.forget(user)
-    return Forgotten(annotator=name, retracted=len(retracted), texts_kept=texts_kept)
-
-
 @router.get("/api/invites")
 def list_admin_invites(visitor: Admin) -> list[InviteView]:
     """Invitations to be an administrator that may still be taken; not their addresses."""
@@ -149,13 +91,6 @@ def invite_admin(request: Request, new: AdminInvite, visitor: Admin) -> InviteLi
         None, "lead", seconds=DAY * new.days, author=visitor.user.id
     )
     return invite_link(request, key)
-
-
-def _require_other(visitor: User, user: User) -> None:
-    if visitor.id == user.id:
-        raise ConflictError(
-            "you cannot forget yourself", hint="Ask another administrator to forget you."
-        )
 
 
 def _users(workspace: Workspace) -> list[UserView]:

@@ -61,7 +61,7 @@ def answers_page(
         kind=kind,
         annotator=annotator,
         people=sorted(workspace.batches.shares(project)),
-        names=names_of(workspace),
+        names=names_of(workspace, project),
     )
 
 

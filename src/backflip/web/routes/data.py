@@ -35,7 +35,7 @@ def data_page(request: Request, project: str, visitor: Lead) -> Response:
 
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    names = names_of(workspace)
+    names = names_of(workspace, project)
     people = [
         {"annotator": annotator, "name": names.get(annotator, annotator), "done": done}
         for annotator, (done, _) in workspace.batches.shares(project).items()
@@ -139,15 +139,12 @@ def withdraw_annotator(
 ) -> dict[str, Any]:
     """Take back all that somebody said in the project, and say what was made from it."""
     workspace = visitor.context.workspace
-    runs = _runs(workspace, project)
-    said = workspace.journal.active(annotator=annotator, run=runs)
-    if not said:
-        raise NotFoundError("nothing that this person said in this project counts")
     by, why = visitor.user.annotator, reason.reason or "withdrawn"
-    ids = [entry.id for entry in said]
-    done = workspace.journal.retract_all(ids, why, by)
+    done = workspace.journal.retract_annotator(annotator, why, by, project=project)
+    if not done:
+        raise NotFoundError("nothing that this person said in this project counts")
     workspace.reports.want(project)
-    return {"withdrawn": len(done), **_told(touched(workspace, ids))}
+    return {"withdrawn": len(done), **_told(touched(workspace, done))}
 
 
 def _runs(workspace: Workspace, project: str) -> list[str]:

@@ -126,7 +126,8 @@ def invite_link(request: Request, key: str) -> InviteLink:
 
 def open_invites(workspace: Workspace, project: str | None) -> list[InviteView]:
     """Invitations that may still be taken, to a project or, for None, to be an administrator."""
-    names = {user.id: user.name for user in workspace.people.all()}
+    unnamed = set[str]() if project is None else workspace.projects.unnamed(project)
+    names = {user.id: user.name for user in workspace.people.all() if user.id not in unnamed}
     return [
         InviteView(
             number=invite.number,

@@ -28,7 +28,9 @@ def model_page(request: Request, project: str, model: str, visitor: Lead) -> Res
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
     told = _lineage(visitor, project, model)
-    return lead_page(request, "model.html", visitor, known, names=names_of(workspace), **told)
+    return lead_page(
+        request, "model.html", visitor, known, names=names_of(workspace, project), **told
+    )
 
 
 @router.get("/api/projects/{project}/models")

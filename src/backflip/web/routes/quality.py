@@ -53,7 +53,7 @@ def quality_page(request: Request, project: str, visitor: Lead) -> Response:
         known,
         report=report,
         stale=stale,
-        names=names_of(workspace),
+        names=names_of(workspace, project),
         conflicts=_shown(workspace, pairs),
         num_conflicts=len(conflicts),
         most=MAX_CONFLICTS,

@@ -60,7 +60,7 @@ class Preview(Record):
 
 
 class GuidelineView(Record):
-    """A version of the instructions. `author` is a pseudonym where the user is gone."""
+    """A version of the instructions. `author` is a pseudonym of who is gone."""
 
     version: int
     text: str
@@ -113,7 +113,7 @@ def add_guideline(project: str, new: GuidelineText, visitor: Lead) -> GuidelineV
     workspace = visitor.context.workspace
     # The pseudonym and not the name: whoever is forgotten must not be told by what it wrote.
     kept = workspace.projects.add_guideline(project, new.text, visitor.user.annotator)
-    return _view(kept, names_of(workspace))
+    return _view(kept, names_of(workspace, project))
 
 
 @router.post("/api/projects/{project}/guidelines/preview")
@@ -134,7 +134,7 @@ def change_rules(project: str, rules: Rules, visitor: Lead) -> Project:
 
 
 def _guidelines(workspace: Workspace, project: str) -> list[GuidelineView]:
-    names = names_of(workspace)
+    names = names_of(workspace, project)
     return [_view(guideline, names) for guideline in workspace.projects.guidelines(project)]
 
 

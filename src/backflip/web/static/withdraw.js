@@ -23,7 +23,8 @@ export function takeBack(question, around) {
   }
 }
 
-function touched({ reward_models, policies }) {
+/** The models that answers were made into, as they were taken back. */
+export function touched({ reward_models, policies }) {
   const models = [...reward_models, ...policies];
   if (!models.length) return el("p", {}, t("No model was made from them."));
   return el("div", {}, el("p", {}, t("Made from them, and to be trained again:")), el("ul", {}, ...models.map((model) => el("li", {}, model))));

@@ -1,0 +1,81 @@
+"""What a lead decides about somebody who leaves a project.
+
+An erasure may be of what was said in one run only, and a project need not name who was in it.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+KEPT = [
+    "number",
+    "id",
+    "kind",
+    "annotator",
+    "axis",
+    "origin",
+    "run",
+    "round",
+    "retracts",
+    "created",
+]
+"""Columns of the journal that nothing changes: all but the body."""
+ERASED = (
+    "EXISTS (SELECT 1 FROM erasures AS e WHERE e.annotator = OLD.annotator "
+    "AND (e.run IS NULL OR e.run = OLD.run))"
+)
+
+
+def upgrade() -> None:
+    postgresql = op.get_context().dialect.name == "postgresql"
+    if not postgresql:
+        op.execute("DROP TRIGGER journal_no_update")  # it names the table that is replaced
+    _replace_erasures(postgresql)
+    _guard_journal(postgresql)
+    op.create_table(
+        "unnamed",
+        sa.Column("project", sa.Text(), sa.ForeignKey("projects.id"), nullable=False),
+        sa.Column("user", sa.Text(), sa.ForeignKey("users.id"), nullable=False),
+        sa.PrimaryKeyConstraint("project", "user"),
+    )
+    op.create_index("ix_unnamed_user", "unnamed", ["user"])
+
+
+def _replace_erasures(postgresql: bool) -> None:
+    connection = op.get_bind()
+    known = connection.execute(sa.text("SELECT annotator, created FROM erasures")).mappings().all()
+    op.drop_table("erasures")
+    number = sa.BigInteger() if postgresql else sa.Integer()
+    op.create_table(
+        "erasures",
+        sa.Column("number", number, primary_key=True, autoincrement=True),
+        sa.Column("annotator", sa.Text(), sa.ForeignKey("annotators.name"), nullable=False),
+        sa.Column("run", sa.Text(), nullable=True),
+        sa.Column("created", sa.Text(), nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_erasures_annotator", "erasures", ["annotator"])
+    if known:
+        put = "INSERT INTO erasures (annotator, created) VALUES (:annotator, :created)"
+        connection.execute(sa.text(put), [dict(row) for row in known])
+
+
+def _guard_journal(postgresql: bool) -> None:
+    if not postgresql:
+        same = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in KEPT)
+        op.execute(
+            f"CREATE TRIGGER journal_no_update BEFORE UPDATE ON journal "
+            f"WHEN NOT ({ERASED} AND {same}) "
+            "BEGIN SELECT RAISE(ABORT, 'journal is append-only'); END"
+        )
+        return
+    new, old = (", ".join(f"{row}.{name}" for name in KEPT) for row in ("NEW", "OLD"))
+    op.execute(
+        "CREATE OR REPLACE FUNCTION journal_is_only_erased() RETURNS trigger LANGUAGE plpgsql "
+        f"AS $$ BEGIN IF {ERASED} AND ROW({new}) IS NOT DISTINCT FROM ROW({old}) "
+        "THEN RETURN NEW; END IF; RAISE EXCEPTION 'journal is append-only'; END $$"
+    )
