@@ -208,15 +208,6 @@ class Journal:
         with self._database.write("annotators", "journal") as connection:
             return bool(retract(connection, [entry_id], reason, by))
 
-    def retract_all(self, entry_ids: Iterable[str], reason: str, by: str) -> list[str]:
-        """Take entries back, all or none; returns those that were not taken back before.
-
-        Raises:
-            WorkspaceError: no such entry.
-        """
-        with self._database.write("annotators", "journal") as connection:
-            return retract(connection, list(entry_ids), reason, by)
-
     def retract_annotator(
         self, name: str, reason: str, by: str, *, project: str | None = None
     ) -> list[str]:
