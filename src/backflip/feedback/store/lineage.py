@@ -10,7 +10,7 @@ from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import chunks
-from backflip.feedback.store.models import ModelRecord
+from backflip.feedback.store.models import ModelRecord, all_behind
 from backflip.feedback.store.workspace import Workspace
 
 
@@ -65,6 +65,21 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What a `Lineage` tells without its entries, of which there may be very many.
+
+    Attributes:
+        models: all behind the model, nearest first.
+        snapshots: every snapshot of feedback behind it, nearest first.
+        annotators: who stands behind it, and with how many entries; most first.
+    """
+
+    models: tuple[ModelRecord, ...]
+    snapshots: tuple[str, ...]
+    annotators: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Touched:
     """What entries went into.
 
@@ -100,7 +115,8 @@ def lineage(workspace: Workspace, model: str | ModelRecord) -> Lineage:
     nodes: dict[str, Lineage] = {}
     rows: dict[str, tuple[FeedbackBase, ...]] = {}
     known = workspace.models.all()
-    needed = _behind(wanted, {record.id: record for record in known})
+    by_id = {record.id: record for record in known}
+    needed = {wanted, *all_behind(by_id[wanted], by_id)}
     for record in known:  # parents come before their children
         if record.id in needed:
             snapshot = record.snapshot
@@ -113,6 +129,18 @@ def lineage(workspace: Workspace, model: str | ModelRecord) -> Lineage:
                 parents=tuple(nodes[name] for name in record.parents),
             )
     return nodes[wanted]
+
+
+def outline(workspace: Workspace, model: ModelRecord) -> Outline:
+    """What stands behind a model, as it was counted when the model was registered."""
+    known = {record.id: record for record in workspace.models.all()}
+    models = [known[name] for name in all_behind(model, known)]
+    snapshots = [each.snapshot for each in (model, *models) if each.snapshot is not None]
+    return Outline(
+        models=tuple(models),
+        snapshots=tuple(dict.fromkeys(snapshots)),
+        annotators=workspace.models.annotators(model.id),
+    )
 
 
 def touched(workspace: Workspace, entry_ids: Iterable[str]) -> Touched:
@@ -137,16 +165,3 @@ def touched(workspace: Workspace, entry_ids: Iterable[str]) -> Touched:
         if record.snapshot in snapshots or any(name in models for name in record.parents):
             models[record.id] = record
     return Touched(tuple(snapshots), tuple(models.values()))
-
-
-def _behind(model_id: str, known: dict[str, ModelRecord]) -> set[str]:
-    found: set[str] = set()
-    line = [model_id]
-    while line:
-        name = line.pop()
-        if name not in known:
-            raise WorkspaceError(f"no model {name!r}")
-        if name not in found:
-            found.add(name)
-            line.extend(known[name].parents)
-    return found

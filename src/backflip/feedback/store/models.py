@@ -1,6 +1,6 @@
 """Models of a workspace and what each was made from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -52,6 +52,8 @@ class Models:
                 path that leads out of the artifacts.
         """
         self._check(record)
+        # Snapshots never change, so that what takes a while is counted where nobody waits for it.
+        counted = self._count_annotators(record)
         with self._database.write("models") as connection:
             known = _select(connection, schema.models.c.id.in_([record.id, *record.parents]))
             by_id = {model.id: model for model in known}
@@ -73,6 +75,9 @@ class Models:
             ):
                 raise WorkspaceError(f"model {record.id} has no snapshot {record.snapshot!r}")
             insert_new(connection, schema.models, [record.model_dump()])
+            if counted:
+                rows = [{"model": record.id, "annotator": k, "entries": n} for k, n in counted]
+                connection.execute(sa.insert(schema.model_annotators), rows)
             return True
 
     def get(self, reference: str) -> ModelRecord:
@@ -107,6 +112,26 @@ class Models:
         with self._database.read() as connection:
             return _select(connection, schema.models.c.snapshot.in_(list(snapshots)))
 
+    def annotators(self, id: str) -> dict[str, int]:  # noqa: A002
+        """Who stands behind a model, and with how many entries, each counted once; most first."""
+        table = schema.model_annotators
+        query = sa.select(table.c.annotator, table.c.entries).where(table.c.model == id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(table.c.entries.desc(), table.c.annotator))
+            return {row.annotator: row.entries for row in rows}
+
+    def _count_annotators(self, record: ModelRecord) -> list[tuple[str, int]]:
+        """The same of a model that is not registered yet."""
+        held, journal = schema.snapshot_entries, schema.journal
+        with self._database.read() as connection:
+            known = {model.id: model for model in _select(connection)}
+            behind = [record, *(known[name] for name in all_behind(record, known))]
+            snapshots = {model.snapshot for model in behind if model.snapshot is not None}
+            query = sa.select(journal.c.annotator, sa.func.count(held.c.entry_id.distinct()))
+            query = query.join(held, held.c.entry_id == journal.c.id)
+            query = query.where(held.c.snapshot_id.in_(snapshots)).group_by(journal.c.annotator)
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
     def folder(self, record: ModelRecord) -> Path:
         """Where a model's files lie."""
         return self._artifacts / record.path
@@ -120,6 +145,23 @@ class Models:
                 f"model {record.id} has a path that leads out of the artifacts: {record.path!r}",
                 hint="Give an absolute path for a model from outside.",
             )
+
+
+def all_behind(record: ModelRecord, known: Mapping[str, ModelRecord]) -> list[str]:
+    """Ids of the models that a model was made from, each once, nearest first; but for unknown ones.
+
+    Args:
+        record: the model.
+        known: models by id.
+    """
+    found: dict[str, None] = {}
+    line = list(record.parents)
+    while line:
+        name = line.pop(0)
+        if name in known and name not in found:
+            found[name] = None
+            line.extend(known[name].parents)
+    return list(found)
 
 
 def _require_same(known: ModelRecord, record: ModelRecord) -> None:

@@ -167,6 +167,14 @@ models = _numbered(
     _created(),
 )
 
+model_annotators = sa.Table(
+    "model_annotators",
+    metadata,
+    _text("model", sa.ForeignKey("models.id"), primary_key=True),
+    _text("annotator", sa.ForeignKey("annotators.name"), primary_key=True),
+    sa.Column("entries", sa.Integer, nullable=False),
+)
+
 runs = _numbered(
     "runs",
     _text("id", unique=True),

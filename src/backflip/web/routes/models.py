@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from backflip.errors import NotFoundError
-from backflip.feedback.store import ModelRecord, Workspace, lineage
+from backflip.feedback.store import ModelRecord, Workspace, outline
 from backflip.web.access import Lead, Visitor
 from backflip.web.lead import lead_page, names_of
 
@@ -53,13 +53,13 @@ def _lineage(visitor: Visitor, project: str, name: str) -> dict[str, Any]:
     model = workspace.models.get(name)
     if model.run not in _runs(workspace, project):
         raise NotFoundError(f"no model {name!r} in this project")
-    found = lineage(workspace, model)
+    found = outline(workspace, model)
     return {
         "model": model,
-        "behind": found.all_models[1:],
-        "snapshots": found.all_snapshots,
+        "behind": found.models,
+        "snapshots": found.snapshots,
         "annotators": found.annotators,
-        "entries": len(found.all_entries),
+        "entries": sum(found.annotators.values()),
     }
 
 

@@ -1,7 +1,10 @@
-"""What a lead decides about somebody who leaves a project.
+"""What a lead decides about somebody who leaves a project, and who stands behind each model.
 
-An erasure may be of what was said in one run only, and a project need not name who was in it.
+An erasure may be of what was said in one run only, and a project need not name who was in it. How
+many answers of whom a model was made from is counted once.
 """
+
+import json
 
 import sqlalchemy as sa
 from alembic import op
@@ -43,6 +46,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "user"),
     )
     op.create_index("ix_unnamed_user", "unnamed", ["user"])
+    _count_annotators()
 
 
 def _replace_erasures(postgresql: bool) -> None:
@@ -62,6 +66,30 @@ def _replace_erasures(postgresql: bool) -> None:
     if known:
         put = "INSERT INTO erasures (annotator, created) VALUES (:annotator, :created)"
         connection.execute(sa.text(put), [dict(row) for row in known])
+
+
+def _count_annotators() -> None:
+    op.create_table(
+        "model_annotators",
+        sa.Column("model", sa.Text(), sa.ForeignKey("models.id"), nullable=False),
+        sa.Column("annotator", sa.Text(), sa.ForeignKey("annotators.name"), nullable=False),
+        sa.Column("entries", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "annotator"),
+    )
+    connection = op.get_bind()
+    count = sa.text(
+        "INSERT INTO model_annotators (model, annotator, entries) "
+        "SELECT :model, j.annotator, COUNT(DISTINCT e.entry_id) FROM snapshot_entries AS e "
+        "JOIN journal AS j ON j.id = e.entry_id WHERE e.snapshot_id IN :snapshots "
+        "GROUP BY j.annotator"
+    ).bindparams(sa.bindparam("snapshots", expanding=True))
+    models = sa.text("SELECT id, parents, snapshot FROM models ORDER BY number")
+    behind: dict[str, set[str]] = {}  # parents come before their children
+    for name, parents, snapshot in connection.execute(models).all():
+        found = {snapshot} - {None}
+        behind[name] = found.union(*(behind.get(parent, ()) for parent in json.loads(parents)))
+        if behind[name]:
+            connection.execute(count, {"model": name, "snapshots": list(behind[name])})
 
 
 def _guard_journal(postgresql: bool) -> None:
