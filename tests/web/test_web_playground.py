@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from web_helpers import Browser, SignIn
 
 from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord, Project, Workspace
+from backflip.feedback.store import ModelRecord, Project, Workspace, schema
 from backflip.records import Completion, Sample
 
 ASK = {"messages": [{"role": "user", "content": "Hello?"}], "seed": 7, "max_tokens": 5}
@@ -74,6 +75,29 @@ def test_replies_side_by_side_become_feedback(
     assert [sample.model for sample in samples.values()] == ["m-start", "m-better"]
     lines = lead.get(f"{root}/export").text.splitlines()
     assert len(lines) == 1
+
+
+def test_the_newest_word_on_two_replies_counts_once(
+    workspace: Workspace, project: Project, lead: Browser
+) -> None:
+    hook = workspace.webhooks.add(project.id, "https://example.org/", ["answer"])
+    ids = ask(lead, project).json()["generations"]
+    draw(workspace)
+    kept = []
+    for choice in ("b", "b", "tie", "b"):
+        body = {"a": ids[0], "b": ids[1], "choice": choice, "strength": 0}
+        told = lead.post(f"/api/projects/{project.id}/playground/compare", body).json()
+        (entry,) = workspace.journal.active()
+        assert (entry.id, entry.choice) == (told["entry"], choice)  # pyright: ignore
+        kept.append(entry.id)
+        assert workspace.batches.shares(project.id) == {lead.user.annotator: (1, 0)}
+    assert kept[0] == kept[1] != kept[3]
+    (batch,) = workspace.batches.all(project.id)
+    assert (batch.name, batch.purpose, batch.done) == ("Playground", "asides", 1)
+    with workspace.database.read() as connection:
+        query = sa.select(schema.deliveries.c.body).where(schema.deliveries.c.webhook == hook.id)
+        bodies = [str(body) for body in connection.execute(query).scalars()]
+    assert [sum(name in body for body in bodies) for name in dict.fromkeys(kept)] == [1, 1, 1]
 
 
 def test_only_one_s_own_replies_are_seen_and_stopped(

@@ -136,6 +136,25 @@ def test_the_page_and_the_settling_of_a_conflict(
     assert sign_in("boss").post(elsewhere, body).status_code == 404
 
 
+def test_a_lead_has_one_word_on_a_pair_the_newest(
+    workspace: Workspace, project: Project, sign_in: SignIn
+) -> None:
+    lead = sign_in("lea", "lead", project)
+    assert lead.user is not None
+    fill(workspace, project)
+    by_others = workspace.journal.active()
+    path = f"/api/projects/{project.id}/adjudicate"
+    samples = by_others[0].sample_ids
+    entries = []
+    for choice, reason in (("a", ""), ("b", ""), ("b", "Clearer."), ("a", ""), ("a", "")):
+        ruling = {"axis": "overall", "samples": samples, "choice": choice, "reason": reason}
+        entries.append(lead.post(path, ruling).json()["entry"])
+        (said,) = workspace.journal.active(annotator=lead.user.annotator)
+        assert (said.id, said.choice, said.reason or "") == (entries[-1], choice, reason)  # pyright: ignore
+    assert len(set(entries)) == 4, "the last said the same as the one before it"
+    assert workspace.journal.active(annotator=["careful", "careful too", "first"]) == by_others
+
+
 def test_a_report_that_is_wanted_is_made_by_a_process_of_its_own(
     workspace: Workspace, project: Project
 ) -> None:

@@ -9,6 +9,7 @@ with Workspace.create(Path("work")) as ws:
 """
 
 from backflip.feedback.store.annotators import Annotator, Annotators
+from backflip.feedback.store.asides import Asides, Place
 from backflip.feedback.store.batches import Batch, Batches
 from backflip.feedback.store.chats import Chat, Chats
 from backflip.feedback.store.erasing import Erased, erase
@@ -21,7 +22,7 @@ from backflip.feedback.store.forgetting import (
 )
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
-from backflip.feedback.store.lineage import Lineage, Touched, lineage, touched
+from backflip.feedback.store.lineage import Lineage, Outline, Touched, lineage, outline, touched
 from backflip.feedback.store.metrics import Metrics, Series
 from backflip.feedback.store.models import ModelRecord, Models, ModelStage
 from backflip.feedback.store.people import Invite, People, Session, Token, User
@@ -45,6 +46,7 @@ __all__ = [
     "MAIN",
     "Annotator",
     "Annotators",
+    "Asides",
     "Batch",
     "Batches",
     "Chat",
@@ -64,7 +66,9 @@ __all__ = [
     "ModelRecord",
     "ModelStage",
     "Models",
+    "Outline",
     "People",
+    "Place",
     "Progress",
     "Project",
     "ProjectSettings",
@@ -92,5 +96,6 @@ __all__ = [
     "forget_user",
     "is_elsewhere",
     "lineage",
+    "outline",
     "touched",
 ]

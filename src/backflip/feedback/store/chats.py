@@ -20,11 +20,9 @@ from sqlalchemy.engine import Connection
 from backflip.errors import ConflictError, NotFoundError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
-from backflip.feedback.store.batches import count, ensure_batch
+from backflip.feedback.store.asides import Place, keep, take_back
 from backflip.feedback.store.database import Database
-from backflip.feedback.store.entries import append, retract
 from backflip.feedback.store.projects import get_project
-from backflip.feedback.store.webhooks import note_event
 from backflip.records import Record
 
 MOST_TURNS = 100
@@ -64,9 +62,9 @@ class Chat(Record):
     created: datetime
 
     @property
-    def run(self) -> str:
-        """The run to which entries of the project's chats belong; their round is 0."""
-        return f"chat-{self.project}"
+    def place(self) -> Place:
+        """Where entries of the project's chats are kept."""
+        return Place(project=self.project, run=f"chat-{self.project}", name="Chat")
 
 
 class Chats:
@@ -139,7 +137,7 @@ class Chats:
         with self._database.write(*_LOCKS) as connection:
             _require_open(_as_known(connection, chat))
             last = _open_turn(chat)
-            _keep(connection, chat, entries, self.clock())
+            keep(connection, chat.place, entries, self.clock())
             turn = Turn(text=last.text, replies=replies, attempt=last.attempt + 1)
             return _put(connection, chat, [*chat.turns[:-1], turn])
 
@@ -153,7 +151,7 @@ class Chats:
             _require_open(_as_known(connection, chat))
             last = _open_turn(chat)
             moment = self.clock()
-            _keep(connection, chat, entries, moment)
+            keep(connection, chat.place, entries, moment)
             said = tuple(entry.id for entry in entries)
             turn = last.model_copy(update={"chosen": place, "said": said, "at": moment})
             return _put(connection, chat, [*chat.turns[:-1], turn])
@@ -169,15 +167,14 @@ class Chats:
             if not chat.turns or chat.turns[-1].chosen is None:
                 raise ConflictError("there is no choice to take back")
             last = chat.turns[-1]
-            taken_back = retract(connection, last.said, "undone", annotator)
-            _count(connection, chat, annotator, -len(taken_back), last.at)
+            take_back(connection, chat.place, last.said, annotator, "undone", last.at)
             values = {"chosen": None, "said": (), "attempt": last.attempt + 1}
             return _put(connection, chat, [*chat.turns[:-1], last.model_copy(update=values)])
 
     def note(self, chat: Chat, entry: FeedbackBase) -> None:
         """Keep something that the person did beside the choice; the same again counts once."""
         with self._database.write(*_LOCKS) as connection:
-            _keep(connection, chat, [entry], self.clock())
+            keep(connection, chat.place, [entry], self.clock())
 
     def end(self, chat: Chat) -> Chat:
         """End a chat; one that has ended stays so."""
@@ -186,30 +183,6 @@ class Chats:
             ended = sa.update(_chats).where(_chats.c.id == chat.id).values(state="ended")
             connection.execute(ended)
             return _get(connection, chat.id)
-
-
-def _keep(
-    connection: Connection, chat: Chat, entries: Sequence[FeedbackBase], moment: float
-) -> None:
-    """Write what a person said or did into the journal, as answers that nobody asked for."""
-    new = append(connection, entries, run=chat.run, round=0)
-    for entry in entries:
-        if entry.id in new:
-            told = {
-                "entry": entry.id,
-                "kind": type(entry).model_fields["kind"].default,
-                "run": chat.run,
-                "round": 0,
-            }
-            note_event(connection, chat.project, "answer", told)
-    if entries:
-        _count(connection, chat, entries[0].annotator, len(new), moment)
-
-
-def _count(connection: Connection, chat: Chat, annotator: str, by: int, moment: float) -> None:
-    batch = {"project": chat.project, "run": chat.run, "round": 0, "name": "Chat"}
-    known = ensure_batch(connection, {**batch, "purpose": "asides"})
-    count(connection, known.number, annotator, "done", by, moment)
 
 
 def _as_known(connection: Connection, chat: Chat) -> Chat:

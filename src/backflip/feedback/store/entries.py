@@ -30,6 +30,9 @@ IS_ERASED = (
 """Whether the words of a row may have been erased."""
 
 
+_IS_ACTIVE_BY_ID = sa.select(IS_ACTIVE.label("active")).where(_journal.c.id == sa.bindparam("id"))
+
+
 def rows_with_erased() -> sa.Select[Any]:
     """All rows; beside its columns a row has `erased`: whether its words may have been erased."""
     return sa.select(_journal, IS_ERASED.label("erased"))
@@ -70,6 +73,17 @@ def append(
         ]
         new += insert_new(connection, _journal, rows)
     return new
+
+
+def anew(connection: Connection, entry: FeedbackBase) -> FeedbackBase:
+    """The entry as it can count: under another key where the same was said and taken back."""
+    said, number = entry, 0
+    while rows := connection.execute(_IS_ACTIVE_BY_ID, {"id": said.id}).first():
+        if rows.active:
+            break
+        number += 1
+        said = entry.model_copy(update={"key": f"{entry.key}/{number}"})
+    return said
 
 
 def retract(connection: Connection, ids: Sequence[str], reason: str, by: str) -> list[str]:

@@ -21,12 +21,14 @@ from backflip.feedback.store.entries import (
     IS_ACTIVE,
     IS_FEEDBACK,
     RETRACTION,
+    anew,
     append,
     entry_of,
     require_annotator,
     retract,
     retract_all_of,
     rows_with_erased,
+    runs_of,
     select_rows,
 )
 
@@ -98,6 +100,25 @@ class Journal:
         entries = list(entries)
         with self._database.write("annotators", "journal") as connection:
             return append(connection, entries, round=round, run=run)
+
+    def restate(
+        self,
+        entry: FeedbackBase,
+        *,
+        run: str | None,
+        round: int | None,  # noqa: A002
+    ) -> str:
+        """Keep an entry, also where the same was said before and taken back; returns its id.
+
+        Args:
+            entry: any; its key is changed where it must differ from one that was taken back.
+            run: where it was asked for.
+            round: likewise.
+        """
+        with self._database.write("samples", "annotators", "journal") as connection:
+            said = anew(connection, entry)
+            append(connection, [said], run=run, round=round)
+            return said.id
 
     def active(
         self,
@@ -264,10 +285,15 @@ class Journal:
             raise NotFoundError(f"no entry {entry_id!r}", where=self._database.where)
         return rows
 
-    def count(self) -> int:
-        """Number of active entries."""
+    def count(self, *, annotator: str | None = None, project: str | None = None) -> int:
+        """Number of active entries; of all, or of an annotator's and a project's alone."""
+        conditions = [IS_ACTIVE]
+        if annotator is not None:
+            conditions.append(_journal.c.annotator == annotator)
+        if project is not None:
+            conditions.append(_journal.c.run.in_(runs_of(project)))
         with self._database.read() as connection:
-            return _count(connection, IS_ACTIVE)
+            return _count(connection, sa.and_(*conditions))
 
     def stats(self) -> JournalStats:
         """Numbers of entries by kind, annotator, origin and axis."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.store.annotators import Annotators
+from backflip.feedback.store.asides import Asides
 from backflip.feedback.store.batches import Batches
 from backflip.feedback.store.chats import Chats
 from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
@@ -75,6 +76,7 @@ class Workspace:
         self.servers = Servers(database)
         self.webhooks = Webhooks(database)
         self.generations = Generations(database)
+        self.asides = Asides(database)
         self.chats = Chats(database)
 
     @classmethod

@@ -65,7 +65,7 @@ def forget_user_page(request: Request, user: str, visitor: Admin) -> Response:
     workspace = visitor.context.workspace
     known = workspace.people.get(user)
     _require_other(visitor.user, user)
-    given = len(workspace.journal.active(annotator=known.annotator))
+    given = workspace.journal.count(annotator=known.annotator)
     return scripted(request, "forget_user.html", visitor, user=known, given=given)
 
 
@@ -88,8 +88,7 @@ def forget_member_page(request: Request, project: str, user: str, visitor: Lead)
     workspace = visitor.context.workspace
     known, member = workspace.projects.get(project), _member(workspace, project, user)
     _require_other(visitor.user, user)
-    runs = {batch.run for batch in workspace.batches.all(project)}
-    given = len(workspace.journal.active(annotator=member.annotator, run=runs))
+    given = workspace.journal.count(annotator=member.annotator, project=project)
     values = {"user": member, "given": given, "stays": is_elsewhere(workspace, project, user)}
     return lead_page(request, "forget_member.html", visitor, known, **values)
 

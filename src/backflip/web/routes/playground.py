@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from backflip.errors import ConflictError, NotFoundError
 from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Generation, Workspace
+from backflip.feedback.store import Generation, Place, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
 from backflip.web.access import Lead
 from backflip.web.following import follow
@@ -133,8 +133,6 @@ def compare(project: str, said: Compared, visitor: Lead) -> dict[str, Any]:
         raise ConflictError("the two reply to different prompts")
     if samples[0] == samples[1]:
         raise ConflictError("the two are the same reply")
-    run = f"playground-{project}"
-    workspace.queue.put(run, 0, [], project=project, name="Playground", purpose="asides")
     entry = Comparison(
         annotator=visitor.user.annotator,
         samples=(str(samples[0]), str(samples[1])),
@@ -142,11 +140,8 @@ def compare(project: str, said: Compared, visitor: Lead) -> dict[str, Any]:
         strength=said.strength,
         shown=(0, 1),
     )
-    for old in workspace.journal.active(annotator=visitor.user.annotator, run=run):
-        if set(old.sample_ids) == set(entry.sample_ids) and old.id != entry.id:
-            workspace.journal.retract(old.id, "said anew", visitor.user.annotator)
-    workspace.journal.add([entry], run=run, round=0)
-    return {"entry": entry.id}
+    place = Place(project=project, run=f"playground-{project}", name="Playground")
+    return {"entry": workspace.asides.put(place, entry)}
 
 
 def _mine(workspace: Workspace, visitor: Lead, project: str, ids: list[str]) -> list[Generation]:

@@ -96,14 +96,17 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
         tags=(ADJUDICATED,),
         key=content_id("ruling", project, ruling.axis, sorted(ruling.samples)),
     )
-    workspace.journal.add([said], run=said_before[0].run, round=said_before[0].round)
-    wrong = [row.id for row in said_before if _choice(row.entry, ruling.samples) != ruling.choice]
-    taken_back = sum(
-        workspace.journal.retract(name, ADJUDICATED, visitor.user.annotator)
-        for name in (wrong if ruling.withdraw else [])
-    )
+    first = said_before[0]
+    entry = workspace.journal.restate(said, run=first.run, round=first.round)
+    by, taken_back = visitor.user.annotator, 0
+    for row in said_before:
+        wrong = ruling.withdraw and _choice(row.entry, ruling.samples) != ruling.choice
+        # A lead has one word on a pair: the newest.
+        own = row.annotator == by and row.entry is not None and ADJUDICATED in row.entry.tags
+        if row.id != entry and (wrong or own):
+            taken_back += workspace.journal.retract(row.id, ADJUDICATED, by)
     workspace.reports.want(project)
-    return {"entry": said.id, "withdrawn": taken_back}
+    return {"entry": entry, "withdrawn": taken_back}
 
 
 def _choice(entry: Any, samples: tuple[str, str]) -> str:

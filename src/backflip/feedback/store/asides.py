@@ -1,0 +1,113 @@
+"""What people say without being asked, in chats and the playground: counted and told like answers.
+
+It stands in the journal in a batch of the project's own, whose round is 0, and is no part of what a
+run waits for.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from backflip.feedback.kinds import FeedbackBase
+from backflip.feedback.store import schema
+from backflip.feedback.store.batches import count, ensure_batch
+from backflip.feedback.store.database import Database
+from backflip.feedback.store.entries import (
+    IS_ACTIVE,
+    anew,
+    append,
+    entry_of,
+    retract,
+    rows_with_erased,
+)
+from backflip.feedback.store.webhooks import note_event
+
+_journal = schema.journal
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where asides are kept.
+
+    Attributes:
+        project: to which they belong.
+        run: that stands for them.
+        name: of their batch, on pages.
+    """
+
+    project: str
+    run: str
+    name: str
+
+
+class Asides:
+    """What is said of replies beside all questions."""
+
+    def __init__(self, database: Database):
+        self._database = database
+        self.clock = time.time
+
+    def put(self, place: Place, entry: FeedbackBase) -> str:
+        """Keep what somebody says of some samples, in place of what the person said of them before.
+
+        Returns:
+            Id of the entry that counts now.
+        """
+        with self._database.write("projects", "queue", "annotators", "journal") as connection:
+            entry = anew(connection, entry)
+            old = _said_before(connection, place, entry)
+            for name, moment in old.items():
+                take_back(connection, place, [name], entry.annotator, "said anew", moment)
+            keep(connection, place, [entry], self.clock())
+            return entry.id
+
+
+def keep(
+    connection: Connection, place: Place, entries: Sequence[FeedbackBase], moment: float
+) -> None:
+    """Write what one person said or did into the journal; the same again counts once.
+
+    Within a transaction that holds the locks "queue", "annotators" and "journal".
+    """
+    new = append(connection, entries, run=place.run, round=0)
+    for entry in entries:
+        if entry.id in new:
+            kind = type(entry).model_fields["kind"].default
+            told = {"entry": entry.id, "kind": kind, "run": place.run, "round": 0}
+            note_event(connection, place.project, "answer", told)
+    if entries:
+        _count(connection, place, entries[0].annotator, len(new), moment)
+
+
+def take_back(
+    connection: Connection,
+    place: Place,
+    ids: Sequence[str],
+    annotator: str,
+    reason: str,
+    moment: float,
+) -> None:
+    """Take back what a person said, at the `moment` at which it was counted."""
+    taken_back = retract(connection, ids, reason, annotator)
+    _count(connection, place, annotator, -len(taken_back), moment)
+
+
+def _count(connection: Connection, place: Place, annotator: str, by: int, moment: float) -> None:
+    batch = {"project": place.project, "run": place.run, "round": 0, "name": place.name}
+    known = ensure_batch(connection, {**batch, "purpose": "asides"})
+    count(connection, known.number, annotator, "done", by, moment)
+
+
+def _said_before(connection: Connection, place: Place, entry: FeedbackBase) -> dict[str, float]:
+    """What else the person said of the same samples there, and when."""
+    mine = _journal.c.annotator == entry.annotator, _journal.c.run == place.run
+    query = rows_with_erased().where(IS_ACTIVE, *mine, _journal.c.id != entry.id)
+    wanted = set(entry.sample_ids)
+    for name in wanted:
+        query = query.where(_journal.c.body.cast(sa.Text).contains(name, autoescape=True))
+    rows = connection.execute(query)
+    found = [row for row in rows if set(entry_of(row).sample_ids) == wanted]
+    return {row.id: row.created.timestamp() for row in found}
