@@ -235,7 +235,7 @@ def test_a_request_joins_those_under_way_unless_another_waits_longer(
     seen_by_a_page(desk, monkeypatch, more)
     finish = desk.generations.finish
     monkeypatch.setattr(
-        desk.generations, "finish", lambda *given: order.append(given[1]) or finish(*given)
+        desk.generations, "finish", lambda *given: order.extend(given[1]) or finish(*given)
     )
     begun = count_streams(monkeypatch)
     assert work(desk)[0]["done"] == 4

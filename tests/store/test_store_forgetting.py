@@ -1,5 +1,6 @@
 """What becomes of a person's data: of the account, or of the part in one project."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,47 +11,66 @@ from backup_helpers import everything
 from test_backup import at_revision
 from words_helpers import IDS, MIA, SPECIFIC, header, said, texts_with, typed, write
 
-from backflip.errors import NotFoundError
-from backflip.feedback.kinds import ERASED, Correction, Critique, GoodBad
+from backflip.errors import ConflictError, NotFoundError
+from backflip.feedback.kinds import (
+    ERASED,
+    Comparison,
+    Correction,
+    Critique,
+    GoodBad,
+    Implicit,
+)
 from backflip.feedback.store import (
     Fate,
+    Forgotten,
     ModelRecord,
+    Place,
     Project,
     Task,
     User,
     Workspace,
+    erase,
     forget_member,
     forget_user,
-    is_elsewhere,
+    get_known,
 )
-from backflip.records import Sample
+from backflip.feedback.store.rulings import rule
+from backflip.records import Completion, Prompt, Sample
 
 HERE, THERE = "mia, here", "mia, there"
 
 
 @dataclass
 class Scene:
-    """Two projects with a run and a chat each, and mia, who may answer in both."""
+    """Two projects with a run each, mia, who may answer in both, and lea, who leads both."""
 
+    workspace: Workspace
     here: Project
     there: Project
     mia: User
+    lea: User
 
     @property
     def projects(self) -> tuple[tuple[Project, str], ...]:
         return (self.here, HERE), (self.there, THERE)
+
+    def forget(self, fate: Fate, project: Project | None = None, **options: Any) -> Forgotten:
+        """Lea forgets mia; here, unless another project is named."""
+        place = (project or self.here).id
+        return forget_member(self.workspace, place, self.mia.id, fate, by=self.lea, **options)
 
 
 @pytest.fixture
 def scene(workspace: Workspace, samples: list[Sample]) -> Scene:
     workspace.models.register(ModelRecord(id="base", name="base", stage="base", path="base"))
     here, there = (workspace.projects.create(name) for name in ("Here", "There"))
-    mia = workspace.people.add("mia")
+    mia, lea = (workspace.people.add(name) for name in ("mia", "lea"))
     for project in (here, there):
         workspace.projects.set_role(project.id, mia.id, "annotator")
+        workspace.projects.set_role(project.id, lea.id, "lead")
         tasks = [Task(kind="good_bad", sample_ids=(name,)) for name in IDS[:4]]
         workspace.queue.put(f"run-{project.name}", 1, tasks, project=project.id)
-    return Scene(here, there, mia)
+    return Scene(workspace, here, there, mia, lea)
 
 
 @pytest.fixture
@@ -102,7 +122,7 @@ def test_what_was_said_in_one_project_is_erased_and_nothing_else(
     elsewhere = rows_with(workspace, THERE)
     assert len(elsewhere) > len(SPECIFIC)
     counted = workspace.journal.active(annotator=name, run="run-Here")
-    done = forget_member(workspace, busy.here.id, busy.mia.id, "erase", by="lea")
+    done = busy.forget("erase")
     assert texts_with(workspace, HERE) == []
     assert rows_with(workspace, THERE) == elsewhere
     assert (done.annotator, done.account_deleted, done.texts_kept) == (name, False, 0)
@@ -131,7 +151,7 @@ def test_the_words_stay_where_they_are_not_erased(
     name = busy.mia.annotator
     before = workspace.journal.active(annotator=name)
     there = [entry for entry in before if THERE in entry.reason]
-    done = forget_member(workspace, busy.here.id, busy.mia.id, fate, by="lea")
+    done = busy.forget(fate)
     after = workspace.journal.active(annotator=name)
     assert after == (before if fate == "keep" else there)
     assert len(done.retracted) == len(before) - len(after)
@@ -140,8 +160,9 @@ def test_the_words_stay_where_they_are_not_erased(
         row, retraction = workspace.journal.history(entry)
         assert row.entry is not None
         assert HERE in row.entry.reason
-        assert (retraction.annotator, retraction.reason) == ("lea", "forgotten")
-    assert set(texts_with(workspace, HERE)) == {"journal", "samples", "prompts", "assignments"}
+        assert (retraction.annotator, retraction.reason) == (busy.lea.annotator, "forgotten")
+    tables = {"journal", "samples", "prompts", "assignments", "generations"}
+    assert set(texts_with(workspace, HERE)) == tables
     assert "draft" not in str(rows_with(workspace, HERE))
     assert workspace.projects.unnamed(busy.here.id) == {busy.mia.id}
 
@@ -158,8 +179,8 @@ def test_a_reply_that_the_person_wrote_elsewhere_too_keeps_its_words(
         workspace.journal.add(entries, run=run, round=1)
     asked = [typed(workspace, scene.mia.id, "In both?", project=p.id) for p, _ in scene.projects]
     alone = typed(workspace, scene.mia.id, "Only here?", project=scene.here.id)
-    done = forget_member(workspace, scene.here.id, scene.mia.id, "erase", by="lea")
-    assert done.texts_kept == 1
+    done = scene.forget("erase")
+    assert done.texts_kept == 2, "the reply, and the prompt"
     assert (header(workspace, both)["text"], header(workspace, only)["text"]) == (
         "In both.",
         ERASED,
@@ -167,7 +188,7 @@ def test_a_reply_that_the_person_wrote_elsewhere_too_keeps_its_words(
     ids = [asked[0].prompt_id, alone.prompt_id]
     assert [p.text for p in workspace.prompts.get(ids).values()] == ["In both?", ERASED]
     # The other project's lead decides later, and then it goes too, with the account.
-    later = forget_member(workspace, scene.there.id, scene.mia.id, "erase", by="lea")
+    later = scene.forget("erase", scene.there)
     assert (later.account_deleted, later.texts_kept) == (False, 0)
     assert header(workspace, both)["text"] == ERASED
     assert workspace.prompts.get(ids)[ids[0]].text == ERASED
@@ -179,7 +200,7 @@ def test_the_database_keeps_what_was_said_in_other_projects(
     name = busy.mia.annotator
     entries = workspace.journal.active(annotator=name)
     snapshot = workspace.snapshots.take([entry.id for entry in entries]).id
-    forget_member(workspace, busy.here.id, busy.mia.id, "erase", by="lea")
+    busy.forget("erase")
     rows = workspace.snapshots.rows(snapshot)
     assert [row.id for row in rows] == [entry.id for entry in entries]
     assert [row == entry for row, entry in zip(rows, entries, strict=True)] == [
@@ -202,75 +223,213 @@ def test_the_database_keeps_what_was_said_in_other_projects(
 
 
 def test_to_decide_again_erases_what_was_kept_before(workspace: Workspace, busy: Scene) -> None:
-    forget_member(workspace, busy.here.id, busy.mia.id, "keep", by="lea")
-    workspace.projects.set_role(busy.here.id, busy.mia.id, "annotator")
+    busy.forget("keep")
+    rejoin = workspace.projects.set_role
+    rejoin(busy.here.id, busy.mia.id, "annotator")
     assert workspace.projects.unnamed(busy.here.id) == set(), "who joins again is named again"
     for _ in range(2):
-        forget_member(workspace, busy.here.id, busy.mia.id, "erase", by="lea")
-        assert set(texts_with(workspace, HERE)) == {"prompts"}, "nobody knows any more whose it is"
+        busy.forget("erase")
+        assert texts_with(workspace, HERE) == []
         rows = everything(workspace.database)["erasures"]
-        workspace.projects.set_role(busy.here.id, busy.mia.id, "annotator")
+        rejoin(busy.here.id, busy.mia.id, "annotator")
     assert len(rows) == 2, "the names of the columns, and one erasure"
     forget_user(workspace, busy.mia.id, "erase", by="lea")
     assert texts_with(workspace, THERE) == []
 
 
-NEEDED: dict[str, Any] = {
-    "nowhere": lambda workspace, scene: None,
-    "as administrator": lambda workspace, scene: workspace.people.change(scene.mia.id, admin=True),
-    "as member": lambda workspace, scene: workspace.projects.set_role(
-        scene.there.id, scene.mia.id, "lead"
-    ),
-    "as author": lambda workspace, scene: workspace.journal.add(
-        [GoodBad(annotator=scene.mia.annotator, sample=IDS[0], good=True)],
-        run="run-There",
-        round=1,
-    ),
-    "as author of no project": lambda workspace, scene: workspace.journal.add(
-        [GoodBad(annotator=scene.mia.annotator, sample=IDS[0], good=True)]
-    ),
-}
+def test_what_is_said_after_an_erasure_is_kept_like_anything(
+    workspace: Workspace, scene: Scene
+) -> None:
+    name = scene.mia.annotator
+    judged = write(workspace, "Bob's own words.")
+    by_bob = Correction(annotator="bob", sample=IDS[0], corrected=judged.id)
+    early = Critique(annotator=name, sample=IDS[0], text="Early.")
+    workspace.journal.add([by_bob, early], run="run-Here", round=1)
+    scene.forget("erase")
+    workspace.projects.set_role(scene.here.id, scene.mia.id, "annotator")
+    late = [
+        GoodBad(annotator=name, sample=judged.id, good=True),
+        Critique(annotator=name, sample=IDS[0], text="Late."),
+    ]
+    workspace.journal.add(late, run="run-Here", round=1)
+    # Mia speaks of Bob's words again, so they stay.
+    assert erase(workspace, "bob", by="lea").texts_kept == 1
+    assert header(workspace, judged)["text"] == "Bob's own words."
+    snapshot = workspace.snapshots.take([early.id, late[1].id])
+    assert [row.text for row in workspace.snapshots.rows(snapshot.id)] == [ERASED, "Late."]  # pyright: ignore
+    change = sa.text("UPDATE journal SET body = '{}' WHERE id = :id")
+    with (
+        pytest.raises(sa.exc.DBAPIError, match="is append-only"),
+        workspace.database.engine.begin() as connection,
+    ):
+        connection.execute(change, {"id": late[1].id})
+    scene.forget("erase")
+    assert [row.text for row in workspace.snapshots.rows(snapshot.id)] == [ERASED, ERASED]  # pyright: ignore
 
 
-@pytest.mark.parametrize("why", NEEDED)
-def test_the_account_goes_unless_it_is_needed(workspace: Workspace, scene: Scene, why: str) -> None:
+def test_an_erasure_is_noted_only_where_something_was_said(
+    workspace: Workspace, scene: Scene
+) -> None:
+    for number in range(3):
+        workspace.queue.put(f"more-{number}", 1, [], project=scene.here.id)
+    text = Critique(annotator=scene.mia.annotator, sample=IDS[0], text=MIA)
+    workspace.journal.add([text], run="more-1", round=1)
+    scene.forget("erase")
+    (row,) = everything(workspace.database)["erasures"][1:]
+    assert "'more-1'" in row
+
+
+def sign_out(scene: Scene) -> None:
+    scene.workspace.people.add("boss", admin=True)
+    scene.workspace.people.change(scene.mia.id, active=False)
+
+
+def rule_all(scene: Scene) -> None:
+    scene.workspace.people.change(scene.mia.id, admin=True)
+
+
+def take_part(scene: Scene) -> None:
+    scene.workspace.projects.set_role(scene.there.id, scene.mia.id, "lead")
+
+
+def answer_there(scene: Scene) -> None:
+    said = GoodBad(annotator=scene.mia.annotator, sample=IDS[0], good=True)
+    scene.workspace.journal.add([said], run="run-There", round=1)
+
+
+def answer_nowhere(scene: Scene) -> None:
+    said = GoodBad(annotator=scene.mia.annotator, sample=IDS[0], good=True)
+    scene.workspace.journal.add([said])
+
+
+def skip_there(scene: Scene) -> None:
+    task = scene.workspace.queue.next(scene.mia.annotator, project=scene.there.id)
+    assert task is not None
+    scene.workspace.queue.skip(task.id, scene.mia.annotator, MIA)
+
+
+def chat_there(scene: Scene) -> None:
+    take_part(scene)
+    scene.workspace.chats.start(scene.there.id, scene.mia.id, "base")
+    scene.workspace.projects.set_role(scene.there.id, scene.mia.id, None)
+
+
+def ask_there(scene: Scene) -> None:
+    take_part(scene)
+    typed(scene.workspace, scene.mia.id, MIA, project=scene.there.id)
+    scene.workspace.projects.set_role(scene.there.id, scene.mia.id, None)
+
+
+def instruct_there(scene: Scene) -> None:
+    scene.workspace.projects.add_guideline(scene.there.id, MIA, scene.mia.annotator)
+
+
+NEEDED = (
+    *(sign_out, rule_all, take_part, answer_there, answer_nowhere),
+    *(skip_there, chat_there, ask_there, instruct_there),
+)
+
+
+@pytest.mark.parametrize("why", [None, *NEEDED])
+def test_the_account_goes_unless_it_is_needed(
+    workspace: Workspace, scene: Scene, why: Callable[[Scene], None] | None
+) -> None:
     workspace.projects.set_role(scene.there.id, scene.mia.id, None)
     vote = GoodBad(annotator=scene.mia.annotator, sample=IDS[1], good=True)
     workspace.journal.add([vote], run="run-Here", round=1)
-    NEEDED[why](workspace, scene)
-    stays = why != "nowhere"
-    assert is_elsewhere(workspace, scene.here.id, scene.mia.id) == stays
-    done = forget_member(workspace, scene.here.id, scene.mia.id, "retract", by="lea")
+    if why is not None:
+        why(scene)
+    stays = why is not None
+    assert get_known(workspace, scene.here.id, scene.mia.id)[1] == stays
+    there = rows_with(workspace, MIA)
+    before = everything(workspace.database)
+    with pytest.raises(ConflictError, match="stay by now" if stays else "be deleted by now"):
+        scene.forget("erase", deletes_account=stays)
+    assert everything(workspace.database) == before
+    done = scene.forget("erase", deletes_account=not stays)
     assert (done.account_deleted, done.retracted) == (not stays, [vote.id])
-    assert [user.name for user in workspace.people.all()] == ["mia"] * stays
+    assert (workspace.people.named("mia") is not None) == stays
     assert workspace.projects.unnamed(scene.here.id) == ({scene.mia.id} if stays else set())
+    assert rows_with(workspace, MIA) == there
 
 
 def test_an_account_that_goes_takes_every_word_along(workspace: Workspace, scene: Scene) -> None:
     workspace.projects.set_role(scene.there.id, scene.mia.id, None)
-    typed(workspace, scene.mia.id, f"asked: {MIA}")
+    typed(workspace, scene.mia.id, f"asked: {MIA}", project=scene.here.id)
     chat = workspace.chats.start(scene.here.id, scene.mia.id, "base")
     workspace.chats.say(chat, f"chat: {MIA}", ("one", "two"))
     text = Critique(annotator=scene.mia.annotator, sample=IDS[0], text=MIA)
     workspace.journal.add([text], run="run-Here", round=1)
-    done = forget_member(workspace, scene.here.id, scene.mia.id, "erase", by="lea")
+    done = scene.forget("erase")
     assert (done.account_deleted, done.retracted) == (True, [text.id])
     assert texts_with(workspace, MIA) == texts_with(workspace, scene.mia.id) == []
 
 
-def test_nothing_happens_to_who_is_no_member(workspace: Workspace, busy: Scene) -> None:
+def test_nothing_happens_to_who_is_not_known(workspace: Workspace, busy: Scene) -> None:
     bob = workspace.people.add("bob")
+    noah = workspace.people.add("noah")
+    workspace.projects.set_role(busy.here.id, noah.id, "annotator")
     before = everything(workspace.database)
-    wrong: list[tuple[str, str, Any, type[Exception], str]] = [
-        (busy.here.id, bob.id, "erase", NotFoundError, "no member"),
-        (busy.here.id, "none", "keep", NotFoundError, "no member"),
-        ("none", busy.mia.id, "erase", NotFoundError, "no project"),
-        (busy.here.id, busy.mia.id, "sell", ValueError, "cannot 'sell'"),
+    wrong: list[tuple[str, str, Any, User, type[Exception], str]] = [
+        (busy.here.id, bob.id, "erase", busy.lea, NotFoundError, "no member"),
+        (busy.here.id, "none", "keep", busy.lea, NotFoundError, "no member"),
+        ("none", busy.mia.id, "erase", busy.lea, NotFoundError, "no project"),
+        (busy.here.id, busy.mia.id, "sell", busy.lea, ValueError, "cannot 'sell'"),
+        (busy.here.id, busy.mia.id, "erase", noah, NotFoundError, "no lead"),
+        (busy.here.id, busy.mia.id, "erase", bob, NotFoundError, "no lead"),
     ]
-    for project, user, fate, error, words in wrong:
+    for project, user, fate, by, error, words in wrong:
         with pytest.raises(error, match=words):
-            forget_member(workspace, project, user, fate, by="lea")
+            forget_member(workspace, project, user, fate, by=by)
     assert everything(workspace.database) == before
+
+
+def test_who_was_a_member_can_be_forgotten_once(workspace: Workspace, busy: Scene) -> None:
+    workspace.projects.set_role(busy.here.id, busy.mia.id, None)
+    assert get_known(workspace, busy.here.id, busy.mia.id) == (busy.mia, True)
+    assert busy.forget("erase").account_deleted is False
+    assert texts_with(workspace, HERE) == []
+    assert workspace.projects.unnamed(busy.here.id) == {busy.mia.id}
+    with pytest.raises(NotFoundError, match="no member"):
+        busy.forget("erase")
+    with pytest.raises(NotFoundError, match="no member"):
+        get_known(workspace, busy.here.id, busy.mia.id)
+
+
+def test_what_is_on_its_way_meanwhile_comes_too_late(workspace: Workspace, busy: Scene) -> None:
+    """As when a route has looked at the role, and waits for the erasure to end."""
+    people, mia = workspace.people, busy.mia
+    workspace.projects.set_role(busy.here.id, mia.id, "lead")
+    (chat,) = workspace.chats.of(busy.here.id, mia.id)
+    asked = workspace.generations.take("worker", 9)
+    replies = {
+        each.id: Sample.of(each.prompt, Completion(text="A reply.", finish="stop"), seed=9)
+        for each in asked
+        if each.project == busy.here.id
+    }
+    assert len(replies) == 1
+    said = Comparison(annotator=mia.annotator, samples=(IDS[0], IDS[1]), choice="b", reason=HERE)
+    seen = Implicit(annotator=mia.annotator, sample=IDS[0], signal="copied", tags=(HERE,))
+    prompt = Prompt.from_text(f"late: {HERE}", source="chat")
+    place = Place(project=busy.here.id, run="playground-x", name="Playground")
+    busy.forget("erase")
+    assert workspace.generations.finish("worker", replies) == set()
+    late: list[Callable[[], Any]] = [
+        lambda: workspace.chats.say(chat, HERE, ("three", "four")),
+        lambda: workspace.chats.note(chat, seen),
+        lambda: workspace.chats.start(busy.here.id, mia.id, "base"),
+        lambda: workspace.asides.put(place, said, mia.id),
+        lambda: rule(workspace, busy.here.id, mia.id, said, withdraw=True),
+        lambda: workspace.projects.change_role(busy.here.id, mia.id, "lead"),
+        lambda: workspace.generations.ask(
+            mia.id, "chat", "base", prompt, {}, seed=1, project=busy.here.id
+        ),
+    ]
+    for attempt in late:
+        with pytest.raises(NotFoundError):
+            attempt()
+    assert texts_with(workspace, HERE) == []
+    assert people.get(mia.id) == mia
 
 
 def test_who_was_erased_before_stays_erased_when_the_schema_changes(
@@ -292,7 +451,7 @@ def test_who_was_erased_before_stays_erased_when_the_schema_changes(
             table = sa.table(name, *map(sa.column, values[0]))
             connection.execute(sa.insert(table), values)
     old.database.migrate()
-    assert everything(old.database)["erasures"][1:] == [("'mia'", "'2026-01-01'", "1", "None")]
+    assert everything(old.database)["erasures"][1:] == [("'mia'", "'2026-01-01'", "1", "None", "2")]
     change = "UPDATE journal SET body = '{\"text\": 1}' WHERE annotator = '%s'"
     with old.database.write() as connection:
         connection.execute(sa.text(change % "mia"))

@@ -65,6 +65,7 @@ def state(workspace: Workspace, name: str) -> tuple[str, str]:
 def test_what_is_asked_for_is_kept_whole(workspace: Workspace) -> None:
     user = workspace.people.add("mia").id
     project = workspace.projects.create("Kindness").id
+    workspace.projects.set_role(project, user, "annotator")
     workspace.models.register(ModelRecord(id="model-1", name="m", stage="sft", path="models/m"))
     turns = (Message(role="user", content=HOSTILE), Message(role="assistant", content="Hm."))
     prompt = Prompt(content=Dialogue(messages=turns), source="chat", split="heldout")
@@ -207,12 +208,11 @@ def test_a_finished_reply_has_the_text_of_its_sample(workspace: Workspace, ask: 
     generations = workspace.generations
     generations.take("worker-1", 1)
     generations.write("worker-1", {name: "a text that is longer than the sample's"})
-    with pytest.raises(WorkspaceError, match="no such sample"):
-        generations.finish("worker-1", name, sample.id)
-    workspace.samples.add([sample])
-    assert not generations.finish("worker-2", name, sample.id)
+    assert generations.finish("worker-2", {name: sample}) == set()
     assert state(workspace, name)[0] == "running"
-    assert generations.finish("worker-1", name, sample.id)
+    assert workspace.samples.get([sample.id]) == workspace.prompts.get([sample.prompt_id]) == {}
+    assert generations.finish("worker-1", {name: sample, "another": sample}) == {name}
+    assert list(workspace.samples.get([sample.id])) == [sample.id]
     found = generations.get(name)
     assert (found.state, found.text, found.sample_id) == ("done", "reply 3", sample.id)
     assert found.ended
@@ -223,7 +223,6 @@ def test_a_finished_reply_has_the_text_of_its_sample(workspace: Workspace, ask: 
 
 def test_a_cancelled_reply_stays_cancelled(workspace: Workspace, ask: Ask) -> None:
     sample = completion_sample(1)
-    workspace.samples.add([sample])
     generations = workspace.generations
     waiting, running = ask(), ask(seed=1)
     assert generations.cancel(waiting)
@@ -232,7 +231,8 @@ def test_a_cancelled_reply_stays_cancelled(workspace: Workspace, ask: Ask) -> No
     assert generations.cancel(running)
     assert not generations.cancel(running)
     assert generations.write("worker-1", {running: "It pours"}) == set()
-    assert not generations.finish("worker-1", running, sample.id)
+    assert generations.finish("worker-1", {running: sample}) == set()
+    assert workspace.samples.get([sample.id]) == {}
     assert not generations.fail("worker-1", running, "late")
     assert state(workspace, running) == ("cancelled", "It")
     assert generations.take("worker-1", 5) == []

@@ -64,6 +64,5 @@ def typed(
     reply = Sample.of(prompt, Completion(text="A reply.", finish="stop"), model="base", seed=1)
     if state == "done":
         workspace.generations.take("worker", 1)
-        workspace.samples.add([reply])
-        assert workspace.generations.finish("worker", name, reply.id)
+        assert workspace.generations.finish("worker", {name: reply}) == {name}
     return reply

@@ -55,8 +55,7 @@ def draw(
             seed=each.seed,
             index=each.index,
         )
-        workspace.samples.add([sample])
-        workspace.generations.finish("worker", each.id, sample.id)
+        workspace.generations.finish("worker", {each.id: sample})
     return taken
 
 

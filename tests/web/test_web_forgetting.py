@@ -96,6 +96,7 @@ def test_a_user_is_forgotten_with_or_without_the_answers(
     assert mia.get("/").status_code == 303
     assert workspace.projects.roles(project=project.id) == {}
     check_answer(workspace, user.annotator, answers, boss)
+    assert workspace.reports.wanted() == (None if left else project.id)
     assert shown_as(boss, project) == [(user.annotator, True)]
     assert boss.post(f"/api/users/{user.id}/forget", {"answers": answers}).status_code == 404
 
@@ -119,7 +120,7 @@ def test_a_lead_forgets_a_member_who_is_nowhere_else(
     assert mia.get("/").status_code == 303
     check_answer(workspace, user.annotator, answers, lea)
     assert shown_as(lea, project) == [(user.annotator, True)]
-    assert workspace.reports.wanted() == project.id
+    assert workspace.reports.wanted() == (None if left else project.id)
 
 
 @FATES
@@ -173,6 +174,46 @@ def test_no_page_of_the_project_names_who_was_forgotten_there(
     assert shown_as(lea, project) == shown_as(boss, project) == [(user.annotator, True)]
     workspace.projects.set_role(project.id, user.id, "annotator")
     assert all(named().values()), "who takes part again is named again"
+
+
+def test_the_account_does_not_go_where_the_page_said_that_it_stays(
+    lea: Browser, mia: Browser, workspace: Workspace, project: Project
+) -> None:
+    user = user_of(mia)
+    elsewhere = workspace.projects.create("Elsewhere")
+    workspace.projects.set_role(elsewhere.id, user.id, "annotator")
+    page = lea.open(f"/projects/{project.id}/people/{user.id}/forget")
+    assert 'name="deletes_account" data-as="json" value="false"' in page
+    workspace.projects.set_role(elsewhere.id, user.id, None)
+    path = f"/api/projects/{project.id}/members/{user.id}/forget"
+    refused = lea.post(path, {"answers": "erase", "deletes_account": False})
+    assert refused.status_code == 409
+    assert "the account would be deleted by now" in refused.json()["error"]["what"]
+    assert workspace.people.get(user.id) == user
+    assert lea.post(path, {"answers": "erase", "deletes_account": True}).status_code == 200
+    assert workspace.people.named("mia") is None
+
+
+def test_who_has_left_can_be_forgotten_still(
+    lea: Browser, mia: Browser, workspace: Workspace, project: Project
+) -> None:
+    user, people = user_of(mia), f"/projects/{project.id}/people"
+    assert "are no members now" not in lea.open(people)
+    root = f"/api/projects/{project.id}/members"
+    assert lea.send("DELETE", f"{root}/{user.id}").status_code == 200
+    page = lea.open(people)
+    assert "Have answered, and are no members now" in page
+    assert f"{people}/{user.id}/forget" in page
+    assert [row["name"] for row in lea.get(root).json()] == ["lea"]
+    rows = lea.get(f"{root}?left=true").json()
+    assert [(row["name"], row["role"], row["done"]) for row in rows] == [
+        ("lea", "lead", 0),
+        ("mia", None, 1),
+    ]
+    workspace.projects.set_role(workspace.projects.create("Elsewhere").id, user.id, "annotator")
+    assert forget(lea, project, mia, "erase")["account_deleted"] is False
+    assert "are no members now" not in lea.open(people)
+    assert len(lea.get(f"{root}?left=true").json()) == 1
 
 
 def test_to_forget_takes_a_choice_and_somebody_else(

@@ -32,8 +32,7 @@ def draw(workspace: Workspace) -> None:
         sample = Sample.of(
             each.prompt, Completion(text=text, finish="stop"), model=each.model, seed=each.seed
         )
-        workspace.samples.add([sample])
-        workspace.generations.finish("worker", each.id, sample.id)
+        workspace.generations.finish("worker", {each.id: sample})
 
 
 def ask(lead: Browser, project: Project, **change: Any) -> Any:

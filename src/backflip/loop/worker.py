@@ -177,12 +177,9 @@ class Worker:
 
     def _keep(self, finished: dict[str, Sample]) -> None:
         # What is not wanted any more leaves nothing: who asked for it may have been forgotten.
-        known = self._generations.get_many(finished)
-        wanted = [key for key, each in known.items() if each.worker == self.name]
-        self._workspace.samples.add(finished[key] for key in wanted)
+        kept = self._generations.finish(self.name, finished)
         for key, sample in finished.items():
-            done = key in wanted and self._generations.finish(self.name, key, sample.id)
-            self._counts["done" if done else "cancelled"] += 1
+            self._counts["done" if key in kept else "cancelled"] += 1
             tokens = len(sample.completion.tokens)
             self._reporter.say(f"{key}: {tokens} tokens of {sample.model}")
 

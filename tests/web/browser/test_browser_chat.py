@@ -43,8 +43,7 @@ class Drawer(threading.Thread):
                 sample = Sample.of(
                     each.prompt, Completion(text=text, finish="stop"), index=each.index
                 )
-                self._workspace.samples.add([sample])
-                generations.finish("drawer", each.id, sample.id)
+                generations.finish("drawer", {each.id: sample})
             time.sleep(0.02)
 
 

@@ -19,6 +19,7 @@ from backflip.feedback.quality.drift import measure_drift
 from backflip.feedback.quality.figures import Withheld
 from backflip.feedback.store import Batch, Workspace
 from backflip.feedback.store.checks import FIELDS, right_answer
+from backflip.feedback.store.rulings import ADJUDICATED
 from backflip.feedback.store.scores import Score
 from backflip.records import Completion
 
@@ -26,8 +27,6 @@ SEED = 20_260
 MAX_CONFLICTS = 200
 Said = tuple[Batch, list[FeedbackBase]]
 """A batch and what was said in it."""
-ADJUDICATED = "adjudicated"
-"""Tag of a lead's answer that settles a conflict."""
 
 
 def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from backflip.feedback.store.forgetting import (
     Forgotten,
     forget_member,
     forget_user,
-    is_elsewhere,
+    get_known,
 )
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
@@ -94,7 +94,7 @@ __all__ = [
     "erase",
     "forget_member",
     "forget_user",
-    "is_elsewhere",
+    "get_known",
     "lineage",
     "outline",
     "touched",

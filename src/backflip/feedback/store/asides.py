@@ -23,6 +23,7 @@ from backflip.feedback.store.entries import (
     retract,
     rows_with_erased,
 )
+from backflip.feedback.store.projects import require_role
 from backflip.feedback.store.webhooks import note_event
 
 _journal = schema.journal
@@ -50,13 +51,22 @@ class Asides:
         self._database = database
         self.clock = time.time
 
-    def put(self, place: Place, entry: FeedbackBase) -> str:
+    def put(self, place: Place, entry: FeedbackBase, user: str) -> str:
         """Keep what somebody says of some samples, in place of what the person said of them before.
+
+        Args:
+            place: where.
+            entry: what is said.
+            user: id of the person, who leads the project.
 
         Returns:
             Id of the entry that counts now.
+
+        Raises:
+            NotFoundError: the person does not lead the project.
         """
         with self._database.write("projects", "queue", "annotators", "journal") as connection:
+            require_role(connection, place.project, user, "lead")
             entry = anew(connection, entry)
             old = _said_before(connection, place, entry)
             for name, moment in old.items():

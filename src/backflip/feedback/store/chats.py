@@ -22,7 +22,7 @@ from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.asides import Place, keep, take_back
 from backflip.feedback.store.database import Database
-from backflip.feedback.store.projects import get_project
+from backflip.feedback.store.projects import get_project, require_role
 from backflip.records import Record
 
 MOST_TURNS = 100
@@ -87,6 +87,7 @@ class Chats:
         }
         with self._database.write("projects", "people", "generations") as connection:
             get_project(connection, project)
+            require_role(connection, project, user, "annotator")
             for table, name, what in (
                 (schema.users, user, "user"),
                 (schema.models, model, "model"),
@@ -172,8 +173,13 @@ class Chats:
             return _put(connection, chat, [*chat.turns[:-1], last.model_copy(update=values)])
 
     def note(self, chat: Chat, entry: FeedbackBase) -> None:
-        """Keep something that the person did beside the choice; the same again counts once."""
+        """Keep something that the person did beside the choice; the same again counts once.
+
+        Raises:
+            NotFoundError: the chat is gone.
+        """
         with self._database.write(*_LOCKS) as connection:
+            _get(connection, chat.id)
             keep(connection, chat.place, [entry], self.clock())
 
     def end(self, chat: Chat) -> Chat:

@@ -21,10 +21,13 @@ IS_FEEDBACK = _journal.c.kind != RETRACTION
 IS_ACTIVE = sa.and_(
     IS_FEEDBACK, ~sa.exists().where(_undoing.c.retracts == _journal.c.id).correlate(_journal)
 )
-_OF_ALL_OR_THIS = sa.or_(_erasures.c.run.is_(None), _erasures.c.run == _journal.c.run)
 IS_ERASED = (
     sa.exists()
-    .where(_erasures.c.annotator == _journal.c.annotator, _OF_ALL_OR_THIS)
+    .where(
+        _erasures.c.annotator == _journal.c.annotator,
+        _erasures.c.through >= _journal.c.number,
+        sa.or_(_erasures.c.run.is_(None), _erasures.c.run == _journal.c.run),
+    )
     .correlate(_journal)
 )
 """Whether the words of a row may have been erased."""

@@ -7,8 +7,8 @@ snapshots still tell what an entry has shaped. Instructions and questions stay a
 belong to the project.
 
 A reply is one sample whoever writes it, and others may have been asked about it. It keeps its words
-as long as another entry that is not erased, or a question that is still open, names it. A prompt
-keeps them as long as that is so of a reply to it, or it was said by somebody else or elsewhere too.
+if another entry that is not erased, or a question that is still open, names it. A prompt keeps them
+if that is so of a reply to it, or if it was said by somebody else or elsewhere too.
 """
 
 from collections.abc import Collection, Iterator
@@ -82,23 +82,27 @@ def erase_within(
     retracted = retract_all_of(connection, annotator, reason, by, project)
     _permit(connection, annotator, project)
     written = _erase_entries(connection, annotator, project)
-    typed = _typed(connection, annotator, project)
+    typed, alike = _typed(connection, annotator, project)
     texts, kept = _erase_texts(connection, written, typed)
     release(connection, annotator, project)
+    asked = sa.delete(schema.generations)
+    connection.execute(asked.where(_is_by(schema.generations, annotator, project)))
     mine = _places.c.annotator == annotator, _places.c.reason != ""
     told = sa.update(_places).where(*mine, *_asked_in(project))
     connection.execute(told.values(reason=ERASED))
-    return Erased(retracted, texts, kept)
+    return Erased(retracted, texts, kept + alike)
 
 
 def release(connection: Connection, annotator: str, project: str | None = None) -> None:
     """End what somebody has going on, within a transaction.
 
-    Questions that the person holds go to others, and drafts and chats are gone, with the replies
-    that they waited for. An answer that is on its way meanwhile finds its place gone.
+    Questions that the person holds go to others, drafts and chats are gone, and no worker draws a
+    reply for the person any more. An answer that is on its way finds its place gone.
     """
-    for table in (schema.chats, schema.generations):
-        connection.execute(sa.delete(table).where(_is_by(table, annotator, project)))
+    chats, asked = schema.chats, schema.generations
+    connection.execute(sa.delete(chats).where(_is_by(chats, annotator, project)))
+    awaited = _is_by(asked, annotator, project), asked.c.state.in_(["waiting", "running"])
+    connection.execute(sa.update(asked).where(*awaited).values(state="cancelled", worker=None))
     mine = _places.c.annotator == annotator, _places.c.state == "leased"
     held = sa.select(_places.c.number).where(*mine, *_asked_in(project))
     # Those of an answer that was undone; they are taken back as the answer is.
@@ -116,13 +120,23 @@ def _is_by(table: sa.Table, annotator: str, project: str | None) -> sa.ColumnEle
 
 
 def _permit(connection: Connection, annotator: str, project: str | None) -> None:
-    """From here on the database lets the bodies of these rows of the journal be changed."""
-    known = sa.select(_erasures.c.run).where(_erasures.c.annotator == annotator)
-    runs = [None] if project is None else connection.execute(runs_of(project)).scalars()
-    new = dict.fromkeys(runs).keys() - set(connection.execute(known).scalars())
-    rows = [{"annotator": annotator, "run": run, "created": schema.now()} for run in new]
-    if rows:
-        connection.execute(sa.insert(_erasures), rows)
+    """Let the bodies of what the person has said so far be changed, and of nothing that comes."""
+    mine = _journal.c.annotator == annotator
+    query = sa.select(_journal.c.run).where(mine, ~ENTRY_IS_ERASED).distinct()
+    if project is not None:
+        query = query.where(_journal.c.run.in_(runs_of(project)))
+    runs = connection.execute(query).scalars().all()
+    if not runs:
+        return
+    before = sa.delete(_erasures).where(_erasures.c.annotator == annotator)
+    if project is None:
+        runs = [None]
+    else:
+        before = before.where(_erasures.c.run.in_(runs))
+    connection.execute(before)
+    through = connection.execute(sa.select(sa.func.max(_journal.c.number))).scalar_one()
+    row = {"annotator": annotator, "through": through, "created": schema.now()}
+    connection.execute(sa.insert(_erasures), [{**row, "run": run} for run in runs])
 
 
 def _asked_in(project: str | None) -> list[sa.ColumnElement[bool]]:
@@ -168,7 +182,7 @@ def _by_hand(connection: Connection, ids: list[str]) -> Iterator[str]:
 
 
 def _spoken_of(connection: Connection, ids: Collection[str]) -> set[str]:
-    """Those of the samples that entries of others, or open questions, name."""
+    """Those of the samples that entries which are not erased, or open questions, name."""
     if not ids:
         return set()
     wanted = set(ids)
@@ -191,22 +205,22 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _typed(connection: Connection, annotator: str, project: str | None) -> set[str]:
-    """Ids of prompts that the person has said to models, and nobody else or elsewhere."""
+def _typed(connection: Connection, annotator: str, project: str | None) -> tuple[set[str], int]:
+    """Prompts that the person has said to models.
+
+    Returns:
+        Ids of those that were said by nobody else and nowhere else, and the number of the others.
+    """
     asked, prompts = schema.generations, schema.prompts
     mine = _is_by(asked, annotator, project)
-    query = sa.select(asked.c.prompt_id).where(mine)
-    found: set[str] = set()
-    for chunk in chunks(set(connection.execute(query).scalars())):
+    query = sa.select(asked.c.prompt_id).join(prompts, prompts.c.id == asked.c.prompt_id)
+    query = query.where(mine, prompts.c.source.in_(TYPED_SOURCES), ~IS_ERASED)
+    found = set(connection.execute(query).scalars())
+    alike: set[str] = set()
+    for chunk in chunks(found):
         others = sa.select(asked.c.prompt_id).where(~mine, asked.c.prompt_id.in_(chunk))
-        own = sa.select(prompts.c.id).where(
-            prompts.c.id.in_(chunk),
-            prompts.c.id.not_in(others),
-            prompts.c.source.in_(TYPED_SOURCES),
-            ~IS_ERASED,
-        )
-        found.update(connection.execute(own).scalars())
-    return found
+        alike.update(connection.execute(others).scalars())
+    return found - alike, len(alike)
 
 
 def _replies_to(connection: Connection, prompts: Collection[str]) -> dict[str, str]:

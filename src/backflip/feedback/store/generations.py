@@ -21,9 +21,9 @@ from backflip.config import SamplingSettings
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert
-from backflip.feedback.store.projects import get_project
-from backflip.feedback.store.samples import require_samples
-from backflip.records import Dialogue, Prompt, Record
+from backflip.feedback.store.projects import get_project, require_role
+from backflip.feedback.store.samples import insert_samples
+from backflip.records import Dialogue, Prompt, Record, Sample
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ALIVE_SECONDS = 15.0
@@ -121,8 +121,8 @@ class Generations:
             The new generation's id.
 
         Raises:
-            WorkspaceError: no such user, model or project; a prompt that is no dialogue; a seed
-                or index out of range.
+            WorkspaceError: no such user, model or project, or a user who does not belong to the
+                project; a prompt that is no dialogue; a seed or index out of range.
             SettingsError: settings that cannot be used.
         """
         check_name(purpose, "the purpose")
@@ -147,11 +147,12 @@ class Generations:
             "lost": 0,
             "created": schema.now(),
         }
-        with self._database.write("people", "generations") as connection:
+        with self._database.write("projects", "people", "generations") as connection:
             _require(connection, schema.users, user, "user")
             _require(connection, schema.models, model, "model")
             if project is not None:
                 get_project(connection, project)
+                require_role(connection, project, user, "annotator")
             connection.execute(sa.insert(_table), row)
         return row["id"]
 
@@ -233,23 +234,25 @@ class Generations:
                 connection.execute(show.values(text=sa.bindparam("now")), grown)
             return {row.id for row in rows}
 
-    def finish(self, worker: str, id: str, sample_id: str) -> bool:  # noqa: A002
-        """Say which sample a reply has become; its text is that sample's from now on.
+    def finish(self, worker: str, made: Mapping[str, Sample]) -> set[str]:
+        """Keep the samples that replies have become; their texts are the samples' from now on.
+
+        Args:
+            worker: who drew them.
+            made: the sample of each reply, by the generation's id.
 
         Returns:
-            Whether it was still wanted of this worker; nothing is changed otherwise.
-
-        Raises:
-            WorkspaceError: the sample is not in the workspace.
+            Ids of those that were still wanted of this worker; of the others nothing is kept.
         """
-        samples = schema.samples.c
-        with self._database.write("generations") as connection:
-            require_samples(connection, [sample_id])
-            query = sa.select(samples.header).where(samples.id == sample_id)
-            header = connection.execute(query).scalar_one()
-            ended = {"text": header["text"], "truncated": header["finish"] == "length"}
-            this = sa.and_(_table.c.id == id, _held_by(worker))
-            return _end(connection, this, "done", sample_id=sample_id, **ended)
+        with self._database.write("prompts", "samples", "generations") as connection:
+            this = sa.and_(_table.c.id.in_(list(made)), _held_by(worker))
+            wanted = set(connection.execute(sa.select(_table.c.id).where(this)).scalars())
+            kept = {name: sample for name, sample in made.items() if name in wanted}
+            insert_samples(connection, kept.values())
+            for name, sample in kept.items():
+                ended = {"text": sample.text, "truncated": sample.completion.finish == "length"}
+                _end(connection, _table.c.id == name, "done", sample_id=sample.id, **ended)
+            return wanted
 
     def fail(self, worker: str, id: str, error: str) -> bool:  # noqa: A002
         """Say why there will be no reply; returns whether one was still wanted of this worker."""

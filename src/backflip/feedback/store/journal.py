@@ -21,7 +21,6 @@ from backflip.feedback.store.entries import (
     IS_ACTIVE,
     IS_FEEDBACK,
     RETRACTION,
-    anew,
     append,
     entry_of,
     require_annotator,
@@ -101,25 +100,6 @@ class Journal:
         with self._database.write("annotators", "journal") as connection:
             return append(connection, entries, round=round, run=run)
 
-    def restate(
-        self,
-        entry: FeedbackBase,
-        *,
-        run: str | None,
-        round: int | None,  # noqa: A002
-    ) -> str:
-        """Keep an entry, also where the same was said before and taken back; returns its id.
-
-        Args:
-            entry: any; its key is changed where it must differ from one that was taken back.
-            run: where it was asked for.
-            round: likewise.
-        """
-        with self._database.write("samples", "annotators", "journal") as connection:
-            said = anew(connection, entry)
-            append(connection, [said], run=run, round=round)
-            return said.id
-
     def active(
         self,
         kinds: str | Collection[str] | None = None,
@@ -179,30 +159,6 @@ class Journal:
                 found += connection.execute(here)
         found.sort(key=lambda row: -row.number)
         return [_journal_row(row) for row in found[:limit]]
-
-    def on(
-        self, rounds: Iterable[tuple[str, int]], kind: str, axis: str, samples: Collection[str]
-    ) -> list[JournalRow]:
-        """Entries of a kind on an axis that count and speak of just these samples, oldest first.
-
-        Args:
-            rounds: run and number of each in which to look.
-            kind: of feedback.
-            axis: that was judged.
-            samples: ids, in any order.
-        """
-        query = rows_with_erased().where(
-            IS_ACTIVE, _journal.c.kind == kind, _journal.c.axis == axis
-        )
-        for name in samples:
-            query = query.where(_journal.c.body.cast(sa.Text).contains(name, autoescape=True))
-        found: list[JournalRow] = []
-        with self._database.read() as connection:
-            for run, number in rounds:
-                here = query.where(_journal.c.run == run, _journal.c.round == number)
-                found += map(_journal_row, connection.execute(here.order_by(_journal.c.number)))
-        wanted = set(samples)
-        return [row for row in found if row.entry and set(row.entry.sample_ids) == wanted]
 
     def get(self, ids: Iterable[str]) -> dict[str, FeedbackBase]:
         """Entries by id, retracted ones too, in the order asked for; unknown ids are left out."""

@@ -369,14 +369,14 @@ def get_user(connection: Connection, id: str) -> User:  # noqa: A002
 
 
 def delete_user(connection: Connection, user: User) -> None:
-    """Delete a user and all that tells who it was, within a transaction with "projects", "people".
+    """Delete a user, who has no chats, and all that tells who it was, within a transaction.
 
-    The user has nothing going on any more (see `erasing.release`).
+    Needs the locks "projects", "people" and "generations".
 
     Raises:
         WorkspaceError: nobody would be left who may do everything.
     """
-    for table in (_sessions, _tokens, _members, schema.unnamed):
+    for table in (_sessions, _tokens, _members, schema.unnamed, schema.generations):
         connection.execute(sa.delete(table).where(table.c.user == user.id))
     made = sa.update(_invites).where(_invites.c.author == user.id)
     connection.execute(made.values(author=None))

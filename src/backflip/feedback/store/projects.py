@@ -176,6 +176,14 @@ class Projects:
             else:
                 set_role(connection, project, user, role)
 
+    def change_role(self, project: str, user: str, role: Role) -> None:
+        """Change what a member may do; a `WorkspaceError` for somebody who is none."""
+        this = _members.c.project == project, _members.c.user == user
+        with self._database.write("projects") as connection:
+            changed = connection.execute(sa.update(_members).where(*this).values(role=role))
+            if not changed.rowcount:
+                raise NotFoundError(f"no member {user!r} in this project")
+
     def role(self, project: str, user: str) -> Role | None:
         """A user's role in a project; None for no member."""
         with self._database.read() as connection:
@@ -213,6 +221,17 @@ def set_role(connection: Connection, project: str, user: str, role: Role) -> Non
         index_elements=["project", "user"], set_={"role": role}
     )
     connection.execute(statement, {"project": project, "user": user, "role": role})
+
+
+def require_role(connection: Connection, project: str, user: str, role: Role) -> None:
+    """Refuse whoever has no such role in a project, within the transaction that needs it.
+
+    A route has looked before, but somebody may have been taken out of the project since.
+    """
+    found = connection.execute(_ROLE, {"project": project, "user": user}).scalar()
+    admin = sa.select(schema.users.c.admin).where(schema.users.c.id == user)
+    if found not in (role, "lead") and not connection.execute(admin).scalar():
+        raise NotFoundError(f"no {role} {user!r} in this project")
 
 
 def get_project(connection: Connection, id: str) -> Project:  # noqa: A002

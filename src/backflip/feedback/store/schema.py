@@ -117,6 +117,7 @@ erasures = _numbered(
     "erasures",
     _text("annotator", sa.ForeignKey("annotators.name"), index=True),
     _text("run", nullable=True),  # NULL: all that the annotator said, in whichever run
+    sa.Column("through", Number, nullable=False),  # up to this number of the journal
     _created(),
 )
 

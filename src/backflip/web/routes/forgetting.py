@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from backflip.errors import ConflictError, NotFoundError
+from backflip.errors import ConflictError
 from backflip.feedback.store import (
     Fate,
     Forgotten,
@@ -14,7 +14,7 @@ from backflip.feedback.store import (
     Workspace,
     forget_member,
     forget_user,
-    is_elsewhere,
+    get_known,
     touched,
 )
 from backflip.records import Record
@@ -31,6 +31,14 @@ class Forgetting(Record):
     """
 
     answers: Fate
+
+
+class LeadForgetting(Forgetting):
+    """The same by a lead, who may not know whether the person takes part elsewhere."""
+
+    deletes_account: bool | None = Field(
+        default=None, description="refused unless the account goes, or stays, as this says"
+    )
 
 
 class ForgottenView(Record):
@@ -79,6 +87,7 @@ def forget(user: str, forgetting: Forgetting, visitor: Admin) -> ForgottenView:
     workspace = visitor.context.workspace
     _require_other(visitor.user, user)
     done = forget_user(workspace, user, forgetting.answers, by=visitor.user.annotator)
+    _renew_reports(workspace, done)
     return ForgottenView.of(workspace, done)
 
 
@@ -86,35 +95,41 @@ def forget(user: str, forgetting: Forgetting, visitor: Admin) -> ForgottenView:
 def forget_member_page(request: Request, project: str, user: str, visitor: Lead) -> Response:
     """Asks what shall become of the answers before a member's data are deleted."""
     workspace = visitor.context.workspace
-    known, member = workspace.projects.get(project), _member(workspace, project, user)
+    known = workspace.projects.get(project)
+    person, stays = get_known(workspace, project, user)
     _require_other(visitor.user, user)
-    given = workspace.journal.count(annotator=member.annotator, project=project)
-    values = {"user": member, "given": given, "stays": is_elsewhere(workspace, project, user)}
+    given = workspace.journal.count(annotator=person.annotator, project=project)
+    values = {"user": person, "given": given, "stays": stays}
     return lead_page(request, "forget_member.html", visitor, known, **values)
 
 
 @router.post("/api/projects/{project}/members/{user}/forget")
 def forget_of_project(
-    project: str, user: str, forgetting: Forgetting, visitor: Lead
+    project: str, user: str, forgetting: LeadForgetting, visitor: Lead
 ) -> ForgottenView:
-    """Delete what the project knows of a member; what was said there stays or goes.
+    """Delete what the project knows of a member, or of who was one; what was said stays or goes.
 
-    The account is deleted too, unless the person administers the server, is a member of another
-    project, or has said something there; then the project's pages name the person no more.
+    The account is deleted too, unless it is needed elsewhere: the person administers the server, is
+    not allowed to sign in, is a member of another project, or has said something there. Then the
+    project's pages name the person no more.
     """
     workspace = visitor.context.workspace
-    _member(workspace, project, user)
     _require_other(visitor.user, user)
-    by = visitor.user.annotator
-    done = forget_member(workspace, project, user, forgetting.answers, by=by)
-    workspace.reports.want(project)
+    done = forget_member(
+        workspace,
+        project,
+        user,
+        forgetting.answers,
+        by=visitor.user,
+        deletes_account=forgetting.deletes_account,
+    )
+    _renew_reports(workspace, done)
     return ForgottenView.of(workspace, done)
 
 
-def _member(workspace: Workspace, project: str, user: str) -> User:
-    if workspace.projects.role(project, user) is None:
-        raise NotFoundError(f"no member {user!r} in this project")
-    return workspace.people.get(user)
+def _renew_reports(workspace: Workspace, done: Forgotten) -> None:
+    for project in done.projects if done.retracted else ():
+        workspace.reports.want(project)
 
 
 def _require_other(visitor: User, user: str) -> None:

@@ -1,5 +1,6 @@
 """Who takes part in a project, and invitations to it."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.errors import NotFoundError
-from backflip.feedback.store import Workspace
+from backflip.feedback.store import User, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.context import context_of
@@ -21,11 +22,11 @@ InviteNumber = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class MemberView(Record):
-    """A member of a project and what it gave there."""
+    """A member of a project, or somebody who was one and has answered, and what it gave there."""
 
     id: str
     name: str
-    role: MemberRole
+    role: MemberRole | None = Field(description="null for who has left")
     active: bool
     done: int
     skipped: int
@@ -67,23 +68,27 @@ def people_page(request: Request, project: str, visitor: Lead) -> Response:
     """The members of a project, the invitations to it, and a form to invite more."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    members, invites = _members(workspace, project), open_invites(workspace, project)
-    return lead_page(request, "people.html", visitor, known, members=members, invites=invites)
+    values = {
+        "members": _members(workspace, project),
+        "left": _left(workspace, project),
+        "invites": open_invites(workspace, project),
+    }
+    return lead_page(request, "people.html", visitor, known, **values)
 
 
 @router.get("/api/projects/{project}/members")
-def list_members(project: str, visitor: Lead) -> list[MemberView]:
-    """The members of a project by name."""
-    visitor.context.workspace.projects.get(project)
-    return _members(visitor.context.workspace, project)
+def list_members(project: str, visitor: Lead, left: bool = False) -> list[MemberView]:
+    """The members of a project by name; then, if `left`, who has answered and is no member now."""
+    workspace = visitor.context.workspace
+    workspace.projects.get(project)
+    return _members(workspace, project) + (_left(workspace, project) if left else [])
 
 
 @router.put("/api/projects/{project}/members/{user}")
 def change_member(project: str, user: str, change: RoleChange, visitor: Lead) -> MemberView:
     """Change what a member may do."""
     workspace = visitor.context.workspace
-    _require_member(workspace, project, user)
-    workspace.projects.set_role(project, user, change.role)
+    workspace.projects.change_role(project, user, change.role)
     return next(member for member in _members(workspace, project) if member.id == user)
 
 
@@ -149,18 +154,32 @@ def _require_member(workspace: Workspace, project: str, user: str) -> None:
 def _members(workspace: Workspace, project: str) -> list[MemberView]:
     roles = workspace.projects.roles(project=project)
     shares = workspace.batches.shares(project)
-    found = []
-    for user in workspace.people.all():
-        if user.id in roles:
-            done, skipped = shares.get(user.annotator, (0, 0))
-            found.append(
-                MemberView(
-                    id=user.id,
-                    name=user.name,
-                    role=roles[user.id],
-                    active=user.active,
-                    done=done,
-                    skipped=skipped,
-                )
-            )
-    return sorted(found, key=lambda member: member.name.casefold())
+    return _views(
+        (user, roles[user.id], shares.get(user.annotator, (0, 0)))
+        for user in workspace.people.all()
+        if user.id in roles
+    )
+
+
+def _left(workspace: Workspace, project: str) -> list[MemberView]:
+    """Who has answered, is no member any more, and is named still."""
+    others = workspace.projects.roles(project=project).keys() | workspace.projects.unnamed(project)
+    shares = workspace.batches.shares(project)
+    return _views(
+        (user, None, shares[user.annotator])
+        for user in workspace.people.all()
+        if user.id not in others and user.annotator in shares
+    )
+
+
+def _views(
+    found: Iterable[tuple[User, MemberRole | None, tuple[int, int]]],
+) -> list[MemberView]:
+    """By name, with the numbers of what was answered and skipped."""
+    views = [
+        MemberView(
+            id=user.id, name=user.name, role=role, active=user.active, done=done, skipped=skipped
+        )
+        for user, role, (done, skipped) in found
+    ]
+    return sorted(views, key=lambda view: view.name.casefold())

@@ -141,7 +141,7 @@ def compare(project: str, said: Compared, visitor: Lead) -> dict[str, Any]:
         shown=(0, 1),
     )
     place = Place(project=project, run=f"playground-{project}", name="Playground")
-    return {"entry": workspace.asides.put(place, entry)}
+    return {"entry": workspace.asides.put(place, entry, visitor.user.id)}
 
 
 def _mine(workspace: Workspace, visitor: Lead, project: str, ids: list[str]) -> list[Generation]:

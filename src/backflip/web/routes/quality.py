@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from backflip.errors import NotFoundError
 from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import ADJUDICATED, MAX_CONFLICTS, num_answered
+from backflip.feedback.quality.report import MAX_CONFLICTS, num_answered
 from backflip.feedback.store import Workspace
+from backflip.feedback.store.rulings import ADJUDICATED, rule
 from backflip.records import Record, content_id
 from backflip.web.access import Lead
 from backflip.web.lead import lead_page, names_of
@@ -83,10 +83,6 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
     An answer of another round or project is not touched.
     """
     workspace = visitor.context.workspace
-    rounds = [(b.run, b.round) for b in workspace.batches.all(project) if b.purpose != "checks"]
-    said_before = workspace.journal.on(rounds, "comparison", ruling.axis, ruling.samples)
-    if not said_before:
-        raise NotFoundError("nobody compared these two samples in this project")
     said = Comparison(
         annotator=visitor.user.annotator,
         axis=ruling.axis,
@@ -96,21 +92,9 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
         tags=(ADJUDICATED,),
         key=content_id("ruling", project, ruling.axis, sorted(ruling.samples)),
     )
-    first = said_before[0]
-    entry = workspace.journal.restate(said, run=first.run, round=first.round)
-    by, taken_back = visitor.user.annotator, 0
-    for row in said_before:
-        wrong = ruling.withdraw and _choice(row.entry, ruling.samples) != ruling.choice
-        # A lead has one word on a pair: the newest.
-        own = row.annotator == by and row.entry is not None and ADJUDICATED in row.entry.tags
-        if row.id != entry and (wrong or own):
-            taken_back += workspace.journal.retract(row.id, ADJUDICATED, by)
+    entry, withdrawn = rule(workspace, project, visitor.user.id, said, withdraw=ruling.withdraw)
     workspace.reports.want(project)
-    return {"entry": entry, "withdrawn": taken_back}
-
-
-def _choice(entry: Any, samples: tuple[str, str]) -> str:
-    return (entry if entry.samples == samples else entry.swap()).choice
+    return {"entry": entry, "withdrawn": withdrawn}
 
 
 def _shown(workspace: Workspace, conflicts: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a lead decides about somebody who leaves a project, and who stands behind each model.
 
-An erasure may be of what was said in one run only, and a project need not name who was in it. How
+An erasure is of what was said until then, and may be of one run only; a project need not name who
+was in it. How
 many answers of whom a model was made from is counted once.
 """
 
@@ -29,7 +30,7 @@ KEPT = [
 """Columns of the journal that nothing changes: all but the body."""
 ERASED = (
     "EXISTS (SELECT 1 FROM erasures AS e WHERE e.annotator = OLD.annotator "
-    "AND (e.run IS NULL OR e.run = OLD.run))"
+    "AND OLD.number <= e.through AND (e.run IS NULL OR e.run = OLD.run))"
 )
 
 
@@ -59,12 +60,16 @@ def _replace_erasures(postgresql: bool) -> None:
         sa.Column("number", number, primary_key=True, autoincrement=True),
         sa.Column("annotator", sa.Text(), sa.ForeignKey("annotators.name"), nullable=False),
         sa.Column("run", sa.Text(), nullable=True),
+        sa.Column("through", number, nullable=False),
         sa.Column("created", sa.Text(), nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_erasures_annotator", "erasures", ["annotator"])
     if known:
-        put = "INSERT INTO erasures (annotator, created) VALUES (:annotator, :created)"
+        put = (
+            "INSERT INTO erasures (annotator, through, created) "
+            "SELECT :annotator, COALESCE(MAX(number), 0), :created FROM journal"
+        )
         connection.execute(sa.text(put), [dict(row) for row in known])
 
 
