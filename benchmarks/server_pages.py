@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.quality.report import measure_quality
-from backflip.feedback.store import Project, Task, Workspace, schema
+from backflip.feedback.store import ModelRecord, Project, Task, Workspace, schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.batches import HOUR
 from backflip.feedback.store.database import chunks
@@ -154,17 +154,43 @@ def timed(request: Callable[[], Any]) -> float:
     return round(statistics.median(times), 1)
 
 
+def answerer(workspace: Workspace, project: Project) -> str:
+    """A member whose answers some of those are."""
+    user = workspace.people.add("answers")
+    with workspace.database.write("people") as connection:
+        this = sa.update(schema.users).where(schema.users.c.id == user.id)
+        connection.execute(this.values(annotator="person-000"))
+    workspace.projects.set_role(project.id, user.id, "annotator")
+    return user.id
+
+
+def learner(workspace: Workspace) -> str:
+    """A model that has learned from every answer."""
+    query = sa.select(schema.journal.c.id).order_by(schema.journal.c.number)
+    with workspace.database.read() as connection:
+        ids = list(connection.execute(query).scalars())
+    snapshot = workspace.snapshots.take(ids).id
+    workspace.runs.start("run-1", "large", {}, "1.0")
+    record = ModelRecord(id="m", name="m", stage="reward", path="m", snapshot=snapshot, run="run-1")
+    workspace.models.register(record)
+    return record.id
+
+
 def measure(workspace: Workspace, project: Project) -> dict[str, float]:
     user = workspace.people.add("lead", admin=True)
     key = workspace.people.add_token(user.id, "bench")
     client = TestClient(create_app(workspace), headers={"authorization": f"Bearer {key}"})
     root = f"/projects/{project.id}"
+    person = answerer(workspace, project)
+    started = time.perf_counter()
+    model = learner(workspace)
+    found = {"to register a model of all answers": 1000 * (time.perf_counter() - started)}
     names = "answers chat data label models people playground quality questions rules webhooks"
     pages = ["", *(f"/{name}" for name in names.split())]
-    found = {
-        root.replace(project.id, "ID") + page: timed(lambda p=page: client.get(root + p))
-        for page in pages
-    }
+    pages += [f"/people/{person}/forget", f"/models/{model}"]
+    for page in pages:
+        shown = (root + page).replace(project.id, "ID").replace(person, "ID")
+        found[shown] = timed(lambda p=page: client.get(root + p))
     for path in ("/", "/account", "/admin/people", f"/api{root}/overview"):
         found[path.replace(project.id, "ID")] = timed(lambda p=path: client.get(p))
     found["next task"] = timed(lambda: client.post(f"/api{root}/next", json={}))

@@ -1,6 +1,7 @@
 """The journal keeps every entry, counts each once, and takes back without forgetting."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from store_helpers import completion_sample
 from backflip.errors import WorkspaceError
 from backflip.feedback import kinds
 from backflip.feedback.kinds import KINDS, Comparison, FeedbackBase, GoodBad, Rating
-from backflip.feedback.store import Workspace
+from backflip.feedback.store import Workspace, snapshots
 from backflip.records import Sample
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
@@ -265,6 +266,26 @@ def test_a_snapshot_is_named_by_its_rows(workspace: Workspace, samples: list[Sam
     assert workspace.snapshots.rows(snapshot.id) == entries
     empty = workspace.snapshots.take([])
     assert workspace.snapshots.rows(empty.id) == []
+
+
+def test_people_answer_while_a_snapshot_is_read(
+    workspace: Workspace, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, late = (GoodBad(annotator="mia", sample=s.id, good=True) for s in samples[:2])
+    workspace.journal.add([first])
+    real = snapshots.select_rows
+
+    def slowly(*given: Any) -> Any:
+        rows = real(*given)
+        with Workspace.open(workspace.root, timeout=0.05) as other:
+            other.journal.add([late])
+        return rows
+
+    monkeypatch.setattr(snapshots, "select_rows", slowly)
+    taken = workspace.snapshots.take([first.id])
+    monkeypatch.undo()
+    assert workspace.snapshots.rows(taken.id) == [first]
+    assert workspace.journal.active() == [first, late]
 
 
 def test_a_snapshot_of_what_is_not_there_is_refused(
