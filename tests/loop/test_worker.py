@@ -1,17 +1,10 @@
 """The worker: the replies that `sample` gives, shown as they grow, whatever happens on the way."""
 
 import gc
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,125 +12,27 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-from backflip.config import (
-    ModelSettings,
-    PromptSettings,
-    RewardSettings,
-    SamplingSettings,
-    ScratchSettings,
+from worker_helpers import (
+    CHAT,
+    FLOAT32,
+    HELLO,
+    HOT,
+    PLAIN,
+    Ask,
+    check,
+    enter,
+    long_seed,
+    work,
 )
+
 from backflip.errors import BusyError
-from backflip.feedback.store import Generation, ModelRecord, Workspace
+from backflip.feedback.store import ModelRecord, Workspace
 from backflip.loop import Silent, worker
 from backflip.loop.worker import Worker
-from backflip.models import make_model, save_model, train_tokenizer
-from backflip.records import Dialogue, Message, Prompt, Sample
+from backflip.records import Prompt
 from backflip.sampling.decoder import Decoder
-from backflip.training.text import TextDomain
 
-FLOAT32 = ModelSettings(precision="float32")
-HOT = {"temperature": 1.3, "top_k": 60, "top_p": 0.98, "min_p": 0.001, "max_tokens": 20}
-PLAIN = {"max_tokens": 24, "stop": ["e"]}
-TURNS = ("user", "assistant", "user")
-CHAT = Prompt(
-    content=Dialogue(messages=tuple(Message(role=role, content="Short.") for role in TURNS)),
-    source="chat",
-    split="heldout",
-)
-HELLO = Prompt.from_text("Hello? Wie geht es?", source="playground")
-Ask = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tiny models from nothing, `one` and `two`."""
-    folder = tmp_path_factory.mktemp("models")
-    tokenizer = train_tokenizer(["The river is calm and bright. Hello, how are you?"] * 4, 300)
-    scratch = ScratchSettings(width=32, layers=2, heads=2, max_positions=256, vocabulary=300)
-    for seed, name in enumerate(("one", "two")):
-        save_model(make_model(scratch, tokenizer, seed), tokenizer, folder / name)
-    return folder
-
-
-def enter(workspace: Workspace, models: Path) -> Ask:
-    """Put both models into a workspace; returns what asks for replies there."""
-    shutil.copytree(models, workspace.artifacts / "models")
-    for name in ("one", "two"):
-        record = ModelRecord(id=f"model-{name}", name=name, stage="sft", path=f"models/{name}")
-        workspace.models.register(record)
-    user = workspace.people.add("mia").id
-
-    def ask(model: str = "model-one", prompt: Prompt = HELLO, **values: Any) -> str:
-        given = {"settings": PLAIN, "seed": 0, **values}
-        settings = given.pop("settings")
-        return workspace.generations.ask(user, "playground", model, prompt, settings, **given)
-
-    return ask
-
-
-@pytest.fixture
-def desk(sqlite_template: Path, tmp_path: Path) -> Iterator[Workspace]:
-    """A workspace on SQLite."""
-    shutil.copytree(sqlite_template, tmp_path / "desk")
-    with Workspace.open(tmp_path / "desk") as opened:
-        yield opened
-
-
-@pytest.fixture
-def ask(desk: Workspace, models: Path) -> Ask:
-    return enter(desk, models)
-
-
-def work(workspace: Workspace, **values: Any) -> tuple[dict[str, int], Silent]:
-    """Draw what waits, with a look at every step that can be had."""
-    reporter = Silent()
-    made = Worker(workspace, settings=FLOAT32, look_seconds=0.0, reporter=reporter, **values)
-    return made.run(once=True), reporter
-
-
-def sampled(models: Path, asked: Generation) -> Sample:
-    """What `backflip sample` draws with the same seed."""
-    settings = SamplingSettings.parse(asked.settings)
-    domain = TextDomain(
-        model=FLOAT32, prompts=PromptSettings(), sampling=settings, reward=RewardSettings()
-    )
-    folder = models / asked.model.removeprefix("model-")
-    sampler = domain.sampler(folder, model_id=asked.model)
-    many = {"num_samples": asked.index + 1, "seed": asked.seed}
-    return sampler.sample([HELLO, asked.prompt], settings, **many)[-1]
-
-
-def check(workspace: Workspace, models: Path, name: str) -> None:
-    """A reply is done, is what `sample` gives, and lies in the workspace as a sample."""
-    asked = workspace.generations.get(name)
-    assert asked.state == "done", asked.error
-    expected = sampled(models, asked)
-    assert asked.text == expected.text
-    assert asked.sample_id is not None
-    (found,) = workspace.samples.get([asked.sample_id]).values()
-    for part in ("prompt", "model", "weights_version", "seed", "index", "settings", "text"):
-        assert getattr(found, part) == getattr(expected, part)
-    assert found.completion.finish == expected.completion.finish
-    np.testing.assert_array_equal(found.completion.tokens, expected.completion.tokens)
-    np.testing.assert_allclose(found.completion.logprobs, expected.completion.logprobs, atol=2e-5)
-
-
-def long_seed(models: Path, settings: dict[str, Any]) -> int:
-    """A seed whose reply is as long as it may be."""
-    resolved = SamplingSettings.parse(settings).model_dump(mode="json", exclude={"batch_size"})
-    for seed in range(99):
-        asked = Generation.model_construct(
-            model="model-one", prompt=HELLO, settings=resolved, seed=seed, index=0
-        )
-        if sampled(models, asked).completion.finish == "length":
-            return seed
-    raise AssertionError("no reply is long")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_replies_are_those_of_sample(workspace: Workspace, models: Path) -> None:
@@ -462,105 +357,3 @@ def test_a_worker_is_alive_while_it_loads(
     before = len(beats)
     assert before >= 4
     assert threading.active_count() == others
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts `backflip worker` as a process; none outlives the test."""
-    with ExitStack() as stack:
-
-        def run(folder: Path, *arguments: str, slow: float = 0.03) -> "subprocess.Popen[str]":
-            script = str(Path(__file__).with_name("worker_process.py"))
-            given = ["worker", "-w", str(folder), "--precision", "float32", *arguments]
-            process = subprocess.Popen(
-                [sys.executable, script, str(slow), *given],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield run
-
-
-LONG = {"max_tokens": 100}
-
-
-def wait_for_text(workspace: Workspace, name: str, process: "subprocess.Popen[str]") -> None:
-    """Wait until a page would see some of a reply."""
-    while not (found := workspace.generations.get(name)).text:
-        assert process.poll() is None, process.communicate()[1]
-        assert not found.ended, found.error
-        time.sleep(0.01)
-
-
-def test_killed_and_started_again_the_text_is_the_same(
-    workspace: Workspace, models: Path, start: Callable[..., "subprocess.Popen[str]"]
-) -> None:
-    ask = enter(workspace, models)
-    seed = long_seed(models, LONG)
-    name, other = ask(settings=LONG, seed=seed), ask(settings=LONG, seed=seed + 1, prompt=CHAT)
-    process = start(workspace.root)
-    wait_for_text(workspace, name, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    left = workspace.generations.get(name)
-    assert left.state == "running"
-    assert workspace.generations.get(other).state == "running"
-    assert workspace.samples.of_model("model-one") == []
-    # While it may be alive still, nobody takes what it held.
-    assert work(workspace)[0]["done"] == 0
-    now = time.time()
-    workspace.generations.clock = lambda: now + 60
-    assert work(workspace)[0] == {"done": 2, "failed": 0, "cancelled": 0}
-    check(workspace, models, name)
-    check(workspace, models, other)
-    assert workspace.generations.get(name).text.startswith(left.text)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_told_to_end_it_gives_back_what_it_holds(
-    desk: Workspace,
-    models: Path,
-    ask: Ask,
-    start: Callable[..., "subprocess.Popen[str]"],
-    number: int,
-    code: int,
-) -> None:
-    name = ask(settings=LONG, seed=long_seed(models, LONG))
-    process = start(desk.root, "--json")
-    wait_for_text(desk, name, process)
-    assert desk.generations.worker_alive()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    told = json.loads(out)
-    if code == 0:
-        assert told == {"done": 0, "failed": 0, "cancelled": 0}
-    else:
-        assert "Stopped" in told["error"]["what"]
-    left = desk.generations.get(name)
-    assert (left.state, left.worker) == ("waiting", None)
-    assert left.text
-    assert not desk.generations.worker_alive()
-    # No clock need be waited for.
-    assert work(desk)[0]["done"] == 1
-    check(desk, models, name)
-
-
-def test_once_ends_when_nothing_waits(
-    desk: Workspace, models: Path, ask: Ask, start: Callable[..., "subprocess.Popen[str]"]
-) -> None:
-    names = [ask(), ask("model-two", CHAT), ask(settings={"max_prompt_tokens": 5})]
-    process = start(desk.root, "--once", "--json", "--models-in-memory", "2", slow=0.0)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert json.loads(out) == {"done": 2, "failed": 1, "cancelled": 0}
-    assert all(name in err for name in names)
-    assert "max_prompt_tokens is 5" in err
-    for name in names[:2]:
-        check(desk, models, name)
