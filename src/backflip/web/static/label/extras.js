@@ -1,6 +1,7 @@
 // What may be said beside an answer: reasons, marks in the text, critiques, corrections, safety.
 import { el } from "../dom.js";
 import { t } from "../texts.js";
+import { Changes } from "./changes.js";
 import { Category } from "./forms.js";
 import { Marking } from "./marking.js";
 
@@ -94,7 +95,8 @@ export class Extras {
       part.correction = el("textarea", { rows: "8", oninput: this.changed, maxlength: "200000", "aria-label": t("Your better version of {name}", { name }) });
       part.correction.value = sample.text;
       part.initial = part.correction.value; // a browser may write the ends of lines in another way
-      part.edits = el("details", {}, el("summary", {}, t("Write a better {name}", { name })), part.correction);
+      part.changes = new Changes(part.correction, part.initial);
+      part.edits = el("details", {}, el("summary", {}, t("Write a better {name}", { name })), part.correction, part.changes.element);
     }
     part.element = el("fieldset", {}, el("legend", {}, name),
       part.critique ? el("label", {}, t("What do you say of it?"), part.critique) : null,
@@ -103,7 +105,11 @@ export class Extras {
       part.edits);
     part.restore = (kept) => {
       if (part.critique) part.critique.value = kept.critique ?? "";
-      if (part.edits && typeof kept.correction === "string") { part.edits.open = true; part.correction.value = kept.correction; }
+      if (part.edits && typeof kept.correction === "string") {
+        part.edits.open = true;
+        part.correction.value = kept.correction;
+        part.changes.show();
+      }
       if (!part.unsafe) return;
       part.unsafe.checked = Boolean(kept.unsafe);
       part.category.restore(kept.category);

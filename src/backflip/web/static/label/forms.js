@@ -2,6 +2,7 @@
 // gives the answer or a text that says what is missing, `state()` and `restore(state)` for drafts.
 import { el } from "../dom.js";
 import { t, word } from "../texts.js";
+import { Changes } from "./changes.js";
 import { Choices } from "./choices.js";
 import { Ranking } from "./ranking.js";
 
@@ -40,7 +41,8 @@ class WritingForm {
     this.area = el("textarea", { rows: "10", maxlength: "200000", oninput: changed, spellcheck: "true", "aria-keyshortcuts": "e", ...NAMED });
     this.area.value = text;
     this.initial = mustChange ? this.area.value : null; // a browser may write the ends of lines in another way
-    this.element = el("div", { class: "answer" }, question(asks), this.area, extra?.element);
+    this.changes = mustChange ? new Changes(this.area, this.initial) : null;
+    this.element = el("div", { class: "answer" }, question(asks), this.area, this.changes?.element, extra?.element);
     this.keys = { e: () => this.area.focus(), ...(extra?.keys ?? {}) };
   }
   read() {
@@ -50,7 +52,11 @@ class WritingForm {
     return this.answer(text);
   }
   state() { return { text: this.area.value, extra: this.extra?.state() }; }
-  restore(state) { this.area.value = state.text ?? this.area.value; if (state.extra !== undefined) this.extra?.restore(state.extra); }
+  restore(state) {
+    this.area.value = state.text ?? this.area.value;
+    this.changes?.show();
+    if (state.extra !== undefined) this.extra?.restore(state.extra);
+  }
 }
 
 /** A field for the way in which a reply is unsafe. */
