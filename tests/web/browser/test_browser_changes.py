@@ -12,6 +12,7 @@ from test_browser_look import OVERFLOW
 from web_helpers import PAIR, TASKS
 
 from backflip.feedback.store import Project
+from backflip.web.signs import SIGN
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]
@@ -112,7 +113,7 @@ def test_changes_are_shown_beside_a_pair(desk: Desk) -> None:
 
 def test_the_lead_sees_what_was_changed(site: Site, desk: Desk, sit: Sit) -> None:
     area = desk.page.locator(".answer textarea")
-    area.fill(area.input_value().replace("two", "three <b>"))
+    area.fill(area.input_value().replace("two", "three <b>\u202e\u200b"))
     area.press("Control+Enter")
     desk.given(1)
     (project,) = site.workspace.projects.roles(user=desk.user.id)
@@ -120,5 +121,25 @@ def test_the_lead_sees_what_was_changed(site: Site, desk: Desk, sit: Sit) -> Non
     site.workspace.projects.set_role(project, lea.id, "lead")
     lead = sit(user=lea)
     lead.open(f"/projects/{project}/answers")
-    assert shown(lead.page.locator(".difference")) == ["taken out: two", "put in: three <b>"]
+    expected = ["taken out: two", "put in: three <b>[U+202E][U+200B]"]
+    assert shown(lead.page.locator(".difference")) == expected
     assert lead.violations() == ""
+
+
+UNSEEN = """async (characters) => {
+    const { told } = await import("/static/label/changes.js");
+    const shows = (character) => told([{ is: "same", text: character }])[0] !== character;
+    return characters.map((code) => shows(String.fromCodePoint(code)));
+}"""
+
+
+def test_the_same_characters_are_shown_as_signs_as_anywhere(desk: Desk) -> None:
+    blocks = (0, 0x14000), (0x1B000, 0x1E000), (0xE0000, 0xE1100), (0x10FF00, 0x110000)
+    codes = [code for block in blocks for code in range(*block) if code not in (9, 10, 13)]
+    found = desk.page.evaluate(UNSEEN, codes)
+    different = [
+        f"U+{code:04X}"
+        for code, as_sign in zip(codes, found, strict=True)
+        if bool(SIGN.match(chr(code))) != as_sign
+    ]
+    assert different == []

@@ -6,6 +6,9 @@ const PIECES = /\s+|[\p{L}\p{M}\p{N}_]+|[^\s\p{L}\p{M}\p{N}_]/gu;
 // Up to this product of the numbers of pieces the fewest changes are looked for; beyond, all between
 // the first and the last change counts as changed.
 const MOST = 4_000_000;
+// What nobody sees, as in web/signs.py; tabs and the ends of lines are seen, and so are format
+// characters that stand around or under a number.
+const UNSEEN = /((?![\t\n\r\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u{110bd}\u{110cd}])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}])/u;
 const WAIT = 150; // milliseconds without a key
 
 /** Runs of `before` and `after` in their order, each `{ is: "same" | "gone" | "new", text }`: all but the new ones are `before`, all but those gone are `after`. */
@@ -64,11 +67,17 @@ function runs(steps) {
 
 /** Runs of a `difference` as elements, in words for who cannot see them. */
 export function told(found) {
-  return found.map(({ is, text }) => {
-    if (is === "same") return text;
+  return found.flatMap(({ is, text }) => {
+    if (is === "same") return seen(text);
     const [tag, words] = is === "gone" ? ["del", t("taken out:")] : ["ins", t("put in:")];
-    return el(tag, {}, el("span", { class: "hidden" }, words, " "), text);
+    return [el(tag, {}, el("span", { class: "hidden" }, words, " "), ...seen(text))];
   });
+}
+
+/** A text with signs for characters that nobody sees: they could turn a line around, or hide words. */
+function seen(text) {
+  return text.split(UNSEEN).filter(Boolean).map((part) => (UNSEEN.test(part)
+    ? el("span", { class: "sign" }, `[U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`) : part));
 }
 
 /** Shows the changes beside the field in which somebody makes them. */
