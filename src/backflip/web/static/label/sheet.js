@@ -41,6 +41,8 @@ export class Asked {
   }
 }
 
+const FOCUSING = 100; // milliseconds
+
 /** The replies, each in a card of its own; `cards[place].body` holds its text. */
 export class Replies {
   constructor(samples) {
@@ -82,13 +84,19 @@ export class Replies {
 
   #scrollTogether() {
     const [first, second] = this.cards.map((card) => card.body);
-    const ours = new Map(); // where an element was scrolled to from here: that is no wish of the reader
+    // Where an element was scrolled to from here: that is no wish of the reader, however often it is
+    // told. To follow it would hold up the other, which may be on its way further down.
+    const ours = new Map();
+    // What has just got the focus is in sight: the other text follows it, and does not move it away.
+    let focused = { body: null, at: -FOCUSING };
     for (const [from, to] of [[first, second], [second, first]]) {
+      from.addEventListener("focusin", () => { focused = { body: from, at: performance.now() }; });
       from.addEventListener("scroll", () => {
-        const own = Math.abs(from.scrollTop - (ours.get(from) ?? -100)) < 2;
+        if (focused.body === to && performance.now() - focused.at < FOCUSING) return;
+        if (Math.abs(from.scrollTop - (ours.get(from) ?? -100)) < 2) return;
         ours.delete(from);
         const room = from.scrollHeight - from.clientHeight;
-        if (own || room <= 0) return;
+        if (room <= 0) return;
         to.scrollTop = (from.scrollTop / room) * (to.scrollHeight - to.clientHeight);
         ours.set(to, to.scrollTop);
       });
