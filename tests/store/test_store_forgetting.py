@@ -1,5 +1,6 @@
 """What becomes of a person's data: of the account, or of the part in one project."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from backflip.feedback.store import (
     erase,
     forget_member,
     forget_user,
-    get_known,
+    known_person,
 )
 from backflip.feedback.store.rulings import rule
 from backflip.records import Completion, Prompt, Sample
@@ -340,7 +341,7 @@ def test_the_account_goes_unless_it_is_needed(
     if why is not None:
         why(scene)
     stays = why is not None
-    assert get_known(workspace, scene.here.id, scene.mia.id)[1] == stays
+    assert known_person(workspace, scene.here.id, scene.mia.id)[1] == stays
     there = rows_with(workspace, MIA)
     before = everything(workspace.database)
     with pytest.raises(ConflictError, match="stay by now" if stays else "be deleted by now"):
@@ -386,14 +387,14 @@ def test_nothing_happens_to_who_is_not_known(workspace: Workspace, busy: Scene) 
 
 def test_who_was_a_member_can_be_forgotten_once(workspace: Workspace, busy: Scene) -> None:
     workspace.projects.set_role(busy.here.id, busy.mia.id, None)
-    assert get_known(workspace, busy.here.id, busy.mia.id) == (busy.mia, True)
+    assert known_person(workspace, busy.here.id, busy.mia.id) == (busy.mia, True)
     assert busy.forget("erase").account_deleted is False
     assert texts_with(workspace, HERE) == []
     assert workspace.projects.unnamed(busy.here.id) == {busy.mia.id}
     with pytest.raises(NotFoundError, match="no member"):
         busy.forget("erase")
     with pytest.raises(NotFoundError, match="no member"):
-        get_known(workspace, busy.here.id, busy.mia.id)
+        known_person(workspace, busy.here.id, busy.mia.id)
 
 
 def test_what_is_on_its_way_meanwhile_comes_too_late(workspace: Workspace, busy: Scene) -> None:
@@ -445,6 +446,22 @@ def test_who_was_erased_before_stays_erased_when_the_schema_changes(
             for name in ("mia", "bob")
         ],
         "erasures": [{"annotator": "mia", "created": "2026-01-01"}],
+        "snapshots": [{"id": f"s-{n}", "created": "2026-01-01"} for n in (1, 2)],
+        "snapshot_entries": [
+            {"snapshot_id": f"s-{n}", "place": place, "entry_id": f"critique by {name}"}
+            for n, names in ((1, ("mia",)), (2, ("mia", "bob")))
+            for place, name in enumerate(names)
+        ],
+        "models": [
+            {"id": name, "name": name, "stage": "reward", "path": "{}", "recipe": "{}"}
+            | {"parents": json.dumps(parents), "snapshot": snapshot, "metrics": "{}"}
+            | {"created": "2026-01-01"}
+            for name, parents, snapshot in (
+                ("base", [], None),
+                ("first", ["base"], "s-1"),
+                ("second", ["first"], "s-2"),
+            )
+        ],
     }
     with old.database.write() as connection:
         for name, values in rows.items():
@@ -452,6 +469,11 @@ def test_who_was_erased_before_stays_erased_when_the_schema_changes(
             connection.execute(sa.insert(table), values)
     old.database.migrate()
     assert everything(old.database)["erasures"][1:] == [("'mia'", "'2026-01-01'", "1", "None", "2")]
+    assert set(everything(old.database)["model_annotators"][1:]) == {
+        ("'mia'", "1", "'first'"),
+        ("'mia'", "1", "'second'"),
+        ("'bob'", "1", "'second'"),
+    }
     change = "UPDATE journal SET body = '{\"text\": 1}' WHERE annotator = '%s'"
     with old.database.write() as connection:
         connection.execute(sa.text(change % "mia"))

@@ -5,7 +5,7 @@ from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import Comparison, Demonstration
-from backflip.feedback.store import ModelRecord, Workspace, lineage, touched
+from backflip.feedback.store import ModelRecord, Workspace, lineage, outline, touched
 from backflip.records import Sample
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
@@ -57,6 +57,18 @@ def test_everything_behind_a_model(workspace: Workspace, two_rounds: dict[str, C
     assert [m.id for m in earlier.all_models] == ["policy-1", "base", "reward-1"]
     assert earlier.annotators == {"mia": 1, "ann": 1}
     assert lineage(workspace, "base").annotators == {}
+
+
+def test_an_outline_is_what_the_entries_tell(
+    workspace: Workspace, two_rounds: dict[str, Comparison]
+) -> None:
+    for model in workspace.models.all():
+        whole, found = lineage(workspace, model), outline(workspace, model)
+        assert list(found.models) == whole.all_models[1:]
+        assert list(found.snapshots) == whole.all_snapshots
+        assert found.annotators == whole.annotators
+    assert outline(workspace, workspace.models.get("policy-2")).annotators == {"mia": 2, "ann": 1}
+    assert outline(workspace, workspace.models.get("stray")).annotators == {}
 
 
 def test_a_retracted_entry_still_stands_behind_what_it_shaped(

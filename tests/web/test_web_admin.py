@@ -5,13 +5,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from web_helpers import PAIR, PASSWORD, Browser, SignIn, token_of
+from web_helpers import PASSWORD, Browser, SignIn, token_of
 from whole_page import WholePage
 
-from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Project, User, Workspace
-
-REASON = "because mia says so"
 
 
 @pytest.fixture
@@ -20,16 +17,9 @@ def boss(sign_in: SignIn) -> Browser:
 
 
 @pytest.fixture
-def mia(sign_in: SignIn, project: Project, workspace: Workspace) -> Browser:
-    """An annotator who has answered a question."""
-    browser = sign_in("mia", "annotator", project)
-    workspace.queue.put("run-1", 1, [PAIR], project=project.id)
-    name = user_of(browser).annotator
-    task = workspace.queue.next(name, project=project.id)
-    assert task is not None
-    said: Any = {"annotator": name, "samples": task.sample_ids, "choice": "a", "reason": REASON}
-    workspace.queue.answer(task.id, name, Comparison(**said))
-    return browser
+def mia(sign_in: SignIn, project: Project) -> Browser:
+    """An annotator."""
+    return sign_in("mia", "annotator", project)
 
 
 def user_of(browser: Browser) -> User:

@@ -18,7 +18,7 @@ from backflip.feedback.store.forgetting import (
     Forgotten,
     forget_member,
     forget_user,
-    get_known,
+    known_person,
 )
 from backflip.feedback.store.generations import Generation, Generations
 from backflip.feedback.store.journal import Journal, JournalRow, JournalStats
@@ -94,7 +94,7 @@ __all__ = [
     "erase",
     "forget_member",
     "forget_user",
-    "get_known",
+    "known_person",
     "lineage",
     "outline",
     "touched",

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.feedback.kinds import FeedbackBase
@@ -17,9 +16,9 @@ from backflip.feedback.store.batches import count, ensure_batch
 from backflip.feedback.store.database import Database
 from backflip.feedback.store.entries import (
     IS_ACTIVE,
+    about,
     anew,
     append,
-    entry_of,
     retract,
     rows_with_erased,
 )
@@ -115,9 +114,5 @@ def _said_before(connection: Connection, place: Place, entry: FeedbackBase) -> d
     """What else the person said of the same samples there, and when."""
     mine = _journal.c.annotator == entry.annotator, _journal.c.run == place.run
     query = rows_with_erased().where(IS_ACTIVE, *mine, _journal.c.id != entry.id)
-    wanted = set(entry.sample_ids)
-    for name in wanted:
-        query = query.where(_journal.c.body.cast(sa.Text).contains(name, autoescape=True))
-    rows = connection.execute(query)
-    found = [row for row in rows if set(entry_of(row).sample_ids) == wanted]
+    found = about(connection, query, entry.sample_ids)
     return {row.id: row.created.timestamp() for row in found}

@@ -1,6 +1,6 @@
 """Rows of the journal within a transaction: how they are added, taken back and found."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -147,6 +147,23 @@ def select_rows(connection: Connection, ids: Iterable[str]) -> list[sa.Row[Any]]
         query = rows_with_erased().where(IS_FEEDBACK, _journal.c.id.in_(chunk))
         found |= {row.id: row for row in connection.execute(query)}
     return [found[name] for name in wanted if name in found]
+
+
+def about(
+    connection: Connection, query: sa.Select[Any], samples: Collection[str]
+) -> list[sa.Row[Any]]:
+    """Rows that speak of just these samples.
+
+    Args:
+        connection: of a transaction.
+        query: of `rows_with_erased`, for rows of feedback.
+        samples: ids, in any order.
+    """
+    for name in samples:
+        query = query.where(_journal.c.body.cast(sa.Text).contains(name, autoescape=True))
+    wanted = set(samples)
+    rows = connection.execute(query)
+    return [row for row in rows if set(entry_of(row).sample_ids) == wanted]
 
 
 def entry_of(row: sa.Row[Any]) -> FeedbackBase:

@@ -102,7 +102,7 @@ def forget_member(
         return Forgotten(known.annotator, False, done.retracted, done.texts_kept, [project])
 
 
-def get_known(workspace: Workspace, project: str, user: str) -> tuple[User, bool]:
+def known_person(workspace: Workspace, project: str, user: str) -> tuple[User, bool]:
     """Somebody whom a project knows by name, and whether the account is needed elsewhere.
 
     It is where the person administers the server or was signed out of it by an administrator, is a

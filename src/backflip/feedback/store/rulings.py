@@ -10,6 +10,7 @@ from backflip.feedback.kinds import Comparison, FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.entries import (
     IS_ACTIVE,
+    about,
     anew,
     append,
     entry_of,
@@ -44,8 +45,7 @@ def rule(
         NotFoundError: nobody has compared these samples in the project, or the user does not
             lead it.
     """
-    locks = ("projects", "samples", "queue", "annotators", "journal")
-    with workspace.database.write(*locks) as connection:
+    with workspace.database.write("projects", "annotators", "journal") as connection:
         require_role(connection, project, user, "lead")
         before = _said_before(connection, project, ruling)
         if not before:
@@ -71,16 +71,13 @@ def _goes(entry: FeedbackBase, ruling: Comparison, withdraw: bool) -> bool:
 def _said_before(connection: Connection, project: str, ruling: Comparison) -> list[sa.Row[Any]]:
     """Comparisons of the same pair that count, oldest first."""
     journal, batches = schema.journal, schema.batches
-    here = batches.c.project == project, batches.c.purpose != "checks"
-    rounds = connection.execute(sa.select(batches.c.run, batches.c.round).where(*here))
+    labels = batches.c.project == project, batches.c.purpose != "checks"
+    rounds = connection.execute(sa.select(batches.c.run, batches.c.round).where(*labels))
     query = rows_with_erased().where(
         IS_ACTIVE, journal.c.kind == "comparison", journal.c.axis == ruling.axis
     )
-    for name in ruling.samples:
-        query = query.where(journal.c.body.cast(sa.Text).contains(name, autoescape=True))
     found: list[sa.Row[Any]] = []
     for run, number in rounds.all():  # an index holds the rows of a round
-        found += connection.execute(query.where(journal.c.run == run, journal.c.round == number))
-    wanted = set(ruling.samples)
-    same = [row for row in found if set(entry_of(row).sample_ids) == wanted]
-    return sorted(same, key=lambda row: row.number)
+        here = query.where(journal.c.run == run, journal.c.round == number)
+        found += about(connection, here, ruling.samples)
+    return sorted(found, key=lambda row: row.number)

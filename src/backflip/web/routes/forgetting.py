@@ -14,7 +14,7 @@ from backflip.feedback.store import (
     Workspace,
     forget_member,
     forget_user,
-    get_known,
+    known_person,
     touched,
 )
 from backflip.records import Record
@@ -96,7 +96,7 @@ def forget_member_page(request: Request, project: str, user: str, visitor: Lead)
     """Asks what shall become of the answers before a member's data are deleted."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    person, stays = get_known(workspace, project, user)
+    person, stays = known_person(workspace, project, user)
     _require_other(visitor.user, user)
     given = workspace.journal.count(annotator=person.annotator, project=project)
     values = {"user": person, "given": given, "stays": stays}

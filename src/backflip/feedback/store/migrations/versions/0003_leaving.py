@@ -1,8 +1,7 @@
 """What a lead decides about somebody who leaves a project, and who stands behind each model.
 
 An erasure is of what was said until then, and may be of one run only; a project need not name who
-was in it. How
-many answers of whom a model was made from is counted once.
+was in it. How many answers of whom a model was made from is counted once.
 """
 
 import json
