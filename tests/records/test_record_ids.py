@@ -17,6 +17,7 @@ from backflip.records import (
     Order,
     Prompt,
     Situation,
+    ToolCall,
     content_id,
     derive_seed,
     pick,
@@ -194,3 +195,43 @@ class TestOrder:
 
     def test_pick(self) -> None:
         assert pick("abc", [2, 0, 2]) == ["c", "a", "c"]
+
+
+class TestTools:
+    def test_an_absent_field_is_in_no_id(self) -> None:
+        """Prompts were stored before turns could call tools."""
+        plain = Dialogue(messages=(Message(role="user", content="Hi."),))
+        turn = {"role": "user", "content": "Hi."}
+        assert plain.model_dump() == {"type": "dialogue", "messages": ({**turn},)}
+        assert plain.model_dump(mode="json") == {"type": "dialogue", "messages": [turn]}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"tool_calls": (ToolCall(name="weather"),)},
+            {"tool_calls": (ToolCall(name="weather", arguments={"city": "Ulm"}),)},
+            {"tool_calls": (ToolCall(name="weather", id="1"),)},
+            {"tool_call_id": "1"},
+            {"tool_name": "weather"},
+        ],
+    )
+    def test_every_field_is_in_the_id_and_comes_back(self, change: dict[str, Any]) -> None:
+        def asked(**fields: Any) -> Prompt:
+            message = Message(role="assistant", content="", **fields)
+            return Prompt(content=Dialogue(messages=(message,)))
+
+        assert asked(**change).id != asked().id
+        stored = json.loads(asked(**change).content.model_dump_json())
+        assert Prompt(content=stored).id == asked(**change).id
+
+    def test_tools_are_in_the_id(self) -> None:
+        turns = (Message(role="user", content="Hi."),)
+        tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+        with_tool = Prompt(content=Dialogue(messages=turns, tools=(tool,)))
+        assert with_tool.id != Prompt(content=Dialogue(messages=turns)).id
+        assert with_tool.tools == (tool,)
+
+    def test_a_reader_sees_the_calls(self) -> None:
+        call = ToolCall(name="weather", arguments={"city": "Köln"})
+        message = Message(role="assistant", content="I look.", tool_calls=(call,))
+        assert message.text == 'I look.\nweather({"city": "Köln"})'

@@ -10,6 +10,7 @@ from backflip.records.samples import (
     Prompt,
     Sample,
     Situation,
+    ToolCall,
     content_from,
 )
 from backflip.records.seeds import Order, derive_seed, pick
@@ -25,6 +26,7 @@ __all__ = [
     "Record",
     "Sample",
     "Situation",
+    "ToolCall",
     "content_from",
     "content_id",
     "derive_seed",

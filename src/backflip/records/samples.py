@@ -9,33 +9,72 @@ policy did there: a completion or a clip. Store, feedback, losses and loop see o
     sample = Sample.of(prompt, completion, model="model-1f...", seed=7, index=0)
 """
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from backflip.records.base import Record, content_id
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+def _is_absent(value: object) -> bool:
+    """Absent fields are left out of what is stored and hashed: ids of plain turns stay."""
+    return value is None or value == ()
+
+
+class ToolCall(Record):
+    """What an assistant asks a tool to do."""
+
+    name: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    id: str | None = Field(default=None, exclude_if=_is_absent)
 
 
 class Message(Record):
-    """One turn of a dialogue."""
+    """One turn of a dialogue.
+
+    Attributes:
+        role: who speaks; a "tool" turn is what a tool gave back.
+        content: what is said; may be empty in an assistant's turn that calls tools.
+        tool_calls: of an assistant's turn.
+        tool_call_id: of a tool's turn: the call that it answers.
+        tool_name: of a tool's turn: the tool.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_absent)
+    tool_call_id: str | None = Field(default=None, exclude_if=_is_absent)
+    tool_name: str | None = Field(default=None, exclude_if=_is_absent)
+
+    @property
+    def text(self) -> str:
+        """The turn for a reader: its content, then each call as `name(arguments as JSON)`."""
+        calls = (
+            f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})"
+            for call in self.tool_calls
+        )
+        return "\n".join(part for part in (self.content, *calls) if part)
 
 
 class Dialogue(Record):
-    """Turns to answer; the last one is the user's."""
+    """Turns to answer; the last one is the user's, or what a tool gave back.
+
+    `tools` are descriptions of what the assistant may call, JSON schemas as templates take them:
+    `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    """
 
     type: Literal["dialogue"] = "dialogue"
     messages: tuple[Message, ...] = Field(min_length=1)
+    tools: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=_is_absent)
 
 
 class Situation(Record):
@@ -79,13 +118,20 @@ class Prompt(Record):
         return self.content.messages
 
     @property
+    def tools(self) -> tuple[dict[str, JsonValue], ...]:
+        """What the assistant may call in a dialogue; a `TypeError` for a situation."""
+        if not isinstance(self.content, Dialogue):
+            raise TypeError(f"{self.id} is a {self.content.type}, not a dialogue")
+        return self.content.tools
+
+    @property
     def text(self) -> str:
         """The prompt for a reader: the turns, or the situation's name."""
         if isinstance(self.content, Situation):
             return f"{self.content.environment} from seed {self.content.seed}"
         if len(self.content.messages) == 1:
-            return self.content.messages[0].content
-        return "\n\n".join(f"{m.role.capitalize()}: {m.content}" for m in self.content.messages)
+            return self.content.messages[0].text
+        return "\n\n".join(f"{m.role.capitalize()}: {m.text}" for m in self.content.messages)
 
 
 @dataclass(frozen=True, eq=False)

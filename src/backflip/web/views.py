@@ -50,7 +50,7 @@ def prompt_view(prompt: Prompt) -> list[dict[str, Any]]:
     """The turns of a dialogue, or where an agent starts."""
     if prompt.content.type == "situation":
         return [{"role": "situation", **text_view(prompt.text)}]
-    return [{"role": turn.role, **text_view(turn.content)} for turn in prompt.messages]
+    return [{"role": turn.role, **text_view(turn.text)} for turn in prompt.messages]
 
 
 def sample_view(sample: Sample) -> dict[str, Any]:

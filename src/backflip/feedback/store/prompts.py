@@ -111,8 +111,9 @@ def _prompt(row: sa.Row[Any]) -> Prompt:
 
 
 def without_words(content: dict[str, Any]) -> dict[str, Any]:
-    """A dialogue with a sign in place of each turn.
+    """A dialogue with a sign in place of each turn, and without what it says of tools.
 
     Whoever types a prompt may type every turn; what a model said is kept with its samples.
     """
-    return content | {"messages": [turn | {"content": ERASED} for turn in content["messages"]]}
+    turns = [{"role": turn["role"], "content": ERASED} for turn in content["messages"]]
+    return {"type": content["type"], "messages": turns}
