@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backflip.data.files import MAX_ROW_BYTES, Rejected, Row, _ArrayCutter, read_rows
+from backflip.data.arrays import ArrayCutter
+from backflip.data.files import read_rows
+from backflip.data.rows import MAX_ROW_BYTES, Rejected, Row
 from backflip.data.writing import write_rows
 from backflip.errors import FormatError
 
@@ -187,7 +189,7 @@ def test_array_cutter_finds_the_elements_however_the_file_is_chunked(
     raw = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode(
         "utf-8", "surrogatepass"
     )
-    cutter = _ArrayCutter("file")
+    cutter = ArrayCutter("file")
     pieces = [p for i in range(0, len(raw), size) for p in cutter.feed(raw[i : i + size])]
     assert [number for number, _ in pieces] == list(range(1, len(values) + 1))
     assert [json.loads(piece.decode("utf-8", "surrogatepass")) for _, piece in pieces] == values

@@ -45,7 +45,10 @@ def test_a_text_file_may_be_zipped(tmp_path):
     path = tmp_path / "p.txt.gz"
     path.write_bytes(gzip.compress(b"First?\nSecond?\n"))
     prompts = load_prompts(settings(path, heldout=1), seed=0)
-    assert [(p.text, p.source) for p in prompts] == [(t, "p.txt.gz") for t in ("First?", "Second?")]
+    assert [(p.text, p.source) for p in prompts] == [
+        ("First?", "p.txt.gz:1"),
+        ("Second?", "p.txt.gz:2"),
+    ]
 
 
 def test_rows_hold_texts_or_turns(tmp_path):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from backflip.data import read_demonstrations, read_texts
-from backflip.data.files import MAX_ROW_BYTES
+from backflip.data.rows import MAX_ROW_BYTES
 from backflip.errors import FormatError
 
 
@@ -117,7 +117,7 @@ def test_alpaca_seeds_hold_several_instances(tmp_path):
     samples = list(read_demonstrations([path]))
     assert [(s.prompt.text, s.text) for s in samples] == [("Next.\n\na", "b"), ("Next.", "d")]
     assert {s.completion.finish for s in samples} == {"human"}
-    assert {s.prompt.source for s in samples} == {"d.jsonl"}
+    assert {s.prompt.source for s in samples} == {"d.jsonl:1"}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_alpaca_seeds_hold_several_instances(tmp_path):
         ({"messages": TURNS[:1]}, "does not end with the assistant's"),
         ({"messages": TURNS[1:]}, "no turn to answer"),
         ({"messages": []}, "no turns"),
-        ({"messages": [{"role": "tool", "content": "x"}, TURNS[1]]}, "turn 1 .* no role of"),
+        ({"messages": [{"role": "critic", "content": "x"}, TURNS[1]]}, "turn 1 .* no role of"),
         ({"messages": [{"role": "user", "content": ""}, TURNS[1]]}, "turn 1 .* is empty"),
         ({"messages": [{"role": "user"}, TURNS[1]]}, "turn 1 .* has no text"),
         ({"messages": ["hi"]}, "not an object with role"),

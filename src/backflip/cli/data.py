@@ -60,7 +60,7 @@ def import_(
 ) -> None:
     """Add a file's feedback to the workspace; bad rows are named and left out.
 
-    The same file twice counts once.
+    The same file twice counts once. Where no row is good, the command fails.
     """
     from backflip.feedback.formats import import_file
 
@@ -78,8 +78,11 @@ def import_(
         "rejections": [
             {"file": r.file, "line": r.line, "reason": r.reason} for r in report.rejected
         ],
+        "ignored": dict(report.ignored),
     }
     show(facts, as_json, lambda: _import_lines(report))
+    if not report.entries:
+        raise typer.Exit(1)
 
 
 def _import_lines(report: Any) -> str:
@@ -90,6 +93,9 @@ def _import_lines(report: Any) -> str:
     lines += [f"  {rejected}" for rejected in report.rejected[:SHOWN_REJECTIONS]]
     if report.num_rejected > SHOWN_REJECTIONS:
         lines.append(f"  and {report.num_rejected - SHOWN_REJECTIONS} more (see --json)")
+    if report.ignored:
+        counts = ", ".join(f"{name} ({number})" for name, number in report.ignored.items())
+        lines.append(f"Columns that were not used, and in how many rows: {counts}.")
     return "\n".join(lines)
 
 

@@ -1,9 +1,10 @@
 """Chat encoding, packing, prompts, texts, and the reading of rows from files."""
 
 from backflip.data.chat import decode_reply, encode_prompt, encode_reply, encode_sample, end_token
-from backflip.data.files import Rejected, Row, read_rows
+from backflip.data.files import read_rows
 from backflip.data.packing import Packed, pack_dialogues, pack_texts
 from backflip.data.prompts import builtin_prompts, load_prompts
+from backflip.data.rows import Rejected, Row
 from backflip.data.text import read_demonstrations, read_texts
 
 __all__ = [

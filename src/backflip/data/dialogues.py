@@ -1,66 +1,34 @@
 """Rows of foreign data sets as dialogues: whatever shape they come in, turns go out.
 
-Every function takes a value as it stood in a row and raises `ValueError` with a reason in words
-when it is not what it should be; readers turn that into a `Rejected` row.
+Every function takes a row's fields, or a value as it stood in a row, and raises `ValueError` with
+a reason in words when it is not what it should be; readers turn that into a `Rejected` row.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
+from backflip.data.fields import Fields, text_field, text_in
+from backflip.data.turns import sequence, tools, turns
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.samples import Role
 
-_ROLES = get_args(Role)
-_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 _TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 _TRANSCRIPT_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-
-
-def text_field(data: Mapping[str, Any], name: str) -> str:
-    """A field that must hold a text with something in it."""
-    if name not in data:
-        raise ValueError(f"field {name!r} is missing")
-    value = data[name]
-    if not isinstance(value, str):
-        raise ValueError(f"field {name!r} is not a text")
-    if not value.strip():
-        raise ValueError(f"field {name!r} is empty")
-    return value
-
-
-def turns(value: Any, name: str) -> tuple[Message, ...]:
-    """A list of `{"role", "content"}` (or ShareGPT's `{"from", "value"}`) as messages."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"field {name!r} is not a list of turns")
-    if not value:
-        raise ValueError(f"field {name!r} has no turns")
-    return tuple(_turn(turn, f"turn {i} of {name!r}") for i, turn in enumerate(value, 1))
-
-
-def _turn(turn: Any, where: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise ValueError(f"{where} is not an object with role and content")
-    role, content = turn.get("role"), turn.get("content")
-    if role is None and "from" in turn:
-        role, content = _SHAREGPT_ROLES.get(str(turn["from"])), turn.get("value")
-    if role not in _ROLES:
-        raise ValueError(f"{where} has no role of {', '.join(_ROLES)}")
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        content = _join_parts(content, where)
-    if not isinstance(content, str):
-        raise ValueError(f"{where} has no text")
-    if not content.strip():
-        raise ValueError(f"{where} is empty")
-    return Message.model_validate({"role": role, "content": content})
-
-
-def _join_parts(parts: Sequence[Any], where: str) -> str:
-    """Content in typed parts, as multimodal data sets have it, where all are text."""
-    for part in parts:
-        if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
-            raise ValueError(f"{where} holds something that is not text")
-    return "".join(part["text"] for part in parts)
+_SYSTEM = ("system", "system_prompt")
+_NOT_READ = (
+    "audio",
+    "audios",
+    "chat_template_kwargs",
+    "context",
+    "documents",
+    "functions",
+    "image",
+    "images",
+    "video",
+    "videos",
+)
+"""Columns without which a row says something else, and that a `Dialogue` has no place for."""
 
 
 def is_transcript(text: str) -> bool:
@@ -91,6 +59,8 @@ def render_transcript(messages: Sequence[Message]) -> str:
     for message in messages:
         if message.role not in names:
             raise ValueError(f"a transcript has no {message.role} turn")
+        if message.tool_calls:
+            raise ValueError("a transcript has no calls of tools")
         if _TRANSCRIPT.search(message.content):
             raise ValueError("a turn spells out the start of another turn")
     return "".join(f"\n\n{names[m.role]}: {m.content}" for m in messages)
@@ -101,30 +71,35 @@ def split_last(messages: Sequence[Message], name: str) -> tuple[tuple[Message, .
     *before, last = messages
     if last.role != "assistant":
         raise ValueError(f"field {name!r} does not end with the assistant's turn")
-    if not last.content.strip():
+    return to_answer(before, name), _reply(last, name)
+
+
+def _reply(message: Message, name: str) -> str:
+    if message.tool_calls:
+        raise ValueError(f"the reply in {name!r} calls tools, which a reply's text does not hold")
+    if not message.content.strip():
         raise ValueError(f"the reply in {name!r} is empty")
-    return to_answer(before, name), last.content
+    return message.content
 
 
 def to_answer(messages: Sequence[Message], name: str) -> tuple[Message, ...]:
-    """Turns that can be answered: at least one, the last of them the user's."""
+    """Turns that can be answered: at least one, the last of them the user's or a tool's."""
     if not messages:
         raise ValueError(f"field {name!r} has no turn to answer")
-    if messages[-1].role != "user":
+    if messages[-1].role not in ("user", "tool"):
         raise ValueError(f"the turns in {name!r} to answer do not end with the user's")
     return tuple(messages)
 
 
-def prompt_turns(value: Any, name: str = "prompt") -> tuple[Message, ...]:
+def prompt_turns(row: Fields, name: str = "prompt") -> tuple[Message, ...]:
     """A prompt that is a text, a transcript that opens the assistant's turn, or turns."""
+    value = row[name]
     if not isinstance(value, str):
-        return to_answer(turns(value, name), name)
-    if not value.strip():
-        raise ValueError(f"field {name!r} is empty")
+        return to_answer(turns(row, name), name)
     if opens_reply(value):
         *messages, _ = parse_transcript(value, name)
         return to_answer(messages, name)
-    return (Message(role="user", content=value),)
+    return _asked(text_field(row, name))
 
 
 def opens_reply(value: Any) -> bool:
@@ -132,69 +107,126 @@ def opens_reply(value: Any) -> bool:
     return isinstance(value, str) and is_transcript(value) and value.rstrip().endswith("Assistant:")
 
 
-def reply_text(value: Any, name: str) -> str:
+def reply_text(row: Fields, name: str) -> str:
     """A reply that is a text or a list of one assistant turn."""
-    if isinstance(value, str):
-        if not value.strip():
-            raise ValueError(f"field {name!r} is empty")
-        return value
-    messages = turns(value, name)
+    if isinstance(row[name], str):
+        return text_field(row, name)
+    messages = turns(row, name)
     if len(messages) != 1 or messages[0].role != "assistant":
         raise ValueError(f"field {name!r} is not one turn of the assistant")
-    return messages[0].content
+    return _reply(messages[0], name)
 
 
-def prompt_from_row(data: Mapping[str, Any], *, source: str) -> Prompt:
+def prompt_from_row(row: Fields, *, source: str) -> Prompt:
     """The prompt of a row: its field "prompt" (text or turns), "messages" or "conversations" up
-    to the last reply, "instruction" (with "input"), "question" or "text".
+    to the last reply, "instruction" (with "input" or "context"), "question" or "text".
     """
-    if "prompt" in data:
-        messages = prompt_turns(data["prompt"])
-    elif name := _dialogue_field(data):
-        messages = turns(data[name], name)
+    if "prompt" in row:
+        messages = prompt_turns(row)
+    elif name := _dialogue_field(row):
+        messages = turns(row, name, learned=False)
         messages = to_answer(messages[:-1] if messages[-1].role == "assistant" else messages, name)
-    elif "instruction" in data:
-        messages = _asked(_instruction(data, data))
-    elif "question" in data or "text" in data:
-        messages = _asked(text_field(data, "question" if "question" in data else "text"))
+    elif "instruction" in row:
+        messages = _instruction(row, row)
+    elif "question" in row:
+        messages = _instruction(row, row, "question")
+    elif "text" in row:
+        messages = _asked(text_field(row, "text"))
     else:
-        raise ValueError(f"has no prompt; its fields are {', '.join(map(str, data)) or 'none'}")
-    return make_prompt(messages, source=source)
+        raise ValueError(f"has no prompt; its fields are {', '.join(map(str, row)) or 'none'}")
+    return prompt_beside(row, messages, source=source)
 
 
-def demonstrations_from_row(data: Mapping[str, Any], *, source: str) -> tuple[Sample, ...]:
+def demonstrations_from_row(row: Fields, *, source: str) -> tuple[Sample, ...]:
     """A prompt and the reply that somebody wrote to it, as a sample; several for Alpaca's seeds.
 
     Shapes: `{"prompt", "completion"}` (texts or turns), `{"messages"}` or ShareGPT's
     `{"conversations"}` (the last assistant turn is the reply), Alpaca's
     `{"instruction", "input", "output"}` and `{"instruction", "instances": [{"input", "output"}]}`,
-    and `{"question", "answer"}`.
+    and `{"question", "answer"}`. A reply that the row's "label" calls bad is no demonstration.
     """
-    if "completion" in data:
-        if "prompt" not in data:
+    if row.peek("label") is False:
+        raise ValueError("field 'label' is false: the reply is called bad, and shows nothing")
+    if row.peek("label") is True:
+        row.leave("label")
+    return replies_from_row(row, source=source)
+
+
+def replies_from_row(row: Fields, *, source: str) -> tuple[Sample, ...]:
+    """A prompt and a reply, good or bad, in the shapes of `demonstrations_from_row`."""
+    if "completion" in row:
+        if "prompt" not in row:
             raise ValueError("field 'prompt' is missing")
-        reply = reply_text(data["completion"], "completion")
-        if opens_reply(data["prompt"]):
+        reply = reply_text(row, "completion")
+        if opens_reply(row["prompt"]):
             reply = reply.removeprefix(" ")
-        pairs = [(prompt_turns(data["prompt"]), reply)]
-    elif name := _dialogue_field(data):
-        pairs = [split_last(turns(data[name], name), name)]
-    elif "instruction" in data and "instances" in data:
-        pairs = [_alpaca(data, instance) for instance in _instances(data)]
-    elif "instruction" in data and "output" in data:
-        pairs = [_alpaca(data, data)]
-    elif "question" in data and "answer" in data:
-        pairs = [(_asked(text_field(data, "question")), text_field(data, "answer"))]
+        pairs = [(prompt_turns(row), reply)]
+    elif name := _dialogue_field(row):
+        pairs = [split_last(turns(row, name), name)]
+    elif "instruction" in row and "instances" in row:
+        pairs = _instances(row)
+    elif "instruction" in row and "output" in row:
+        pairs = [(_instruction(row, row), text_field(row, "output"))]
+    elif "question" in row and "answer" in row:
+        pairs = [(_instruction(row, row, "question"), text_field(row, "answer"))]
     else:
         raise ValueError(
             "is no demonstration: it has neither prompt and completion, nor messages, nor "
             "instruction and output, nor question and answer"
         )
-    return tuple(make_sample(make_prompt(m, source=source), reply) for m, reply in pairs)
+    return tuple(make_sample(prompt_beside(row, m, source=source), reply) for m, reply in pairs)
 
 
-def make_prompt(messages: Sequence[Message], *, source: str, **fields: Any) -> Prompt:
-    return Prompt(content=Dialogue(messages=tuple(messages)), source=source, **fields)
+def prompt_beside(
+    row: Fields, messages: Sequence[Message], *, source: str, **fields: Any
+) -> Prompt:
+    """A prompt of turns that a row holds, with what other columns say of them.
+
+    "system" (or "system_prompt") is the system turn, "history" holds earlier pairs of turns, and
+    "tools" what the assistant may call.
+
+    Raises:
+        ValueError: one of them is not what it should be, or a column that no prompt can hold
+            (an image, a weight) says that the row means something else.
+    """
+    for name in _NOT_READ:
+        if name in row.unread and row.peek(name):
+            raise ValueError(f"field {name!r} is not read, and the row means less without it")
+    weight = row.get("weight", 1)
+    if weight != 1:
+        raise ValueError(f"field 'weight' is {weight!r}: all rows count alike")
+    opening = messages[:1] if messages[0].role == "system" else ()
+    rest = tuple(messages[len(opening) :])
+    whole = (*_system(row, opening), *_history(row), *rest)
+    content = Dialogue(messages=whole, tools=tools(row))
+    return Prompt(content=content, source=source, **fields)
+
+
+def _system(row: Fields, opening: Sequence[Message]) -> tuple[Message, ...]:
+    """The system turn, said by the opening one or by a column; () where neither does."""
+    said: dict[str, str] = {m.content: "the first turn" for m in opening}
+    for name in _SYSTEM:
+        value = row.get(name, "")
+        if not isinstance(value, str):
+            raise ValueError(f"field {name!r} is not a text")
+        if value.strip():
+            said.setdefault(value, f"field {name!r}")
+    if len(said) > 1:
+        raise ValueError(f"{' and '.join(said.values())} are different system turns")
+    return tuple(Message(role="system", content=text) for text in said)
+
+
+def _history(row: Fields) -> tuple[Message, ...]:
+    if "history" not in row:
+        return ()
+    messages: list[Message] = []
+    for i, pair in enumerate(sequence(row, "history", "pairs of texts"), 1):
+        where = f"pair {i} of 'history'"
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(f"{where} is not a list of two texts")
+        asked, said = (text_in(text, f"a text in {where}") for text in pair)
+        messages += [*_asked(asked), Message(role="assistant", content=said)]
+    return tuple(messages)
 
 
 def make_sample(prompt: Prompt, reply: str, **fields: Any) -> Sample:
@@ -202,34 +234,36 @@ def make_sample(prompt: Prompt, reply: str, **fields: Any) -> Sample:
     return Sample.of(prompt, Completion(text=reply), **fields)
 
 
-def _dialogue_field(data: Mapping[str, Any]) -> str | None:
-    return next((name for name in ("messages", "conversations") if name in data), None)
+def _dialogue_field(row: Mapping[str, Any]) -> str | None:
+    return next((name for name in ("messages", "conversations") if name in row), None)
 
 
 def _asked(text: str) -> tuple[Message, ...]:
     return (Message(role="user", content=text),)
 
 
-def _alpaca(
-    data: Mapping[str, Any], instance: Mapping[str, Any]
-) -> tuple[tuple[Message, ...], str]:
-    return _asked(_instruction(data, instance)), text_field(instance, "output")
-
-
-def _instances(data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    instances = data["instances"]
-    if not isinstance(instances, list) or not all(isinstance(i, Mapping) for i in instances):
-        raise ValueError("field 'instances' is not a list of objects")
+def _instances(row: Fields) -> list[tuple[tuple[Message, ...], str]]:
+    instances = sequence(row, "instances", "objects")
     if not instances:
         raise ValueError("field 'instances' is empty")
-    return instances
+    pairs: list[tuple[tuple[Message, ...], str]] = []
+    for i, instance in enumerate(instances, 1):
+        where = f"instance {i}"
+        fields = row.nested("instances", instance, where)
+        try:
+            pairs.append((_instruction(row, fields), text_field(fields, "output")))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return pairs
 
 
-def _instruction(data: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
-    instruction = text_field(data, "instruction")
-    given = instance.get("input")
-    if given is None or given == "":
-        return instruction
-    if not isinstance(given, str):
-        raise ValueError("field 'input' is not a text")
-    return f"{instruction}\n\n{given}"
+def _instruction(row: Fields, about: Fields, name: str = "instruction") -> tuple[Message, ...]:
+    """What is asked, and below it what it is asked about: "input", or Dolly's "context"."""
+    parts = [text_field(row, name)]
+    for field in ("input", "context"):
+        given = about.get(field, "")
+        if not isinstance(given, str):
+            raise ValueError(f"field {field!r} is not a text")
+        if given:
+            parts.append(given)
+    return _asked("\n\n".join(parts))

@@ -1,29 +1,41 @@
 """Prompts from a built-in list, a file or an environment, with a held-out share that stays put."""
 
+from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 from backflip.config import PromptSettings
-from backflip.data.dialogues import make_prompt, prompt_from_row
-from backflip.data.files import Rejected, is_text, read_lines, read_rows, stop_at_rejected
+from backflip.data.dialogues import prompt_from_row
+from backflip.data.fields import Fields
+from backflip.data.files import is_text, read_rows, read_text_lines
+from backflip.data.rows import Rejected, stop_at_rejected
 from backflip.errors import SettingsError
-from backflip.records import Message, Prompt, Situation, content_id
+from backflip.records import Prompt, Situation, content_id
 
 NUM_SITUATIONS = 512
 
 
-def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
+def load_prompts(
+    settings: PromptSettings, seed: int, *, ignored: Counter[str] | None = None
+) -> list[Prompt]:
     """Load the prompts that the settings name, each marked "train" or "heldout".
 
-    Sources: `builtin:NAME`; a `.txt` or `.md` file (also with `.gz`) with a prompt on each line;
+    Sources: `builtin:NAME`; a `.txt` or `.md` file (also packed) with a prompt on each line;
     the files, folders and hub ids of `data.files.read_rows`, whose rows hold a "prompt" (a text or
     turns), or "messages", "instruction", "question" or "text"; `env:ID`, which gives starts in an
     environment (`limit` of them, 512 unless set). The same prompt twice counts once.
 
+    The prompts' `source` is the place that they were read from, FILE:LINE, where it is a file.
+
     Which prompts are held out depends on `seed` and on each prompt's own content: they are the
     `heldout` ones whose hash with the seed is lowest. The order of the source and `limit` change
     nothing about it, and prompts added later push out few. `limit` counts both kinds.
+
+    Args:
+        settings: name the source.
+        seed: of the choice.
+        ignored: counts, by its name, in how many rows each column was not used.
 
     Returns:
         Prompts in the order of the source.
@@ -32,7 +44,9 @@ def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
         SettingsError: an unknown built-in list, or too few prompts for `heldout`.
         FormatError: a file or a row of it that cannot be read.
     """
-    found = {prompt.id: prompt for prompt in _read(settings, seed)}
+    found: dict[str, Prompt] = {}
+    for prompt in _read(settings, seed, Counter() if ignored is None else ignored):
+        found.setdefault(prompt.id, prompt)  # of the same prompt twice the first place is told
     allowed = len(found) if settings.limit is None else min(settings.limit, len(found))
     if allowed <= settings.heldout:
         raise SettingsError(
@@ -59,7 +73,7 @@ def builtin_prompts() -> list[str]:
     return sorted(n.removesuffix(".jsonl") for n in names if n.endswith(".jsonl"))
 
 
-def _read(settings: PromptSettings, seed: int) -> Iterator[Prompt]:
+def _read(settings: PromptSettings, seed: int, ignored: Counter[str]) -> Iterator[Prompt]:
     source = settings.source
     if source.startswith("env:"):
         count = settings.limit or max(NUM_SITUATIONS, 2 * settings.heldout)
@@ -73,34 +87,33 @@ def _read(settings: PromptSettings, seed: int) -> Iterator[Prompt]:
                 hint=f"built in: {', '.join(builtin_prompts())}",
             )
         with resources.as_file(resources.files("backflip.data") / "prompts" / f"{name}.jsonl") as p:
-            yield from _rows(p, source)
+            yield from _rows(p, ignored, source)
     elif is_text(Path(source)):
         yield from _lines(Path(source))
     else:
-        yield from _rows(source, Path(source).name)
+        yield from _rows(source, ignored)
 
 
-def _rows(path: str | Path, source: str) -> Iterator[Prompt]:
+def _rows(path: str | Path, ignored: Counter[str], source: str | None = None) -> Iterator[Prompt]:
     for row in read_rows(path):
+        if isinstance(row, Rejected):
+            stop_at_rejected(row)
+        fields = Fields(row.data)
         try:
-            if isinstance(row, Rejected):
-                stop_at_rejected(row)
-            yield prompt_from_row(row.data, source=source)
+            prompt = prompt_from_row(fields, source=source or row.place)
         except ValueError as error:
             stop_at_rejected(Rejected(row.file, row.line, str(error)))
+        ignored.update(sorted(fields.unread))
+        yield prompt
 
 
 def _lines(path: Path) -> Iterator[Prompt]:
-    for item in read_lines(path):
+    for item in read_text_lines(path):
         if isinstance(item, Rejected):
             stop_at_rejected(item)
-        number, raw = item
-        try:
-            text = raw.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            stop_at_rejected(Rejected(path.name, number, f"not valid UTF-8 at byte {error.start}"))
-        if text:
-            yield make_prompt((Message(role="user", content=text),), source=path.name)
+        number, line = item
+        if text := line.strip():
+            yield Prompt.from_text(text, source=f"{path.name}:{number}")
 
 
 def _situations(environment: str, count: int, seed: int) -> Iterator[Prompt]:

@@ -1,32 +1,34 @@
 """Texts to pre-train on and demonstrations to fine-tune on, from files."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from backflip.data.dialogues import demonstrations_from_row, text_field
+from backflip.data.dialogues import demonstrations_from_row
+from backflip.data.fields import Fields, text_field
 from backflip.data.files import (
-    MAX_ROW_BYTES,
     SUFFIXES,
     TEXT_SUFFIXES,
-    OnRejected,
-    Rejected,
     is_text,
     kind_of,
-    read_lines,
     read_rows,
-    stop_at_rejected,
+    read_text_lines,
 )
-from backflip.data.opening import look_up, no_such_file
+from backflip.data.opening import PACKED, look_up, no_such_file
+from backflip.data.rows import MAX_ROW_BYTES, OnRejected, Rejected, stop_at_rejected
 from backflip.errors import FormatError
 from backflip.records import Sample
 
 
 def read_texts(
-    paths: Iterable[str | Path], *, on_rejected: OnRejected = stop_at_rejected
+    paths: Iterable[str | Path],
+    *,
+    on_rejected: OnRejected = stop_at_rejected,
+    ignored: Counter[str] | None = None,
 ) -> Iterator[str]:
     """Read documents to pre-train on, one after the other.
 
-    A `.txt` or `.md` file (also with `.gz`) is one document; one longer than a megabyte comes in
+    A `.txt` or `.md` file (also packed) is one document; one longer than a megabyte comes in
     pieces of about that size, cut between paragraphs where there is one and between lines where
     there is none. A row of a JSON Lines, JSON or Parquet file is one document, its field "text"
     or "content". A folder stands for every such file under it, in the order of their names.
@@ -35,6 +37,7 @@ def read_texts(
         paths: files and folders.
         on_rejected: called with each row that cannot be read; by default the first one ends the
             reading with a `FormatError`.
+        ignored: counts, by its name, in how many rows each column was not used.
 
     Raises:
         FormatError: no such file, an unknown kind of file, or a folder without any.
@@ -44,37 +47,49 @@ def read_texts(
             yield from _read_plain(path, on_rejected)
             continue
         for row in read_rows(path):
+            if isinstance(row, Rejected):
+                on_rejected(row)
+                continue
+            fields = Fields(row.data)
             try:
-                if isinstance(row, Rejected):
-                    on_rejected(row)
-                else:
-                    yield text_field(row.data, "text" if "text" in row.data else "content")
+                text = text_field(fields, "text" if "text" in fields else "content")
             except ValueError as error:
                 on_rejected(Rejected(row.file, row.line, str(error)))
+                continue
+            if ignored is not None:
+                ignored.update(sorted(fields.unread))
+            yield text
 
 
 def read_demonstrations(
-    paths: Iterable[str | Path], *, on_rejected: OnRejected = stop_at_rejected
+    paths: Iterable[str | Path],
+    *,
+    on_rejected: OnRejected = stop_at_rejected,
+    ignored: Counter[str] | None = None,
 ) -> Iterator[Sample]:
     """Read demonstrations: replies that people wrote, each a sample with its prompt.
 
     The shapes of rows are those of `data.dialogues.demonstrations_from_row`; the prompt's source
-    is the file's name.
+    is the place that it was read from, FILE:LINE.
 
     Args:
         paths: files, folders written by `datasets`, or hub ids, as in `data.files.read_rows`.
         on_rejected: as in `read_texts`.
+        ignored: likewise.
     """
     for path in paths:
         for row in read_rows(path):
             if isinstance(row, Rejected):
                 on_rejected(row)
                 continue
+            fields = Fields(row.data)
             try:
-                samples = demonstrations_from_row(row.data, source=row.file)
+                samples = demonstrations_from_row(fields, source=row.place)
             except ValueError as error:
                 on_rejected(Rejected(row.file, row.line, str(error)))
                 continue
+            if ignored is not None:
+                ignored.update(sorted(fields.unread))
             yield from samples
 
 
@@ -92,7 +107,8 @@ def _spread(paths: Iterable[str | Path]) -> Iterator[Path]:
             raise FormatError(
                 "a folder without any text, JSONL or Parquet file",
                 where=str(given),
-                hint=f"Endings that are read: {', '.join((*TEXT_SUFFIXES, *SUFFIXES))} (.gz)",
+                hint=f"Endings that are read: {', '.join((*TEXT_SUFFIXES, *SUFFIXES))}; all but "
+                f"Parquet also packed, {', '.join(PACKED)}",
             )
         yield from inside
 
@@ -101,21 +117,17 @@ def _read_plain(path: Path, on_rejected: OnRejected) -> Iterator[str]:
     """A text file as one document, or as pieces where it is very long."""
     piece: list[str] = []
     size = 0
-    for item in read_lines(path):
+    for item in read_text_lines(path):
         if isinstance(item, Rejected):
             on_rejected(item)
             continue
-        number, raw = item
-        try:
-            line = raw.decode("utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            on_rejected(Rejected(path.name, number, f"not valid UTF-8 at byte {error.start}"))
-            continue
-        if size + len(raw) > MAX_ROW_BYTES:
+        _, line = item
+        length = len(line.encode("utf-8"))
+        if size + length > MAX_ROW_BYTES:
             yield "".join(piece)
             piece, size = [], 0
         piece.append(line)
-        size += len(raw)
+        size += length
         # Half full, the end of a paragraph is a good place to cut; full, the end of any line is.
         if size > MAX_ROW_BYTES // 2 and not line.strip():
             yield "".join(piece)

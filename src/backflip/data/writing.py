@@ -1,6 +1,7 @@
 """Rows to files, the way back from `data.files`: a file is there whole or not at all."""
 
 import gzip
+import io
 import json
 import os
 import secrets
@@ -10,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from backflip.data.files import MAX_ROW_BYTES, SUFFIXES, TOO_LONG, Rejected, check_row, kind_of
+from backflip.data.files import UNKNOWN_KIND, kind_of
+from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, check_row
 from backflip.errors import FormatError
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ def write_rows(
     *,
     on_refused: Callable[[str], None],
 ) -> int:
-    """Write rows to a `.jsonl`, `.ndjson`, `.json` (text ones also `.gz`) or `.parquet` file.
+    """Write rows to a `.jsonl`, `.ndjson`, `.json` (text ones also `.gz` or `.zst`) or `.parquet`
+    file.
 
     The rows go to a file beside it that takes its place when all are written, so that a reader
     never sees half a file and a failure leaves the old one. The same rows give the same bytes.
@@ -46,18 +49,13 @@ def write_rows(
     """
     kind = kind_of(path)
     if kind is None:
-        raise FormatError(
-            "unknown kind of file", where=str(path), hint=f"known: {', '.join(SUFFIXES)} (.gz)"
-        )
+        raise FormatError("unknown kind of file", where=str(path), hint=UNKNOWN_KIND)
     try:
         with _replacing(path) as stream:
             rows = _readable(rows, on_refused)
             if kind == ".parquet":
                 return _write_parquet(stream, rows, schema())
-            if path.suffix.lower() != ".gz":
-                return _write_json(stream, rows, kind == ".json", on_refused)
-            # No name and no time in the header: the bytes depend on the rows alone.
-            with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+            with _packing(stream, path.suffix.lower()) as packed:
                 return _write_json(packed, rows, kind == ".json", on_refused)
     except OSError as error:
         raise FormatError(
@@ -87,8 +85,37 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _packing(stream: IO[bytes], ending: str) -> Iterator[Any]:
+    match ending:
+        case ".gz":
+            # No name and no time in the header: the bytes depend on the rows alone.
+            with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+                yield packed
+        case ".zst":
+            import pyarrow as pa
+
+            with pa.CompressedOutputStream(_LeftOpen(stream), "zstd") as packed:
+                yield packed
+        case _:
+            yield stream
+
+
+class _LeftOpen(io.RawIOBase):
+    """A stream that does not close the one below it, which is still to be flushed to the disk."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._stream.write(data)
+
+
 def _write_json(
-    stream: IO[bytes] | gzip.GzipFile,
+    stream: Any,
     rows: Iterable[RowDict],
     array: bool,
     on_refused: Callable[[str], None],

@@ -6,15 +6,14 @@ report = import_file(ws, "hh.jsonl.gz", axis="safe")
 export_file(ws, "votes.parquet", "trl-preference", kinds="comparison")
 """
 
-from backflip.data.files import Rejected
+from backflip.data.rows import Rejected
 from backflip.feedback.formats.argilla import argilla_user_id
 from backflip.feedback.formats.base import Format, Labelled
-from backflip.feedback.formats.foreign import BENCH_PREFIX
 from backflip.feedback.formats.registry import FORMATS, Written, detect, find_format, read, write
+from backflip.feedback.formats.rewardbench import bench_subset
 from backflip.feedback.formats.transfer import ImportReport, export_file, import_file
 
 __all__ = [
-    "BENCH_PREFIX",
     "FORMATS",
     "Format",
     "ImportReport",
@@ -22,6 +21,7 @@ __all__ = [
     "Rejected",
     "Written",
     "argilla_user_id",
+    "bench_subset",
     "detect",
     "export_file",
     "find_format",

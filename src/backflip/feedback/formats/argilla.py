@@ -12,23 +12,22 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from backflip.data.fields import Fields
 from backflip.feedback.formats.base import (
     TEXT_FILES,
     Format,
     Labelled,
     Origin,
     RenderOptions,
-    object_in,
 )
 from backflip.feedback.formats.questions import (
     QUESTIONS,
     Answer,
-    Shown,
     answered,
     ask,
-    checked_name,
     together,
 )
+from backflip.feedback.formats.shown import Shown, checked_name
 from backflip.feedback.kinds import FeedbackBase
 from backflip.records import Sample
 
@@ -66,26 +65,29 @@ def _value(name: str, answer: Answer) -> Any:
     return answer
 
 
-def _parse(data: Mapping[str, Any], origin: Origin) -> Labelled:
-    metadata = object_in(data.get("metadata") or {}, "field 'metadata'")
-    shown = Shown.read(object_in(data.get("fields"), "field 'fields'"), metadata)
+def _parse(data: Fields, origin: Origin) -> Labelled:
+    data.leave("id", "_server_id", "status", "suggestions", "vectors")
+    metadata = data.nested("metadata", data.get("metadata") or {}, "field 'metadata'")
+    fields = data.nested("fields", data.get("fields"), "field 'fields'")
+    shown = Shown.read(fields, metadata, source=origin.place)
     by_user: defaultdict[uuid.UUID, dict[str, Any]] = defaultdict(dict)
-    for name, responses in object_in(data.get("responses"), "field 'responses'").items():
-        if name not in QUESTIONS:
-            continue
+    questions = data.nested("responses", data.get("responses"), "field 'responses'")
+    for name in (name for name in questions if name in QUESTIONS):
+        responses = questions[name]
         if not isinstance(responses, list):
             raise ValueError(f"the responses to {name!r} are not a list")
-        for response in responses:
-            given = object_in(response, f"a response to {name!r}")
+        for i, response in enumerate(responses, 1):
+            given = data.nested("responses", response, f"response {i} to {name!r}")
+            given.leave("status", "user_id", "value")
             if given.get("status", "submitted") != "submitted":
                 continue
             answers = by_user[_user(given, name)]
             if name in answers:
                 raise ValueError(f"one user answers {name!r} twice")
             answers[name] = _answer(name, given.get("value"))
+    names = {user: _annotator(user, metadata) for user in by_user}
     return together(
-        answered(shown, answers, _annotator(user, metadata), origin)
-        for user, answers in by_user.items()
+        answered(shown, answers, names[user], origin) for user, answers in by_user.items()
     )
 
 

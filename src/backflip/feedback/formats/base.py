@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backflip.data.fields import Fields
+from backflip.data.turns import uses_tools
 from backflip.feedback.kinds import FeedbackBase
-from backflip.records import Message, Sample
+from backflip.records import Prompt, Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,11 +33,13 @@ class Origin:
             still the same.
         annotator: who answered.
         axis: what was judged.
+        place: of the row, FILE:LINE; the source of the prompts in it.
     """
 
     file: str
     annotator: str
     axis: str
+    place: str = ""
 
     def fields(self) -> dict[str, Any]:
         """Fields of an imported entry."""
@@ -48,9 +52,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How rows are written: `plain` has prompts and replies as texts where turns are usual."""
+    """How rows are written.
+
+    Attributes:
+        plain: prompts and replies are texts where turns are usual.
+        columns: the file is one of columns, in which all turns have the same fields.
+    """
 
     plain: bool = False
+    columns: bool = False
 
 
 def _no_columns(options: RenderOptions) -> "pa.Schema":
@@ -66,6 +76,7 @@ class Format:
         summary: one line for people who choose a format.
         suits: whether a row looks like one of this format.
         parse: a row to samples and entries; raises `ValueError` with the reason it cannot be.
+            Fields that it leaves unread are told as such.
         render: an entry and its samples by id to a row; `ValueError` with the reason likewise.
         schema: columns of a Parquet file, by the options it is written with; of no use where
             `files` has none.
@@ -76,15 +87,11 @@ class Format:
     name: str
     summary: str
     suits: Callable[[Mapping[str, Any]], bool]
-    parse: Callable[[Mapping[str, Any], Origin], Labelled]
+    parse: Callable[[Fields, Origin], Labelled]
     render: Callable[[FeedbackBase, Mapping[str, Sample], RenderOptions], dict[str, Any]]
     schema: "Callable[[RenderOptions], pa.Schema]" = _no_columns
     files: tuple[str, ...] = ANY_FILE
     exact: bool = False
-
-
-def turns_to_rows(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in messages]
 
 
 def text_of(sample: Sample) -> str:
@@ -102,8 +109,7 @@ def same_prompt(first: Sample, second: Sample) -> None:
         raise ValueError("the two replies answer different prompts")
 
 
-def object_in(value: Any, what: str) -> Mapping[str, Any]:
-    """A value that must be an object with named fields."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{what} is missing or not an object")
-    return value
+def without_tools(prompt: Prompt, what: str) -> None:
+    """Refuse a prompt with tools; `what` names that which has no place for them."""
+    if prompt.tools or uses_tools(prompt.messages):
+        raise ValueError(f"{what} has no place for tools and their turns")

@@ -1,10 +1,9 @@
-"""Formats of others: Anthropic's HH, the data set types of TRL, and RewardBench.
+"""Formats of others: Anthropic's HH, and the data set types of TRL.
 
 HH (Bai et al. 2022): "chosen" and "rejected" are whole transcripts of Human and Assistant turns
 that differ in the last reply. TRL ("Dataset formats and types" in its documentation): preference,
 unpaired preference and prompt-completion, each "standard" (texts) or "conversational" (lists of
 turns), preference also without a prompt, which is then what chosen and rejected begin with alike.
-RewardBench (Lambert et al. 2024): one-turn prompts with the names of the models that answered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 from backflip.data.dialogues import (
     demonstrations_from_row,
     is_transcript,
-    make_prompt,
     make_sample,
     opens_reply,
     parse_transcript,
+    prompt_beside,
     prompt_turns,
     render_transcript,
+    replies_from_row,
     reply_text,
     split_last,
-    text_field,
-    turns,
 )
+from backflip.data.fields import Fields, text_field
+from backflip.data.turns import turns, turns_to_rows
 from backflip.feedback.formats.base import (
     Format,
     Labelled,
@@ -31,7 +31,7 @@ from backflip.feedback.formats.base import (
     RenderOptions,
     same_prompt,
     text_of,
-    turns_to_rows,
+    without_tools,
 )
 from backflip.feedback.kinds import (
     Comparison,
@@ -40,7 +40,7 @@ from backflip.feedback.kinds import (
     FeedbackBase,
     GoodBad,
 )
-from backflip.records import Message, Sample
+from backflip.records import Message, Prompt, Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,16 +48,16 @@ if TYPE_CHECKING:
 Turns = tuple[Message, ...]
 
 
-def _pair(prompt: Turns, chosen: str, rejected: str, origin: Origin) -> Labelled:
+def _pair(row: Fields, prompt: Turns, chosen: str, rejected: str, origin: Origin) -> Labelled:
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same reply")
-    asked = make_prompt(prompt, source=origin.file)
+    asked = prompt_beside(row, prompt, source=origin.place)
     samples = (make_sample(asked, chosen), make_sample(asked, rejected))
     ids = (samples[0].id, samples[1].id)
     return Labelled(samples, (Comparison(samples=ids, choice="a", **origin.fields()),))
 
 
-def _preferred(entry: FeedbackBase, samples: Mapping[str, Sample]) -> tuple[Sample, Sample]:
+def preferred(entry: FeedbackBase, samples: Mapping[str, Sample]) -> tuple[Sample, Sample]:
     """The chosen and the rejected sample of an entry that prefers one text to another."""
     if isinstance(entry, Comparison):
         if entry.choice not in ("a", "b"):
@@ -94,15 +94,16 @@ def _suits_hh(data: Mapping[str, Any]) -> bool:
     return "prompt" not in data and all(isinstance(t, str) and is_transcript(t) for t in pair)
 
 
-def _parse_hh(data: Mapping[str, Any], origin: Origin) -> Labelled:
+def _parse_hh(data: Fields, origin: Origin) -> Labelled:
     dialogues = [parse_transcript(text_field(data, n), n) for n in ("chosen", "rejected")]
-    return _pair(*_split_both(*dialogues), origin)
+    return _pair(data, *_split_both(*dialogues), origin)
 
 
 def _render_hh(
     entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
 ) -> dict[str, Any]:
-    chosen, rejected = _preferred(entry, samples)
+    chosen, rejected = preferred(entry, samples)
+    without_tools(chosen.prompt, "a transcript")
     return {
         name: render_transcript((*s.prompt.messages, Message(role="assistant", content=s.text)))
         for name, s in (("chosen", chosen), ("rejected", rejected))
@@ -116,36 +117,36 @@ def _suits_preference(data: Mapping[str, Any]) -> bool:
     return "chosen" in data and "rejected" in data
 
 
-def _parse_preference(data: Mapping[str, Any], origin: Origin) -> Labelled:
+def _parse_preference(data: Fields, origin: Origin) -> Labelled:
     for name in ("chosen", "rejected"):
         if name not in data:
             raise ValueError(f"field {name!r} is missing")
     if isinstance(data["chosen"], str) != isinstance(data["rejected"], str):
         raise ValueError("one of chosen and rejected is a text and the other is not")
     if not isinstance(data["chosen"], str):
-        return _pair(*_conversational(data), origin)
+        return _pair(data, *_conversational(data), origin)
     if "prompt" in data:
-        return _pair(*_explicit(data), origin)
+        return _pair(data, *_explicit(data), origin)
     texts = text_field(data, "chosen"), text_field(data, "rejected")
     if all(map(is_transcript, texts)):
         return _parse_hh(data, origin)
-    return _pair(*_common_beginning(*texts), origin)
+    return _pair(data, *_common_beginning(*texts), origin)
 
 
-def _conversational(data: Mapping[str, Any]) -> tuple[Turns, str, str]:
-    chosen, rejected = turns(data["chosen"], "chosen"), turns(data["rejected"], "rejected")
+def _conversational(data: Fields) -> tuple[Turns, str, str]:
+    chosen, rejected = turns(data, "chosen"), turns(data, "rejected")
     if "prompt" not in data:
         return _split_both(chosen, rejected)
-    prompt = prompt_turns(data["prompt"])
+    prompt = prompt_turns(data)
     # Many data sets carry the prompt beside it once more, as the first turns of each dialogue.
     repeats = isinstance(data["prompt"], str) and chosen[0].role != "assistant"
     full = [d if repeats or d[: len(prompt)] == prompt else prompt + d for d in (chosen, rejected)]
     return _split_both(*full)
 
 
-def _explicit(data: Mapping[str, Any]) -> tuple[Turns, str, str]:
-    prompt = prompt_turns(data["prompt"])
-    replies = [reply_text(data[name], name) for name in ("chosen", "rejected")]
+def _explicit(data: Fields) -> tuple[Turns, str, str]:
+    prompt = prompt_turns(data)
+    replies = [reply_text(data, name) for name in ("chosen", "rejected")]
     if opens_reply(data["prompt"]):
         replies = [reply.removeprefix(" ") for reply in replies]
     return prompt, replies[0], replies[1]
@@ -170,19 +171,30 @@ def _common_beginning(chosen: str, rejected: str) -> tuple[Turns, str, str]:
 def _render_preference(
     entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
 ) -> dict[str, Any]:
-    chosen, rejected = _preferred(entry, samples)
+    chosen, rejected = preferred(entry, samples)
     return {
-        "prompt": _prompt_value(chosen, options),
+        **_asked_in(chosen, options),
         "chosen": _reply_value(chosen, options),
         "rejected": _reply_value(rejected, options),
     }
 
 
-def _prompt_value(sample: Sample, options: RenderOptions) -> str | list[dict[str, str]]:
+def _asked_in(sample: Sample, options: RenderOptions) -> dict[str, Any]:
+    """The columns of the prompt."""
     text_of(sample)
-    messages = sample.prompt.messages
-    if not options.plain:
-        return turns_to_rows(messages)
+    prompt = sample.prompt
+    if options.plain:
+        return {"prompt": plain_prompt(prompt)}
+    if options.columns:
+        without_tools(prompt, "a column of turns")
+    tools = {"tools": list(prompt.tools)} if prompt.tools else {}
+    return {"prompt": turns_to_rows(prompt.messages), **tools}
+
+
+def plain_prompt(prompt: Prompt) -> str:
+    """A prompt that one text holds; a `ValueError` for others."""
+    without_tools(prompt, "a plain prompt")
+    messages = prompt.messages
     if len(messages) != 1 or messages[0].role != "user":
         raise ValueError("a plain prompt is one turn of the user, and this has more")
     if opens_reply(messages[0].content):
@@ -195,7 +207,8 @@ def _reply_value(sample: Sample, options: RenderOptions) -> str | list[dict[str,
     return reply if options.plain else [{"role": "assistant", "content": reply}]
 
 
-def _columns(options: RenderOptions, texts: Sequence[str], **others: str) -> "pa.Schema":
+def columns(options: RenderOptions, texts: Sequence[str], **others: str) -> "pa.Schema":
+    """Columns of a Parquet file: `texts` hold texts or turns, `others` what is said of each."""
     import pyarrow as pa
 
     turn = pa.struct({"role": pa.string(), "content": pa.string()})
@@ -209,7 +222,7 @@ def _columns(options: RenderOptions, texts: Sequence[str], **others: str) -> "pa
 # TRL unpaired preference
 
 
-def _parse_unpaired(data: Mapping[str, Any], origin: Origin) -> Labelled:
+def _parse_unpaired(data: Fields, origin: Origin) -> Labelled:
     label = data.get("label")
     if not isinstance(label, bool):
         raise ValueError("field 'label' is missing or not true or false")
@@ -217,11 +230,11 @@ def _parse_unpaired(data: Mapping[str, Any], origin: Origin) -> Labelled:
     return Labelled((sample,), (GoodBad(sample=sample.id, good=label, **origin.fields()),))
 
 
-def _prompt_and_completion(data: Mapping[str, Any], origin: Origin) -> tuple[Sample, ...]:
+def _prompt_and_completion(data: Fields, origin: Origin) -> tuple[Sample, ...]:
     for name in ("prompt", "completion"):
         if name not in data:
             raise ValueError(f"field {name!r} is missing")
-    return demonstrations_from_row(data, source=origin.file)
+    return replies_from_row(data, source=origin.place)
 
 
 def _render_unpaired(
@@ -233,7 +246,7 @@ def _render_unpaired(
 
 
 def _completion_row(sample: Sample, options: RenderOptions) -> dict[str, Any]:
-    return {"prompt": _prompt_value(sample, options), "completion": _reply_value(sample, options)}
+    return {**_asked_in(sample, options), "completion": _reply_value(sample, options)}
 
 
 # TRL prompt-completion
@@ -244,8 +257,8 @@ def _suits_demonstration(data: Mapping[str, Any]) -> bool:
     return any(shape <= set(data) for shape in (*shapes, {"instruction", "instances"}))
 
 
-def _parse_demonstration(data: Mapping[str, Any], origin: Origin) -> Labelled:
-    samples = demonstrations_from_row(data, source=origin.file)
+def _parse_demonstration(data: Fields, origin: Origin) -> Labelled:
+    samples = demonstrations_from_row(data, source=origin.place)
     entries = tuple(Demonstration(sample=s.id, **origin.fields()) for s in samples)
     return Labelled(samples, entries)
 
@@ -260,76 +273,13 @@ def _render_demonstration(
     raise ValueError(f"a {_kind(entry)} does not show what a good reply is")
 
 
-# RewardBench
-
-BENCH_PREFIX = "reward-bench/"
-"""What the source of a benchmark's prompt begins with; the subset follows."""
-_WRITER = "written_by"
-
-
-def _suits_rewardbench(data: Mapping[str, Any]) -> bool:
-    return {"prompt", "chosen", "rejected", "subset"} <= set(data)
-
-
-def _parse_rewardbench(data: Mapping[str, Any], origin: Origin) -> Labelled:
-    subset = text_field(data, "subset")
-    number = data.get("id")
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise ValueError("field 'id' is missing or not a whole number")
-    question = Message(role="user", content=text_field(data, "prompt"))
-    # A benchmark is for measuring: what is held out is never trained on.
-    prompt = make_prompt((question,), source=f"{BENCH_PREFIX}{subset}", split="heldout")
-    replies = text_field(data, "chosen"), text_field(data, "rejected")
-    if replies[0] == replies[1]:
-        raise ValueError("chosen and rejected are the same reply")
-    samples = [
-        make_sample(prompt, reply, settings={_WRITER: _model_name(data, f"{name}_model")})
-        for name, reply in zip(("chosen", "rejected"), replies, strict=True)
-    ]
-    vote = Comparison(
-        samples=(samples[0].id, samples[1].id),
-        choice="a",
-        key=f"{subset}/{number}",
-        **origin.fields(),
-    )
-    return Labelled(tuple(samples), (vote,))
-
-
-def _model_name(data: Mapping[str, Any], name: str) -> str:
-    value = data.get(name, "")
-    if not isinstance(value, str):
-        raise ValueError(f"field {name!r} is not a text")
-    return value
-
-
-def _render_rewardbench(
-    entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
-) -> dict[str, Any]:
-    chosen, rejected = _preferred(entry, samples)
-    subset, slash, number = entry.key.rpartition("/")
-    if not (slash and subset and number.isdecimal()):
-        # Not from RewardBench: number it by its content, which is the same in every export.
-        subset = chosen.prompt.source
-        number = str(int(entry.id.rpartition("-")[2][:15], 16))
-    row = {"prompt": _prompt_value(chosen, RenderOptions(plain=True))}
-    for name, sample in (("chosen", chosen), ("rejected", rejected)):
-        row[name] = text_of(sample)
-        row[f"{name}_model"] = str(sample.settings.get(_WRITER) or sample.model or "human")
-    return {**row, "subset": subset.removeprefix(BENCH_PREFIX), "id": int(number)}
-
-
-def _rewardbench_schema(options: RenderOptions) -> "pa.Schema":
-    texts = ("prompt", "chosen", "chosen_model", "rejected", "rejected_model", "subset")
-    return _columns(RenderOptions(plain=True), texts, id="int64")
-
-
 HH = Format(
     name="hh",
     summary="Anthropic HH: chosen and rejected transcripts of Human and Assistant turns",
     suits=_suits_hh,
     parse=_parse_hh,
     render=_render_hh,
-    schema=lambda options: _columns(RenderOptions(plain=True), ("chosen", "rejected")),
+    schema=lambda options: columns(RenderOptions(plain=True), ("chosen", "rejected")),
 )
 PREFERENCE = Format(
     name="trl-preference",
@@ -337,7 +287,7 @@ PREFERENCE = Format(
     suits=_suits_preference,
     parse=_parse_preference,
     render=_render_preference,
-    schema=lambda options: _columns(options, ("prompt", "chosen", "rejected")),
+    schema=lambda options: columns(options, ("prompt", "chosen", "rejected")),
 )
 UNPAIRED = Format(
     name="trl-unpaired",
@@ -345,7 +295,7 @@ UNPAIRED = Format(
     suits=lambda data: "completion" in data and "label" in data,
     parse=_parse_unpaired,
     render=_render_unpaired,
-    schema=lambda options: _columns(options, ("prompt", "completion"), label="bool"),
+    schema=lambda options: columns(options, ("prompt", "completion"), label="bool"),
 )
 DEMONSTRATION = Format(
     name="trl-prompt-completion",
@@ -353,13 +303,5 @@ DEMONSTRATION = Format(
     suits=_suits_demonstration,
     parse=_parse_demonstration,
     render=_render_demonstration,
-    schema=lambda options: _columns(options, ("prompt", "completion")),
-)
-REWARDBENCH = Format(
-    name="rewardbench",
-    summary="RewardBench: one-turn prompt, chosen and rejected with their models, subset and id",
-    suits=_suits_rewardbench,
-    parse=_parse_rewardbench,
-    render=_render_rewardbench,
-    schema=_rewardbench_schema,
+    schema=lambda options: columns(options, ("prompt", "completion")),
 )

@@ -10,24 +10,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from backflip.data.fields import Fields
 from backflip.feedback.formats.base import (
     TEXT_FILES,
     Format,
     Labelled,
     Origin,
     RenderOptions,
-    object_in,
 )
 from backflip.feedback.formats.questions import (
     QUESTIONS,
-    REPLIES,
     Answer,
-    Shown,
     answered,
     ask,
-    checked_name,
     together,
 )
+from backflip.feedback.formats.shown import REPLIES, Shown, checked_name
 from backflip.feedback.kinds import FeedbackBase
 from backflip.records import Sample
 
@@ -45,6 +43,27 @@ _NEITHER = "neither"
 """The control beside the pair that can say "tie" and "both_bad", which the pair itself cannot."""
 _LIST = "responses"
 """Where the replies of a ranking stand: a list of objects with id and body."""
+_ASIDE = (
+    "id",
+    "inner_id",
+    "project",
+    "predictions",
+    "drafts",
+    "meta",
+    "file_upload",
+    "allow_skip",
+    "created_at",
+    "updated_at",
+    "updated_by",
+    "total_annotations",
+    "cancelled_annotations",
+    "total_predictions",
+    "comment_authors",
+    "comment_count",
+    "unresolved_comment_count",
+    "last_comment_updated_at",
+)
+"""Fields of a task in which Label Studio keeps its books."""
 _OF_ONE = ("rating", "good_bad", "correction", "critique", "level", "safety_flag", "category")
 
 
@@ -98,22 +117,26 @@ def _result(name: str, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _parse(data: Mapping[str, Any], origin: Origin) -> Labelled:
-    texts, ids = _texts(object_in(data.get("data"), "field 'data'"))
-    shown = Shown.read(texts, texts)
+def _parse(data: Fields, origin: Origin) -> Labelled:
+    data.leave(*_ASIDE)
+    task = data.get("data")
+    if not isinstance(task, Mapping):
+        raise ValueError("field 'data' is missing or not an object")
+    given, ids = _texts(task)
+    texts = data.nested("data", given, "field 'data'")
+    shown = Shown.read(texts, texts, source=origin.place)
     annotations = data.get("annotations")
     if not isinstance(annotations, list):
         raise ValueError("field 'annotations' is missing or not a list")
-    given = [object_in(annotation, "an annotation") for annotation in annotations]
     return together(
         answered(
             shown,
-            _answers(annotation, ids),
-            _annotator(annotation, origin),
+            _answers(data, results, ids),
+            _annotator(annotation, results, origin),
             origin,
             seconds=annotation.get("lead_time"),
         )
-        for annotation in given
+        for annotation, results in map(_results, annotations, range(1, len(annotations) + 1))
         if not annotation.get("was_cancelled")
     )
 
@@ -131,26 +154,38 @@ def _texts(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     if len(ids) < len(listed):
         raise ValueError("two replies have the same id")
     bodies = {name: item.get("body") for item, name in zip(listed, REPLIES, strict=False)}
-    return {**data, **bodies}, ids
+    return {name: value for name, value in data.items() if name != _LIST} | bodies, ids
 
 
-def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    results = annotation.get("result")
+def _results(annotation: Any, number: int) -> tuple[Fields, list[Fields]]:
+    """An annotation and its results; their own fields are Label Studio's."""
+    where = f"annotation {number}"
+    fields = _own(annotation, where)
+    if fields.get("was_cancelled"):
+        return fields, []
+    results = fields.get("result")
     if not isinstance(results, list):
-        raise ValueError("an annotation's result is missing or not a list")
-    return [object_in(result, "a result") for result in results]
+        raise ValueError(f"{where}'s result is missing or not a list")
+    return fields, [_own(result, f"result {i} of {where}") for i, result in enumerate(results, 1)]
 
 
-def _answers(annotation: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+def _own(value: Any, what: str) -> Fields:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is missing or not an object")
+    return Fields(value)
+
+
+def _answers(data: Fields, results: list[Fields], ids: Mapping[str, str]) -> dict[str, Any]:
     answers: dict[str, Any] = {}
-    for result in _results(annotation):
+    for result in results:
         name = str(result.get("from_name"))
         question = "comparison" if name == _NEITHER else name
         if question not in QUESTIONS:
+            data.nested("annotations", {name: result}, name)  # told as not used
             continue
         if question in answers:
             raise ValueError(f"one annotation answers {question!r} twice")
-        value = object_in(result.get("value"), f"the value of {name!r}")
+        value = _own(result.get("value"), f"the value of {name!r}")
         answers[question] = _answer(name, value, ids)
     return answers
 
@@ -198,15 +233,15 @@ def _ids(value: Any, name: str) -> list[str]:
     return value
 
 
-def _annotator(annotation: Mapping[str, Any], origin: Origin) -> str:
+def _annotator(annotation: Fields, results: list[Fields], origin: Origin) -> str:
     """The name that we wrote, else the user's address or number, else the file's."""
-    for result in _results(annotation):
+    for result in results:
         meta = result.get("meta")
-        if isinstance(meta, Mapping) and "annotator" in meta:
+        if isinstance(meta, Mapping) and meta.get("annotator") is not None:
             return checked_name(meta["annotator"], "annotator")
     user = annotation.get("completed_by")
     if isinstance(user, Mapping):
-        user = user.get("email", user.get("id"))
+        user = next((user[key] for key in ("email", "id") if user.get(key) is not None), None)
     if user is None:
         return origin.annotator
     return checked_name(f"user-{user}" if isinstance(user, int) else user, "annotator")

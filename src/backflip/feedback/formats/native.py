@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from backflip.data.fields import Fields, without_nulls
+from backflip.data.rows import parse_json
 from backflip.feedback.formats.base import TEXT_FILES, Format, Labelled, Origin, RenderOptions
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.records import Clip, Completion, Prompt, Sample, content_from
@@ -27,15 +29,15 @@ VERSION = 1
 _SAMPLE_FIELDS = frozenset(("id", "prompt", "header", "arrays", "origin"))
 
 
-def _parse(data: Mapping[str, Any], origin: Origin) -> Labelled:
+def _parse(data: Fields, origin: Origin) -> Labelled:
     if data.get("backflip") != VERSION:
         raise ValueError(f"is of version {data.get('backflip')!r}; this reads version {VERSION}")
     rows = data.get("samples")
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError("field 'samples' is not a list of samples")
-    samples = tuple(_parse_sample(_object(row, "a sample")) for row in rows)
+    samples = tuple(_parse_sample(row, f"sample {i}") for i, row in enumerate(rows, 1))
     try:
-        entry = parse_feedback(_object(data.get("entry"), "field 'entry'"))
+        entry = parse_feedback(_given(data.get("entry"), "field 'entry'"))
     except ValidationError as error:
         raise ValueError(f"field 'entry' is no feedback: {_first(error)}") from None
     for name in ("annotator", "axis", "origin"):
@@ -48,31 +50,54 @@ def _parse(data: Mapping[str, Any], origin: Origin) -> Labelled:
     return Labelled(samples, (entry,))
 
 
-def _parse_sample(row: Mapping[str, Any]) -> Sample:
+def _parse_sample(value: Any, what: str) -> Sample:
+    row = _given(value, what)
     if unknown := set(row) - _SAMPLE_FIELDS:
-        raise ValueError(f"a sample has the unknown field {min(unknown)!r}")
+        raise ValueError(f"{what} has the unknown field {min(unknown)!r}")
     try:
-        prompt = Prompt.model_validate(_object(row.get("prompt"), "a sample's prompt"))
+        prompt = Prompt.model_validate(_prompt(_given(row.get("prompt"), f"{what}'s prompt")))
     except ValidationError as error:
-        raise ValueError(f"a sample's prompt: {_first(error)}") from None
-    content = _parse_content(_object(row.get("header"), "a sample's header"), row.get("arrays"))
-    origin = _parse_origin(_object(row.get("origin"), "a sample's origin"))
+        raise ValueError(f"{what}'s prompt: {_first(error)}") from None
+    try:
+        content = _parse_content(_given(row.get("header"), "its header"), row.get("arrays"))
+        origin = _parse_origin(_given(row.get("origin"), "its origin"))
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
     sample = Sample.of(prompt, content, **origin)
     # The check keeps a file from putting words under another sample's id.
     if sample.id != row.get("id"):
-        raise ValueError(f"a sample is named {row.get('id')!r}, which is not what it holds")
+        raise ValueError(f"{what} is named {row.get('id')!r}, which is not what it holds")
     return sample
 
 
+def _prompt(row: dict[str, Any]) -> dict[str, Any]:
+    """A prompt without its nulls, but for those that calls and descriptions of tools hold."""
+    content = row.get("content")
+    if not isinstance(content, dict):
+        return row
+    content = without_nulls(content)
+    if isinstance(turns := content.get("messages"), list):
+        content["messages"] = [_turn(turn) if isinstance(turn, dict) else turn for turn in turns]
+    return row | {"content": content}
+
+
+def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+    turn = without_nulls(turn)
+    if isinstance(calls := turn.get("tool_calls"), list):
+        turn["tool_calls"] = [without_nulls(c) if isinstance(c, dict) else c for c in calls]
+    return turn
+
+
 def _parse_origin(origin: dict[str, Any]) -> dict[str, Any]:
+    origin = {"model": None, **origin}
     if set(origin) != {"model", "weights_version", "seed", "index", "settings"}:
-        raise ValueError(f"a sample's origin has the fields {', '.join(origin) or 'none'}")
+        raise ValueError(f"its origin has the fields {', '.join(origin)}")
     for name in ("weights_version", "seed", "index"):
         if not isinstance(origin[name], int) or isinstance(origin[name], bool):
-            raise ValueError(f"a sample's {name} is not a whole number")
+            raise ValueError(f"its {name} is not a whole number")
     if not (origin["model"] is None or isinstance(origin["model"], str)):
-        raise ValueError("a sample's model is not a text")
-    return origin | {"settings": _object(origin["settings"], "a sample's settings")}
+        raise ValueError("its model is not a text")
+    return origin | {"settings": _object(origin["settings"], "field 'settings'")}
 
 
 def _parse_content(header: dict[str, Any], blob: Any) -> Completion | Clip:
@@ -80,12 +105,12 @@ def _parse_content(header: dict[str, Any], blob: Any) -> Completion | Clip:
     from safetensors.numpy import load
 
     if not isinstance(blob, str | bytes):
-        raise ValueError("a sample's arrays are missing or not bytes")
+        raise ValueError("its arrays are missing or not bytes")
     try:
         raw = base64.b64decode(blob, validate=True) if isinstance(blob, str) else blob
         content = content_from(header, load(raw))
     except (SafetensorError, binascii.Error, TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"a sample's content cannot be rebuilt: {error}") from None
+        raise ValueError(f"its content cannot be rebuilt: {error}") from None
     if isinstance(content, Completion):
         _check_completion(content)
     else:
@@ -121,12 +146,16 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     """An object; in Parquet, whose columns want one shape, it stands as JSON text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"{what} is not JSON") from None
+            value = parse_json(value)
+        except ValueError as error:
+            raise ValueError(f"{what} is {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{what} is missing or not an object")
     return value
+
+
+def _given(value: Any, what: str) -> dict[str, Any]:
+    return without_nulls(_object(value, what))
 
 
 def _first(error: ValidationError) -> str:

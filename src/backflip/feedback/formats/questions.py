@@ -7,11 +7,12 @@ answer down and share what it means, which is this file.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from backflip.data.dialogues import make_prompt, make_sample, prompt_turns, text_field
-from backflip.feedback.formats.base import Labelled, Origin, same_prompt, text_of, turns_to_rows
+from backflip.data.dialogues import make_sample
+from backflip.data.fields import Fields
+from backflip.feedback.formats.base import Labelled, Origin, same_prompt, text_of
+from backflip.feedback.formats.shown import REPLIES, Shown, checked_name, whole
 from backflip.feedback.kinds import (
     Comparison,
     Correction,
@@ -24,10 +25,7 @@ from backflip.feedback.kinds import (
     SafetyFlag,
     parse_feedback,
 )
-from backflip.records import Message, Sample
-
-REPLIES = tuple(f"response_{letter}" for letter in "abcdefgh")
-"""Names of the replies in their order; no kind of feedback is about more than eight."""
+from backflip.records import Sample
 
 Answer = str | int | list[str] | dict[str, int]
 Answers = Mapping[str, Any]
@@ -65,68 +63,6 @@ _KINDS = (
 _NUM_LEVELS = 5
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What people are asked about.
-
-    Attributes:
-        prompt: the turns to answer.
-        replies: texts, named by `REPLIES` in their order.
-        axis: what is judged; None: not said.
-        num_levels: of a rating or of a critique's level; None: not said, and then 5.
-        split: whether the prompt may be trained on.
-    """
-
-    prompt: tuple[Message, ...]
-    replies: tuple[str, ...]
-    axis: str | None = None
-    num_levels: int | None = None
-    split: Literal["train", "heldout"] = "train"
-
-    def texts(self) -> dict[str, Any]:
-        """The prompt, in turns, and the replies by name."""
-        return {
-            "prompt": turns_to_rows(self.prompt),
-            **dict(zip(REPLIES, self.replies, strict=False)),
-        }
-
-    def about(self) -> dict[str, Any]:
-        """Everything but the texts."""
-        facts = {"axis": self.axis, "num_levels": self.num_levels, "split": self.split}
-        return {name: value for name, value in facts.items() if value is not None}
-
-    @classmethod
-    def read(cls, texts: Mapping[str, Any], about: Mapping[str, Any]) -> "Shown":
-        """The way back from `texts` and `about`; other fields are left alone.
-
-        Raises:
-            ValueError: a field that must be there is not, or is not what it should be.
-        """
-        if "prompt" not in texts:
-            raise ValueError("field 'prompt' is missing")
-        names = [name for name in REPLIES if texts.get(name) is not None]
-        if skipped := next((a for a, b in zip(REPLIES, names, strict=False) if a != b), None):
-            raise ValueError(f"field {skipped!r} is missing")
-        axis, split = about.get("axis"), about.get("split", "train")
-        num_levels = about.get("num_levels")
-        if split not in ("train", "heldout"):
-            raise ValueError("field 'split' is neither train nor heldout")
-        return cls(
-            prompt=prompt_turns(texts["prompt"]),
-            replies=tuple(text_field(texts, name) for name in names),
-            axis=None if axis is None else checked_name(axis, "axis"),
-            num_levels=None if num_levels is None else _whole(num_levels, "num_levels", 2, 10),
-            split=split,
-        )
-
-
-def checked_name(value: Any, what: str) -> str:
-    """The name of an annotator or an axis, if it is one that can be shown."""
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError(f"the {what} is no text, empty, or holds control characters")
-    return value
-
-
 def ask(entry: FeedbackBase, samples: Mapping[str, Sample]) -> tuple[Shown, dict[str, Answer]]:
     """An entry as what was shown and what was answered.
 
@@ -142,13 +78,15 @@ def ask(entry: FeedbackBase, samples: Mapping[str, Sample]) -> tuple[Shown, dict
         raise ValueError("the prompt is not a dialogue")
     answers, written = _answers(entry, texts)
     shown = Shown(
-        prompt=prompt_turns(turns_to_rows(prompt.messages)),
+        prompt=prompt,
         replies=tuple(text for id_, text in texts.items() if id_ != written),
         axis=checked_name(entry.axis, "axis"),
         num_levels=getattr(entry, "num_levels", None),
-        split=prompt.split,
     )
     # One set of rules for both ways: what would not be taken back is not written.
+    back = Shown.read(Fields(shown.texts()), Fields(shown.about()), source=prompt.source)
+    if back != shown:
+        raise ValueError("its prompt would not be read as what it is")
     answered(shown, answers, checked_name(entry.annotator, "annotator"), Origin("", "", ""))
     return shown, answers
 
@@ -206,11 +144,10 @@ def answered(
     Raises:
         ValueError: an answer is not of its question's type, or not about so many replies.
     """
-    prompt = make_prompt(shown.prompt, source=origin.file, split=shown.split)
     samples: dict[str, Sample] = {}
 
     def write(text: str) -> str:
-        sample = make_sample(prompt, text)
+        sample = make_sample(shown.prompt, text)
         samples[sample.id] = sample
         return sample.id
 
@@ -267,7 +204,7 @@ def _fields(
     (sample,) = _exactly(ids, 1, kind)
     match kind:
         case "rating":
-            level = _whole(answers[kind], kind, 1, num_levels)
+            level = whole(answers[kind], kind, 1, num_levels)
             return {"sample": sample, "level": level, "num_levels": num_levels}
         case "good_bad":
             return {"sample": sample, "good": _one_of(answers, kind, ("good", "bad")) == "good"}
@@ -281,7 +218,7 @@ def _fields(
             return {
                 "sample": sample,
                 "text": _full_text(answers, kind),
-                "level": None if level is None else _whole(level, "level", 1, num_levels),
+                "level": None if level is None else whole(level, "level", 1, num_levels),
                 "num_levels": num_levels,
             }
         case _:
@@ -293,7 +230,7 @@ def _comparison(ids: Sequence[str], answers: Answers) -> dict[str, Any]:
     first, second = REPLIES[:2]
     neither = ("tie", "both_bad")
     choice = _one_of(answers, "comparison", (first, second, *neither))
-    strength = _whole(answers.get("strength", 0), "strength", 0, 3)
+    strength = whole(answers.get("strength", 0), "strength", 0, 3)
     if strength and choice in neither:
         raise ValueError("it is said how strongly, but neither reply is preferred")
     choice = {first: "a", second: "b"}.get(choice, choice)
@@ -309,8 +246,8 @@ def _ranking(ids: Sequence[str], answers: Answers) -> dict[str, Any]:
     most = answers.get("num_acceptable")
     return {
         "samples": tuple(ids),
-        "ranks": tuple(_whole(ranks[name], "ranking", 1, len(ids)) for name in names),
-        "num_acceptable": None if most is None else _whole(most, "num_acceptable", 0, len(ids)),
+        "ranks": tuple(whole(ranks[name], "ranking", 1, len(ids)) for name in names),
+        "num_acceptable": None if most is None else whole(most, "num_acceptable", 0, len(ids)),
     }
 
 
@@ -325,12 +262,6 @@ def _one_of(answers: Answers, name: str, options: Sequence[str]) -> str:
     if answers[name] not in options:
         raise ValueError(f"the answer to {name!r} is none of {', '.join(options)}")
     return answers[name]
-
-
-def _whole(value: Any, name: str, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name!r} holds something other than whole numbers from {low} to {high}")
-    return value
 
 
 def _text(answers: Answers, name: str) -> str | None:

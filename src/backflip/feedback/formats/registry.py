@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from backflip.data.files import Rejected, Row, kind_of, read_rows
+from backflip.data.fields import Fields
+from backflip.data.files import kind_of, read_rows
+from backflip.data.rows import Rejected, Row
 from backflip.data.writing import write_rows
 from backflip.errors import FormatError
-from backflip.feedback.formats import argilla, foreign, label_studio, native
+from backflip.feedback.formats import argilla, foreign, label_studio, native, rewardbench
 from backflip.feedback.formats.base import Format, Labelled, Origin, RenderOptions
 from backflip.feedback.kinds import FeedbackBase
 
@@ -20,7 +22,7 @@ FORMATS: dict[str, Format] = {
         native.JSONL,
         native.PARQUET,
         foreign.HH,
-        foreign.REWARDBENCH,
+        rewardbench.REWARDBENCH,
         foreign.PREFERENCE,
         foreign.UNPAIRED,
         foreign.DEMONSTRATION,
@@ -80,6 +82,7 @@ def read(
     *,
     annotator: str | None = None,
     axis: str = "overall",
+    ignored: Counter[str] | None = None,
 ) -> Iterator[Labelled | Rejected]:
     """Read the rows of a file as samples and feedback, one row at a time.
 
@@ -92,6 +95,7 @@ def read(
         annotator: who is said to have answered, in formats that do not tell; by default the
             file's name without its ending.
         axis: what is said to have been judged, likewise.
+        ignored: counts, by its name, in how many of the good rows each column was not used.
 
     Returns:
         A `Labelled` for each good row and a `Rejected` for each bad one, in their order.
@@ -100,11 +104,16 @@ def read(
         FormatError: an unknown format, no such file, or a file in which nothing can be read.
     """
     chosen = detect(source) if format == "auto" else find_format(format)
-    return _read(chosen, read_rows(source), annotator, axis)
+    counts = Counter[str]() if ignored is None else ignored
+    return _read(chosen, read_rows(source), annotator, axis, counts)
 
 
 def _read(
-    format_: Format, rows: Iterator[Row | Rejected], annotator: str | None, axis: str
+    format_: Format,
+    rows: Iterator[Row | Rejected],
+    annotator: str | None,
+    axis: str,
+    ignored: Counter[str],
 ) -> Iterator[Labelled | Rejected]:
     seen: Counter[int] = Counter()
     for row in rows:
@@ -112,11 +121,13 @@ def _read(
             yield row
             continue
         name = annotator or row.file.partition(".")[0] or row.file
+        fields = Fields(row.data)
         try:
-            labelled = format_.parse(row.data, Origin(row.file, name, axis))
+            labelled = format_.parse(fields, Origin(row.file, name, axis, row.place))
         except ValueError as error:
             yield Rejected(row.file, row.line, str(error))
             continue
+        ignored.update(sorted(fields.unread))
         if not format_.exact:
             entries = tuple(_told_apart(entry, seen) for entry in labelled.entries)
             labelled = replace(labelled, entries=entries)
@@ -145,7 +156,8 @@ def write(
     and counted by its reason.
 
     Args:
-        path: its ending says which kind of file: `.jsonl`, `.json` (both also `.gz`), `.parquet`.
+        path: its ending says which kind of file: `.jsonl`, `.json` (both also packed,
+            `.gz` or `.zst`), `.parquet`.
         format: a name in `FORMATS`.
         labelled: entries with every sample they speak of.
         plain: TRL's standard rows (texts) and not its conversational ones (turns); those hold
@@ -161,7 +173,7 @@ def write(
             where=str(path),
             hint=f"endings: {', '.join(format_.files)}",
         )
-    options = RenderOptions(plain=plain)
+    options = RenderOptions(plain=plain, columns=kind_of(path) == ".parquet")
     left_out: Counter[str] = Counter()
 
     def leave_out(reason: str) -> None:

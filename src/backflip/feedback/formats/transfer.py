@@ -1,11 +1,12 @@
 """Files into a workspace and out of it."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from backflip.data.files import Rejected
+from backflip.data.rows import Rejected
 from backflip.errors import FormatError
 from backflip.feedback.formats.base import Labelled
 from backflip.feedback.formats.registry import Written, detect, find_format, read, write
@@ -27,6 +28,7 @@ class ImportReport:
         samples: samples that it did not have.
         num_rejected: rows that were not taken.
         rejected: the first thousand of those, with file, line and reason.
+        ignored: columns that were not used, and in how many of the good rows.
     """
 
     file: str
@@ -36,6 +38,7 @@ class ImportReport:
     samples: int
     num_rejected: int
     rejected: tuple[Rejected, ...]
+    ignored: Mapping[str, int]
 
     @property
     def known(self) -> int:
@@ -76,7 +79,8 @@ def import_file(
     format_ = detect(source) if format == "auto" else find_format(format)
     entries = new = samples = num_rejected = 0
     rejected: list[Rejected] = []
-    rows = read(source, format_.name, annotator=annotator, axis=axis)
+    ignored: Counter[str] = Counter()
+    rows = read(source, format_.name, annotator=annotator, axis=axis, ignored=ignored)
     while batch := list(islice(rows, _BATCH)):
         good = [row for row in batch if isinstance(row, Labelled)]
         bad = [row for row in batch if isinstance(row, Rejected)]
@@ -97,6 +101,7 @@ def import_file(
         samples=samples,
         num_rejected=num_rejected,
         rejected=tuple(rejected),
+        ignored=dict(ignored),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from backflip.errors import FormatError
 from backflip.evaluation import decided_pairs, reward_accuracy, reward_report
-from backflip.feedback.formats import BENCH_PREFIX, Labelled, read
+from backflip.feedback.formats import Labelled, bench_subset, read
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.stages.learning import load_reward
 from backflip.records import Sample
@@ -52,8 +52,8 @@ def _by_subset(
     """Accuracy on the entries of each subset of a benchmark; empty where no row names one."""
     parts: dict[str, list[FeedbackBase]] = {}
     for entry in entries:
-        source = samples[entry.sample_ids[0]].prompt.source
-        if source.startswith(BENCH_PREFIX):
-            parts.setdefault(source.removeprefix(BENCH_PREFIX), []).append(entry)
+        subset = bench_subset(samples[entry.sample_ids[0]].prompt.source)
+        if subset is not None:
+            parts.setdefault(subset, []).append(entry)
     found = {name: reward_accuracy(decided_pairs(part, scores)) for name, part in parts.items()}
     return {name: asdict(a.overall) for name, a in sorted(found.items()) if a is not None}

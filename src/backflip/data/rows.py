@@ -1,0 +1,125 @@
+"""What a row of a file is, where it stands, and which rows are taken at all."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from backflip.data.fields import without_nulls
+from backflip.errors import FormatError
+
+MAX_ROW_BYTES = 1_000_000
+TOO_LONG = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `line` is its line in a text file, else its number in the file, from 1.
+
+    No field of `data` holds null: a field that does is absent.
+    """
+
+    file: str
+    line: int
+    data: dict[str, Any]
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that was not taken, where it stands and why."""
+
+    file: str
+    line: int
+    reason: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+OnRejected = Callable[[Rejected], None]
+
+
+def stop_at_rejected(rejected: Rejected) -> NoReturn:
+    """What readers do with a bad row unless told otherwise: a `FormatError` naming it."""
+    raise FormatError(
+        rejected.reason,
+        where=rejected.place,
+        hint="Mend it, or take it out: a file with a bad row is not used, so that none is lost "
+        "unseen.",
+    )
+
+
+def parse_row(file: str, line: int, raw: bytes) -> Row | Rejected:
+    """The row that a piece of JSON text holds."""
+    try:
+        data = parse_json(decode(raw))
+    except ValueError as error:
+        return Rejected(file, line, str(error))
+    return check_row(file, line, data)
+
+
+def decode(raw: bytes) -> str:
+    """UTF-8 text; a `ValueError` in words for other bytes."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not valid UTF-8 at byte {error.start}") from None
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value; a `ValueError` in words for what is none, or names a field of it twice."""
+    try:
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_named_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON: {error}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} is there twice")
+    return data
+
+
+def check_row(file: str, line: int, data: Any) -> Row | Rejected:
+    """The row, if it is an object and its texts can be stored and are not too long together."""
+    if not isinstance(data, dict):
+        return Rejected(file, line, f"not an object with named fields but {_name(data)}")
+    size = 0
+    pending: list[Any] = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            try:
+                size += len(value.encode("utf-8"))
+            except UnicodeEncodeError:
+                return Rejected(file, line, "holds half a surrogate pair, which is no character")
+            if "\0" in value:
+                return Rejected(file, line, "holds a NUL character, which cannot be stored")
+        elif isinstance(value, dict):
+            pending.extend(value.keys())
+            pending.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            pending.extend(value)
+        if size > MAX_ROW_BYTES:
+            return Rejected(file, line, TOO_LONG)
+    return Row(file, line, without_nulls(data))
+
+
+def _name(value: Any) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

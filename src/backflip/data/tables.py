@@ -1,0 +1,111 @@
+"""Rows of columns: Parquet files, and data sets of the `datasets` package.
+
+A column has a cell in every row, and so has each field of a struct: what a row does not have is
+null there. A null is therefore dropped, however deep it stands.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backflip.data.opening import look_up, open_binary
+from backflip.data.rows import Rejected, Row, check_row
+from backflip.errors import FormatError
+
+
+def read_parquet(path: Path) -> Iterator[Row | Rejected]:
+    """The rows of a Parquet file, by their number.
+
+    Raises:
+        FormatError: it cannot be opened, or is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    open_binary(path).close()  # for its errors: pyarrow calls a missing right damage
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"not a Parquet file: {error}", where=str(path)) from None
+    return _parquet_rows(path.name, file)
+
+
+def _parquet_rows(name: str, file: Any) -> Iterator[Row | Rejected]:
+    import pyarrow as pa
+
+    line = 0
+    try:
+        with file:
+            for batch in file.iter_batches(batch_size=64):
+                for i in range(batch.num_rows):
+                    line += 1
+                    try:
+                        (data,) = batch.slice(i, 1).to_pylist()
+                    except (UnicodeDecodeError, pa.ArrowException) as error:
+                        yield Rejected(name, line, f"holds a value that cannot be read: {error}")
+                        continue
+                    yield check_row(name, line, _given(data))
+    except (pa.ArrowException, OSError) as error:
+        yield Rejected(name, line + 1, f"the file cannot be read further: {error}")
+
+
+def _datasets(what: str, where: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise FormatError(
+            f"{what} needs the package datasets", where=where, hint="pip install 'backflip[hub]'"
+        ) from None
+    return datasets
+
+
+def read_dataset_folder(path: Path) -> Iterator[Row | Rejected]:
+    """The rows of a folder that `datasets` saved, by their number within their split.
+
+    Raises:
+        FormatError: it is another folder, or cannot be opened.
+    """
+    marks = (path / "dataset_info.json", path / "dataset_dict.json")
+    if not any(look_up(mark) == "file" for mark in marks):
+        raise FormatError(
+            "a folder, but not one that `datasets` saved",
+            where=str(path),
+            hint="Name a file in it.",
+        )
+    datasets = _datasets("a folder: reading it", str(path))
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise FormatError(f"the data set cannot be opened: {error}", where=str(path)) from None
+    if not isinstance(loaded, dict):
+        return _dataset_rows(path.name, loaded)
+    return (
+        row for split, part in loaded.items() for row in _dataset_rows(f"{path.name}/{split}", part)
+    )
+
+
+def read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
+    """The rows of a data set's split on the hub, by their number.
+
+    Raises:
+        FormatError: the hub does not give it.
+    """
+    datasets = _datasets("no such file, and asking the hub for it", f"{name}:{split}")
+    try:
+        stream = datasets.load_dataset(name, split=split, streaming=True)
+    except Exception as error:  # the hub client raises a class of its own for each way to fail
+        raise FormatError(
+            f"no such file, and the hub does not give it: {error}", where=f"{name}:{split}"
+        ) from None
+    return _dataset_rows(f"{name}:{split}", stream)
+
+
+def _dataset_rows(name: str, rows: Any) -> Iterator[Row | Rejected]:
+    for number, data in enumerate(rows, 1):
+        yield check_row(name, number, _given(data))
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _given(inner) for name, inner in value.items() if inner is not None}
+    return [_given(inner) for inner in value] if isinstance(value, list) else value
