@@ -139,7 +139,8 @@ def _calls(calls: Any, where: str) -> tuple[ToolCall, ...]:
 def _call(call: Any, where: str) -> ToolCall:
     outer = Fields(call) if isinstance(call, Mapping) else Fields({})
     function = outer.get("function", outer)
-    if not isinstance(function, Mapping) or "name" not in function:
+    function = Fields(function if isinstance(function, Mapping) else {})
+    if "name" not in function:
         raise ValueError(f"{where} names no function")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
@@ -184,7 +185,7 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
         tool = _from_text(tool, where)
     if not isinstance(tool, Mapping):
         raise ValueError(f"{where} is not an object")
-    whole = tool if "function" in tool else {"type": "function", "function": tool}
+    whole = {"type": "function", "function": tool} if tool.get("function") is None else tool
     function = whole["function"]
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise ValueError(f"{where} names no function")

@@ -117,6 +117,7 @@ def import_upload(
         "entries": report.entries,
         "new": report.new,
         "rejected": report.num_rejected,
+        "ignored": dict(report.ignored),
         "faults": [f"line {each.line}: {each.reason}" for each in report.rejected[:20]],
     }
 

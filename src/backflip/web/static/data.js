@@ -24,6 +24,8 @@ form.addEventListener("submit", async (event) => {
 
 function report(answer) {
   const lines = [el("p", { class: "done" }, t("{entries} answers read as {format}, {new} of them new; {rejected} rows were not taken.", answer))];
+  const unused = Object.entries(answer.ignored).map(([name, rows]) => `${name} (${rows})`).join(", ");
+  if (unused) lines.push(el("p", {}, t("Columns that were not used, and in how many rows: {unused}.", { unused })));
   if (answer.faults.length) lines.push(el("ul", {}, ...answer.faults.map((fault) => el("li", {}, fault))));
   return lines;
 }

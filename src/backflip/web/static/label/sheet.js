@@ -2,7 +2,7 @@
 import { el, rendered } from "../dom.js";
 import { t, word } from "../texts.js";
 
-const ROLES = { user: word("Person"), assistant: word("Assistant"), system: word("System"), situation: word("Situation") };
+const ROLES = { user: word("Person"), assistant: word("Assistant"), system: word("System"), tool: word("Tool"), situation: word("Situation") };
 const NOTES = {
   plain: word("Shown as plain text: too long or too deep to be laid out."),
   bidi: word("Holds characters that turn the direction of writing; they are shown as signs."),
