@@ -1,12 +1,23 @@
 """Chat encoding, packing, prompts, texts, and the reading of rows from files."""
 
-from backflip.data.chat import decode_reply, encode_prompt, encode_reply, encode_sample, end_token
+from backflip.data.chat import (
+    Chat,
+    Codec,
+    decode_reply,
+    encode_prompt,
+    encode_reply,
+    encode_sample,
+    end_token,
+    template_problems,
+)
 from backflip.data.files import Rejected, Row, read_rows
 from backflip.data.packing import Packed, pack_dialogues, pack_texts
 from backflip.data.prompts import builtin_prompts, load_prompts
 from backflip.data.text import read_demonstrations, read_texts
 
 __all__ = [
+    "Chat",
+    "Codec",
     "Packed",
     "Rejected",
     "Row",
@@ -22,4 +33,5 @@ __all__ = [
     "read_demonstrations",
     "read_rows",
     "read_texts",
+    "template_problems",
 ]
