@@ -103,6 +103,7 @@ class Bench:
             SamplingSettings,
             SftSettings,
         )
+        from backflip.data import Chat
         from backflip.models import load_tokenizer
         from backflip.training.text import TextDomain
 
@@ -120,13 +121,13 @@ class Bench:
             sft=SftSettings(batch_size=self.batch, optimizer=self.optimizer),
         )
         self.tokenizer = load_tokenizer(str(self.model))
+        self.chat = Chat(self.tokenizer)
         self.prompts = [self.prompt(i, options.prompt_tokens) for i in range(self.batch)]
 
     def prompt(self, number: int, length: int):
         """A prompt that the tokenizer reads as `length` tokens, its template with it."""
         import random
 
-        from backflip.data import encode_prompt
         from backflip.records import Prompt
 
         source = random.Random(number)
@@ -134,7 +135,7 @@ class Bench:
             text = f"{number}:"
             while True:
                 prompt = Prompt.from_text(text)
-                found = len(encode_prompt(self.tokenizer, prompt.messages))
+                found = len(self.chat.encode_prompt(prompt))
                 if found >= length:
                     break
                 text += source.choice((" a", " be", " sea", "d", "ing", " two", "s"))
@@ -146,19 +147,18 @@ class Bench:
         """`each` replies to every prompt, of random tokens, ending with the end token."""
         import numpy as np
 
-        from backflip.data import decode_reply, encode_prompt
         from backflip.records import Completion, Sample
 
         rng = np.random.default_rng(0)
         common = [i for i in range(len(self.tokenizer)) if i not in self.tokenizer.all_special_ids]
         made = []
         for prompt in self.prompts:
-            prompt_tokens = encode_prompt(self.tokenizer, prompt.messages)
+            prompt_tokens = self.chat.encode_prompt(prompt)
             for index in range(each):
                 tokens = rng.choice(common, self.reply_tokens).astype(np.int32)
-                tokens[-1] = self.tokenizer.eos_token_id
+                tokens[-1] = self.chat.end_token
                 completion = Completion(
-                    text=decode_reply(self.tokenizer, tokens),
+                    text=self.chat.decode_reply(tokens),
                     tokens=tokens,
                     prompt_tokens=prompt_tokens,
                     logprobs=np.zeros(self.reply_tokens, np.float32),

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from backflip.cli.output import (
 from backflip.cli.toml import to_toml
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
+
+if TYPE_CHECKING:
+    from backflip.config import ChatSettings
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
 ENDED = 130
@@ -71,8 +74,9 @@ def chat(
     from backflip.records import Dialogue, Message, Prompt
     from backflip.sampling import TextSampler
 
-    loaded = load_causal_lm(_locate(model, workspace), dtype=pick_precision("auto"))
-    sampler = TextSampler(*loaded)
+    place, settled = _locate(model, workspace)
+    loaded = load_causal_lm(place, dtype=pick_precision("auto"))
+    sampler = TextSampler(*loaded, chat=settled)
     settings = SamplingSettings(
         temperature=temperature, max_tokens=max_tokens, max_prompt_tokens=4096
     )
@@ -107,8 +111,8 @@ def _ask() -> str:
     return sys.stdin.readline().strip()
 
 
-def _locate(name: str, folder: Path) -> str:
-    """The folder of a workspace's model; any other name as it is.
+def _locate(name: str, folder: Path) -> "tuple[str, ChatSettings | None]":
+    """The folder of a workspace's model and its settings of dialogues; any other name as it is.
 
     Raises:
         SettingsError: the model is one of the workspace that cannot talk.
@@ -117,12 +121,12 @@ def _locate(name: str, folder: Path) -> str:
     from backflip.models import BUILTIN_MODELS
 
     if name in BUILTIN_MODELS or not (folder / "workspace.json").is_file():
-        return name
+        return name, None
     with Workspace.open(folder) as opened:
         named = [m for m in opened.models.all() if name in (m.id, m.name)]
         found = named or [m for m in opened.models.all() if name and m.id.startswith(name)]
         if not found or (len(found) > 1 and not named):
-            return name
+            return name, None
         place = opened.models.folder(found[-1])
     if found[-1].stage == "reward":
         raise SettingsError(
@@ -130,7 +134,7 @@ def _locate(name: str, folder: Path) -> str:
         )
     if not (place / "tokenizer.json").is_file() and (place / "backflip.json").is_file():
         raise SettingsError(f"{name} acts in an environment and does not talk", where=str(folder))
-    return str(place)
+    return str(place), found[-1].chat
 
 
 @config_app.command("show")

@@ -2,6 +2,7 @@
 
 from backflip.config.base import NONE, Settings, apply_overrides, merge, read_toml
 from backflip.config.models import (
+    ChatSettings,
     Device,
     LoraSettings,
     ModelSettings,
@@ -28,6 +29,7 @@ from backflip.config.stages import (
 
 __all__ = [
     "NONE",
+    "ChatSettings",
     "Device",
     "EvaluationSettings",
     "FeedbackKind",

@@ -1,8 +1,9 @@
 """Settings of models, optimisers and sampling."""
 
-from typing import Literal
+from datetime import date
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, JsonValue, model_validator
 
 from backflip.config.base import Settings
 
@@ -24,6 +25,38 @@ class LoraSettings(Settings):
     )
 
 
+class ChatSettings(Settings):
+    """How dialogues become text: the tokenizer's chat template, and what it is given."""
+
+    template: str | None = Field(
+        default=None,
+        description="one of the tokenizer's named templates, or a file of a Jinja template; none: "
+        "its default",
+    )
+    system: Literal["as_is", "first_user"] = Field(
+        default="as_is",
+        description="first_user: a system turn is written before the first user turn, for "
+        "templates that know none",
+    )
+    kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict[str, JsonValue],
+        description="variables for the template, such as enable_thinking = false",
+    )
+    today: str = Field(
+        default="2024-07-26",
+        description="the date, YYYY-MM-DD, for templates that tell it; fixed, so that a prompt "
+        "has the same tokens tomorrow",
+    )
+
+    @model_validator(mode="after")
+    def _check_date(self) -> Self:
+        try:
+            date.fromisoformat(self.today)
+        except ValueError:
+            raise ValueError(f"today: {self.today!r} is no date like 2024-07-26") from None
+        return self
+
+
 class ModelSettings(Settings):
     """Which model, and how it is held in memory."""
 
@@ -40,6 +73,9 @@ class ModelSettings(Settings):
     )
     lora: LoraSettings | None = Field(
         default=None, description="train adapters only; none: train every weight"
+    )
+    chat: ChatSettings = Field(
+        default=ChatSettings(), description="how dialogues become text for it"
     )
 
 

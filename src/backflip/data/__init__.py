@@ -1,6 +1,15 @@
 """Chat encoding, packing, prompts, texts, and the reading of rows from files."""
 
-from backflip.data.chat import decode_reply, encode_prompt, encode_reply, encode_sample, end_token
+from backflip.data.chat import (
+    Chat,
+    Codec,
+    decode_reply,
+    encode_prompt,
+    encode_reply,
+    encode_sample,
+    end_token,
+    template_problems,
+)
 from backflip.data.files import read_rows
 from backflip.data.packing import Packed, pack_dialogues, pack_texts
 from backflip.data.prompts import builtin_prompts, load_prompts
@@ -8,6 +17,8 @@ from backflip.data.rows import Rejected, Row
 from backflip.data.text import read_demonstrations, read_texts
 
 __all__ = [
+    "Chat",
+    "Codec",
     "Packed",
     "Rejected",
     "Row",
@@ -23,4 +34,5 @@ __all__ = [
     "read_demonstrations",
     "read_rows",
     "read_texts",
+    "template_problems",
 ]

@@ -136,13 +136,19 @@ def _in_full(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reward_on_policy(data: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's data in which a reward model without a name starts from the policy's model."""
+    """A recipe's data in which a reward model without a name starts from the policy's model.
+
+    It then reads dialogues as the policy does, unless it is told otherwise.
+    """
     model, reward = data.get("model"), data.get("reward", {})
-    name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
     inner = reward.get("model", {}) if isinstance(reward, dict) else None
-    if name is None or not isinstance(inner, dict):
+    if not isinstance(inner, dict):
         return data
-    return {**data, "reward": {**reward, "model": {"name": name, **inner}}}
+    read = model.get if isinstance(model, dict) else lambda key: getattr(model, key, None)
+    given = {key: value for key in ("name", "chat") if (value := read(key)) is not None}
+    if inner.get("name", given.get("name")) != given.get("name"):
+        return data
+    return {**data, "reward": {**reward, "model": {**given, **inner}}}
 
 
 def _find(source: str | Path, beside: Path) -> Path:

@@ -238,11 +238,12 @@ class Shelf:
 
     def _load(self, model_id: str) -> TextSampler:
         folder = self._folder(model_id)
+        chat = self._models.get(model_id).chat
         while len(self._held) >= self._most:
             self.drop(next(iter(self._held)))
         gc.collect()  # before the next one comes: layers and hooks of a model are rings
         loaded = load_causal_lm(str(folder), dtype=self._dtype, device=self._device)
-        return TextSampler(*loaded, model_id=model_id)
+        return TextSampler(*loaded, model_id=model_id, chat=chat)
 
     def _folder(self, model_id: str) -> Path:
         record = self._models.get(model_id)

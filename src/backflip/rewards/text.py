@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from backflip.data.chat import encode_sample
+from backflip.config import ChatSettings
+from backflip.data.chat import Chat
 from backflip.models import TextInputs, TextScorer
 from backflip.records import Completion, Dialogue, Sample
 from backflip.rewards.batching import SCORING_TOKENS
@@ -26,9 +27,10 @@ class TextReward(TrainedReward):
         tokenizer: None for the network's own. Samples that another one made are encoded again
             from their text.
         max_tokens: padded tokens in one forward pass of `score`; memory only.
+        chat: which chat template, and what it is given.
 
     Raises:
-        ModelError: the record's zero or unit is no number.
+        ModelError: the record's zero or unit is no number, or the chat template is not there.
     """
 
     def __init__(
@@ -37,15 +39,17 @@ class TextReward(TrainedReward):
         tokenizer: "PreTrainedTokenizerBase | None" = None,
         *,
         max_tokens: int = SCORING_TOKENS,
+        chat: ChatSettings | None = None,
     ):
         super().__init__(max_tokens=max_tokens)
         self.scorer = scorer
         self.tokenizer = tokenizer or scorer.tokenizer
+        self.chat = Chat(self.tokenizer, chat)
         self.load_record(scorer.record)
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
         """Samples as tokens, prompt and reply end to end."""
-        encoded = [encode_sample(self.tokenizer, sample) for sample in samples]
+        encoded = [self.chat.encode_sample(sample) for sample in samples]
         prompts, replies = zip(*encoded, strict=True) if encoded else ((), ())
         return TextInputs.of(prompts, replies, pad_id=self.scorer.pad_id)
 

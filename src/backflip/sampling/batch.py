@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backflip.config import SamplingSettings
-from backflip.data.chat import decode_reply
 from backflip.errors import ModelError
 from backflip.records.samples import IntArray
 from backflip.sampling.cache import PromptStates, RowCache
@@ -222,7 +221,7 @@ class Batch:
             reply.finish = "length"
 
     def _has_stop_string(self, reply: Reply) -> bool:
-        text = decode_reply(self._sampler.tokenizer, reply.tokens)
+        text = self._sampler.text_of(reply.tokens)
         cuts = [text.find(stop) for stop in self._settings.stop]
         found = [cut for cut in cuts if cut >= 0]
         if found:

@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from backflip.config import SamplingSettings
-from backflip.data.chat import decode_reply, encode_prompt
+from backflip.config import ChatSettings, SamplingSettings
+from backflip.data.chat import Chat
 from backflip.errors import SettingsError
-from backflip.records import Completion, Message, Prompt, Sample
+from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
 from backflip.sampling.batch import Batch, Reader, Reply
@@ -34,9 +34,11 @@ class TextSampler:
         model: any decoder-only transformer that lets its attention be replaced.
         tokenizer: the model's; it renders the prompts' chat template.
         model_id: id of the model in the workspace, written on every sample.
+        chat: which chat template, and what it is given.
 
     Raises:
-        ModelError: the engine does not reproduce this model's own logits.
+        ModelError: the engine does not reproduce this model's own logits, or the chat template is
+            not there or refuses a user's turn.
     """
 
     def __init__(
@@ -45,13 +47,15 @@ class TextSampler:
         tokenizer: PreTrainedTokenizerBase,
         *,
         model_id: str | None = None,
+        chat: ChatSettings | None = None,
     ):
         self.model = model
         self.tokenizer = tokenizer
         self.model_id = model_id
         self.version = 0
-        self.end_tokens = _end_tokens(model, tokenizer)
-        self.decoder = Decoder(model, _opening(tokenizer))
+        self.chat = Chat(tokenizer, chat, end_tokens=_end_tokens(model))
+        self.end_tokens = self.chat.end_tokens
+        self.decoder = Decoder(model, _opening(self.chat))
 
     def load(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         """Act with these weights, a plain state dict of the model, and call them `version`.
@@ -118,7 +122,7 @@ class TextSampler:
 
     def encode(self, prompt: Prompt, settings: SamplingSettings) -> IntArray:
         """(P,) tokens of a prompt; a `SettingsError` where it is too long."""
-        tokens = encode_prompt(self.tokenizer, prompt.messages)
+        tokens = self.chat.encode_prompt(prompt)
         if len(tokens) > settings.max_prompt_tokens:
             raise SettingsError(
                 f"the prompt has {len(tokens)} tokens, max_prompt_tokens is "
@@ -166,24 +170,21 @@ class TextSampler:
     def text_of(self, tokens: Sequence[int]) -> str:
         """The text of a reply's tokens, without the end token."""
         ended = bool(tokens) and tokens[-1] in self.end_tokens
-        return decode_reply(self.tokenizer, tokens[:-1] if ended else tokens)
+        return self.chat.decode_reply(tokens[:-1] if ended else tokens, ended=ended)
 
 
-def _opening(tokenizer: PreTrainedTokenizerBase) -> IntArray:
+def _opening(chat: Chat) -> IntArray:
     """The tokens that every prompt of one user turn begins with, by the chat template."""
-    pair = [encode_prompt(tokenizer, [Message(role="user", content=c)]) for c in ("a", "1")]
+    turns = [Message(role="user", content=content) for content in ("a", "1")]
+    pair = [chat.encode_prompt(Dialogue(messages=(turn,))) for turn in turns]
     length = min(len(tokens) for tokens in pair)
     same = pair[0][:length] == pair[1][:length]
     return pair[0][: int(np.argmin(same)) if not same.all() else length]
 
 
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Tokens that end a reply, by the model's generation settings and by the tokenizer."""
-    found: set[int] = set()
-    settings = getattr(model, "generation_config", None)
-    for value in (getattr(settings, "eos_token_id", None), tokenizer.eos_token_id):
-        if isinstance(value, int):
-            found.add(value)
-        elif value is not None:
-            found.update(int(token) for token in value)
-    return frozenset(found)
+def _end_tokens(model: PreTrainedModel) -> list[int]:
+    """Tokens that end a reply by the model's generation settings."""
+    value = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if value is None:
+        return []
+    return [value] if isinstance(value, int) else [int(token) for token in value]

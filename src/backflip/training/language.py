@@ -8,16 +8,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from backflip.algorithms import cut_by_size
-from backflip.config import OptimizerSettings, PretrainSettings, SftSettings
-from backflip.data import (
-    Packed,
-    encode_reply,
-    encode_sample,
-    end_token,
-    pack_dialogues,
-    pack_texts,
-    read_texts,
-)
+from backflip.config import ChatSettings, OptimizerSettings, PretrainSettings, SftSettings
+from backflip.data import Chat, Codec, Packed, end_token, pack_dialogues, pack_texts, read_texts
 from backflip.data import read_demonstrations as read_files
 from backflip.errors import SettingsError, TrainingError
 from backflip.losses import next_token_loss
@@ -118,12 +110,18 @@ def encode_texts(
     """
     if not files:
         raise SettingsError("names no text", where=named, hint="Give one file or more.")
+    codec = Codec(tokenizer)
     for text in read_texts([Path(file) for file in files]):
-        yield encode_reply(tokenizer, text, end=False)
+        yield codec.encode_text(text)
 
 
 def finetuning(
-    policy: TextPolicy, demonstrations: list[Sample], settings: SftSettings, *, seed: int
+    policy: TextPolicy,
+    demonstrations: list[Sample],
+    settings: SftSettings,
+    *,
+    seed: int,
+    chat: ChatSettings | None = None,
 ) -> LanguageTraining:
     """Supervised fine-tuning: every epoch has each dialogue once.
 
@@ -140,7 +138,8 @@ def finetuning(
             where="sft.data",
             hint="Name files of demonstrations, or import them into the workspace.",
         )
-    encoded = [encode_sample(policy.tokenizer, sample) for sample in demonstrations]
+    encode = Chat(policy.tokenizer, chat).encode_sample
+    encoded = [encode(sample) for sample in demonstrations]
     order = Order(len(encoded), derive_seed(seed, "dialogues"))
     size = settings.batch_size
     per_epoch = -(-len(encoded) // size)

@@ -16,7 +16,7 @@ from backflip.config import (
     SamplingSettings,
     SftSettings,
 )
-from backflip.data import encode_sample, load_prompts, read_texts
+from backflip.data import Chat, load_prompts, read_texts
 from backflip.errors import SettingsError
 from backflip.feedback.gold import find_gold
 from backflip.models import (
@@ -74,6 +74,7 @@ class TextDomain:
         self.seed = seed
         self._gold = find_gold(gold) if gold else None
         self._tokenizer: Any = None
+        self._chat: Chat | None = None
 
     def prompts(self) -> list[Prompt]:
         return self._prompts
@@ -129,13 +130,14 @@ class TextDomain:
             raise SettingsError("the recipe has no [sft]", where="sft")
         policy = self.policy(folder, seed=seed)
         replies = read_demonstrations(self.sft) if self.sft.data else list(shown)
-        return finetuning(policy, replies, self.sft, seed=seed), policy.save
+        chat = self.model.chat
+        return finetuning(policy, replies, self.sft, seed=seed, chat=chat), policy.save
 
     def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
         device = pick_device(self.model.device)
         dtype = pick_precision(self.model.precision, device)
         model, tokenizer = load_causal_lm(str(folder), dtype=dtype, device=device)
-        return TextSampler(model, tokenizer, model_id=model_id)
+        return TextSampler(model, tokenizer, model_id=model_id, chat=self.model.chat)
 
     def policy(self, folder: Path, *, seed: int) -> TextPolicy:
         settings = self.model.model_copy(update={"name": str(folder)})
@@ -153,7 +155,9 @@ class TextDomain:
         start = str(folder) if own.name == self.model.name else own.name
         settings = own.model_copy(update={"name": start})
         scale = self.reward_settings.head_scale
-        return TextReward(TextScorer.load(settings, seed=seed, head_scale=scale))
+        return TextReward(
+            TextScorer.load(settings, seed=seed, head_scale=scale), chat=settings.chat
+        )
 
     def value(self, folder: Path, *, seed: int) -> TextScorer:
         settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
@@ -170,10 +174,14 @@ class TextDomain:
 
     def reward(self, folder: Path) -> TextReward:
         settings = _frozen(folder, self.reward_settings.model)
-        return TextReward(TextScorer.load(settings, trainable=False))
+        return TextReward(
+            TextScorer.load(settings, trainable=False), chat=self.reward_settings.model.chat
+        )
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
-        encoded = [encode_sample(self._tokens(), sample) for sample in samples]
+        if self._chat is None:
+            self._chat = Chat(self._tokens(), self.model.chat)
+        encoded = [self._chat.encode_sample(sample) for sample in samples]
         return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
 
     def gold(self, sample: Sample) -> float | None:
@@ -204,7 +212,7 @@ class TextDomain:
 
     def _tempered(self, policy: TextPolicy) -> TextPolicy:
         policy.temperature = self.sampling.temperature or 1.0
-        self._tokenizer = policy.tokenizer
+        self._tokenizer, self._chat = policy.tokenizer, None
         return policy
 
     def _tokens(self) -> Any:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.engine import Connection
 
+from backflip.config import ChatSettings
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, insert_new
@@ -35,6 +36,12 @@ class ModelRecord(Record):
     recipe: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     created: datetime = Field(default_factory=schema.now)
+
+    @property
+    def chat(self) -> ChatSettings:
+        """How dialogues become text for it, by the recipe that made it."""
+        made: dict[str, Any] = self.recipe.get("model") or {}
+        return ChatSettings.parse(made.get("chat") or {}, where=f"the recipe of {self.name}")
 
 
 class Models:

@@ -1,0 +1,355 @@
+"""Dialogues as the tokens of one tokenizer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backflip.config import ChatSettings
+from backflip.data.chat.shapes import Shape, left_out
+from backflip.data.chat.template import Template
+from backflip.data.chat.tokens import Codec, end_token
+from backflip.data.chat.turn import (
+    PROBES,
+    QUESTION,
+    ReplyTurn,
+    find_markers,
+    find_turn,
+    reply_of,
+    reply_text,
+    squeezed,
+    tail,
+)
+from backflip.errors import ModelError
+from backflip.records import Completion, Dialogue, Prompt, Sample
+from backflip.records.samples import IntArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_REPLACEMENT = "\ufffd"
+_CONTEXTS = ("", "\n", "a", ".", "0")
+"""What may stand before a text so that it is encoded as in the middle of another."""
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """A prompt's text, and what it was rendered from; control tokens that it spells are hidden."""
+
+    text: str
+    turns: list[dict[str, Any]]
+    tools: list[Any]
+    hidden: list[str] = field(default_factory=list[str])
+
+
+class Chat:
+    """Encodes prompts and replies for one tokenizer, and reads what was drawn.
+
+    A prompt is rendered by the chat template and closed by the opening of the assistant's turn. A
+    reply is what the template writes after that for the dialogue with the reply in it, up to the
+    token that ends the turn: what a policy that was trained on such dialogues draws. A template
+    that writes no such token ends a reply with the tokenizer's own end of text. A tokenizer
+    without a template (a base model's) gets plain turns, `User:`, the text, a blank line, and
+    last `Assistant:` on a line of its own, after its own beginning token if it has one.
+
+    What people and models wrote is never read as control tokens: a message that spells out
+    `<|im_end|>` is encoded as those ten characters, so a prompt cannot forge a turn of its own.
+
+    Args:
+        tokenizer: the policy's or the reward model's.
+        settings: which template, and what it is given.
+        end_tokens: more tokens that end a reply as it is drawn, by the model's own settings.
+
+    Raises:
+        ModelError: the template that the settings ask for is not there.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        settings: ChatSettings | None = None,
+        *,
+        end_tokens: Iterable[int] = (),
+    ):
+        self.tokenizer = tokenizer
+        self.template = Template(tokenizer, settings or ChatSettings())
+        self._codec = Codec(tokenizer, find_markers(self.template, tokenizer))
+        self._more_ends = frozenset(end_tokens)
+        self._left_out: dict[Shape, list[str]] = {}
+        self._last_tail: tuple[str, IntArray] = ("", np.empty(0, np.int32))
+
+    @cached_property
+    def turn(self) -> ReplyTurn:
+        """What the template writes around a reply."""
+        return find_turn(self.template, self.tokenizer)
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a reply: the template's, the tokenizer's and the model's."""
+        own: list[Any] = [self._codec.control.get(self.turn.end), self.tokenizer.eos_token_id]
+        return self._more_ends | {token for token in own if isinstance(token, int)}
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends a reply that somebody wrote.
+
+        Raises:
+            ModelError: neither the template nor the tokenizer has one.
+        """
+        own = self._codec.control.get(self.turn.end)
+        return end_token(self.tokenizer) if own is None else own
+
+    def encode_prompt(self, prompt: Prompt | Dialogue) -> IntArray:
+        """(P,) int32 tokens of a dialogue to answer, with the opening of the assistant's turn.
+
+        Raises:
+            TypeError: the prompt is a situation of an environment.
+            ModelError: the template refuses these turns, or leaves out some of what they say.
+        """
+        rendered = self._render(_dialogue(prompt))
+        return self._codec.encode(rendered.text, rendered.hidden)
+
+    def encode_reply(
+        self, text: str, *, end: bool = True, prompt: Prompt | Dialogue | None = None
+    ) -> IntArray:
+        """(T,) int32 tokens of a reply, by default with the end of its turn.
+
+        Args:
+            text: the reply without its end token.
+            end: False for a reply that was cut off, whose writer never said that it was finished.
+            prompt: what it replies to; None for a user's turn.
+
+        Raises:
+            ModelError: the template does not write replies after prompts, or makes something else
+                of this one; or there is no end token.
+        """
+        rendered = self._asked if prompt is None else self._render(_dialogue(prompt))
+        return self._reply(rendered, text, end=end)
+
+    def decode_reply(self, tokens: Sequence[int] | IntArray, *, ended: bool | None = None) -> str:
+        """The text of sampled tokens as people read it.
+
+        The end token and special tokens are left out, and what the template writes around
+        replies; nothing is tidied.
+
+        Args:
+            tokens: (T,) of a reply, whole or under way.
+            ended: whether the turn has ended and its end token was taken off; None to look
+                whether the last token is one of `end_tokens`.
+        """
+        drawn = np.asarray(tokens, np.int32)
+        if ended is None:
+            ended = bool(drawn.size) and int(drawn[-1]) in self.end_tokens
+            drawn = drawn[:-1] if ended else drawn
+        anchored, before = self._reading
+        text, after = self._decode(drawn, anchored=anchored), self.turn.after
+        if not ended and before.startswith(text):
+            return ""
+        if before.strip() and squeezed(text) == squeezed(before):
+            return ""  # an end token may take the white space before it
+        text = text.removeprefix(before)
+        return text.removesuffix(after) if ended else text
+
+    def encode_sample(self, sample: Sample) -> tuple[IntArray, IntArray]:
+        """A text sample as `(prompt_tokens (P,), reply_tokens (T,))` for this tokenizer.
+
+        A sample that this tokenizer drew keeps the tokens that it was drawn with. Otherwise
+        (another model's sample, a person's text) both are encoded here. A reply that was cut off
+        gets no end token.
+
+        Raises:
+            TypeError: the sample is a clip.
+            ModelError: as `encode_prompt` and `encode_reply`.
+        """
+        completion = sample.completion
+        prompt = self._render(_dialogue(sample.prompt))
+        tokens = self._codec.encode(prompt.text, prompt.hidden)
+        if self._drew(completion, tokens):
+            return completion.prompt_tokens, completion.tokens
+        return tokens, self._reply(prompt, completion.text, end=not completion.truncated)
+
+    def problems(self, dialogues: Iterable[Dialogue] = ()) -> list[str]:
+        """Why replies, and these prompts, cannot be encoded as the template means it."""
+        found: dict[str, None] = {}
+        try:
+            _ = self.end_token
+            if self.turn.fault:
+                found[f"the chat template cannot be used: {self.turn.fault}"] = None
+            elif not self._keeps_borders():
+                ending = self._asked.text[-12:]
+                found[
+                    f"the chat template's opening ends in {ending!r}, which merges with replies "
+                    "into other tokens than those that are drawn after it"
+                ] = None
+        except ModelError as error:
+            found[error.what] = None
+        for dialogue in dialogues:
+            try:
+                self._render(dialogue)
+            except ModelError as error:
+                found[f"{error.what} ({error.hint})" if error.hint else error.what] = None
+        return list(found)
+
+    def _render(self, dialogue: Dialogue) -> _Rendered:
+        hidden: list[str] = []
+        self._check(dialogue)
+        turns = self._codec.hide(self.template.turns(dialogue), hidden)
+        tools = self._codec.hide([dict(tool) for tool in dialogue.tools], hidden)
+        text = self.template.render(turns, tools, opening=True)
+        return _Rendered(text + self.turn.opening, turns, tools, hidden)
+
+    def _check(self, dialogue: Dialogue) -> None:
+        """A `ModelError` where the template leaves out something of dialogues of this shape."""
+        shape = Shape.of(dialogue)
+        missing = self._left_out.get(shape)
+        if missing is None:
+            missing = self._left_out[shape] = left_out(self.template, dialogue)
+        if missing:
+            roles = ", ".join(message.role for message in dialogue.messages)
+            raise ModelError(
+                f"the chat template leaves out {' and '.join(missing)}",
+                where=self.template.where,
+                hint=f"turns: {roles}. Another template can be named as model.chat.template; "
+                'model.chat.system = "first_user" puts a system turn before the first user turn.',
+            )
+
+    def _reply(self, prompt: _Rendered, text: str, *, end: bool) -> IntArray:
+        turn = self.turn
+        if turn.fault is not None:
+            raise ModelError(
+                f"replies cannot be encoded with the chat template: {turn.fault}",
+                where=self.template.where,
+                hint="Name a file of another one as model.chat.template.",
+            )
+        hidden = list(prompt.hidden)
+        written = self._written(prompt, self._codec.hide(text, hidden))
+        if not end:
+            return self._continuation(prompt.text, written, hidden)
+        if turn.end:
+            return self._continuation(prompt.text, written + turn.after + turn.end, hidden)
+        tokens = self._continuation(prompt.text, written, hidden)
+        return np.append(tokens, np.int32(self.end_token))
+
+    def _written(self, prompt: _Rendered, text: str) -> str:
+        """What the template writes between a prompt and the end of a reply."""
+        whole = self.template.render([*prompt.turns, reply_of(text)], prompt.tools)
+        begins = whole.startswith(prompt.text)
+        written = reply_text(self.turn, whole[len(prompt.text) :] if begins else None, text)
+        if written is None:
+            roles = [*(turn["role"] for turn in prompt.turns), "assistant"]
+            raise ModelError(
+                f"the chat template makes something else of the reply {text[:80]!r}",
+                where=self.template.where,
+                hint=f"turns: {', '.join(roles)}",
+            )
+        return written
+
+    def _continuation(self, prompt: str, text: str, hidden: list[str]) -> IntArray:
+        """The tokens of a text after those of a prompt."""
+        codec = self._codec
+        near = tail(prompt, codec.pattern)
+        if near != self._last_tail[0]:
+            self._last_tail = near, codec.encode(near, hidden)
+        head = self._last_tail[1]
+        both = codec.encode(near + text, hidden)
+        if _begins(both, head):
+            return both[len(head) :]
+        # The border would be inside a token, as of a line that ends the prompt and an empty one
+        # that begins the reply. The prompt's tokens are given: the reply goes on from them.
+        meant = codec.decode(both)
+        found: list[tuple[IntArray, str]] = []
+        for context in (_first_mark(near, codec), *_CONTEXTS):
+            start = codec.encode(context, [])
+            tokens = codec.encode(context + text, hidden)
+            if _begins(tokens, start):
+                rest = tokens[len(start) :]
+                found.append((rest, codec.decode(np.concatenate([head, rest]))))
+        # White space may go where an end token takes that before it.
+        for same in (str, squeezed):
+            for rest, read in found:
+                if same(read) == same(meant):
+                    return rest
+        raise ModelError(
+            f"no tokens of {codec.reveal(text, hidden)[:40]!r} follow on {near[-40:]!r}",
+            where=self.template.where,
+        )
+
+    @cached_property
+    def _asked(self) -> _Rendered:
+        """A prompt like any other."""
+        text = self.template.render(QUESTION, opening=True) + self.turn.opening
+        return _Rendered(text, list(QUESTION), [])
+
+    @cached_property
+    def _anchor(self) -> tuple[IntArray, str]:
+        """Tokens that come before a reply, and their text."""
+        tokens = self._codec.encode(tail(self._asked.text, self._codec.pattern), [])
+        return tokens, self._codec.decode(tokens)
+
+    @cached_property
+    def _reading(self) -> tuple[bool, str]:
+        """How tokens are read: whether after the opening, and what is read before each reply.
+
+        Read alone, the first token of a text loses its space in some tokenizers.
+        """
+        if self.turn.fault is None:
+            probes = [*PROBES, " " + PROBES[0]]
+            written = [self._written(self._asked, text) for text in probes]
+            meant = [text.removeprefix(self.turn.before) for text in written]
+            tokens = [self._reply(self._asked, text, end=False) for text in probes]
+            for anchored in (True, False):
+                read = [self._decode(drawn, anchored=anchored) for drawn in tokens]
+                before = read[0].removesuffix(meant[0])
+                if read == [before + text for text in meant]:
+                    return anchored, before
+        return False, self.turn.before
+
+    def _decode(self, tokens: IntArray, *, anchored: bool) -> str:
+        if anchored:
+            before, text = self._anchor
+            whole = self._codec.decode(np.concatenate([before, tokens]))
+            if whole.startswith(text):
+                return whole[len(text) :]
+        return self._codec.decode(tokens)
+
+    def _keeps_borders(self) -> bool:
+        """Whether the tokens of a prompt stay as they are when a reply comes after it."""
+        prompt = self._codec.encode(self._asked.text, [])
+        return all(
+            _begins(self._codec.encode(self._asked.text + self.turn.before + text, []), prompt)
+            for text in PROBES
+        )
+
+    def _drew(self, completion: Completion, prompt: IntArray) -> bool:
+        """Whether the completion's own tokens are tokens of this tokenizer."""
+        tokens = completion.tokens
+        if not tokens.size or not np.array_equal(completion.prompt_tokens, prompt):
+            return False
+        if tokens.min() < 0 or tokens.max() >= len(self.tokenizer):
+            return False
+        # Tokenizers with other tokens may agree on a prompt, and do not on what a reply says.
+        # How it is spaced, and half characters, may differ where another program decoded it. A
+        # stop string is cut from the text and stays in the tokens.
+        return _letters(self._codec.decode(tokens)).startswith(_letters(completion.text))
+
+
+def _letters(text: str) -> str:
+    return squeezed(text).replace(_REPLACEMENT, "")
+
+
+def _begins(tokens: IntArray, with_tokens: IntArray) -> bool:
+    return np.array_equal(tokens[: len(with_tokens)], with_tokens)
+
+
+def _first_mark(text: str, codec: Codec) -> str:
+    found = codec.pattern.match(text)
+    return found[0] if found else ""
+
+
+def _dialogue(prompt: Prompt | Dialogue) -> Dialogue:
+    content = prompt.content if isinstance(prompt, Prompt) else prompt
+    if not isinstance(content, Dialogue):
+        raise TypeError(f"a {content.type} is not a dialogue")
+    return content
