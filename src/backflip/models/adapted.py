@@ -293,12 +293,9 @@ class AdaptedModel(nn.Module):
         with new_folder(Path(folder), replace=True) as draft:
             with quiet():
                 plain.save_pretrained(draft)
-                self._tokenizer_to_save().save_pretrained(draft)
+                self.tokenizer.save_pretrained(draft)
             _declare_widest(draft, plain)
             write_record(draft, record)
-
-    def _tokenizer_to_save(self) -> PreTrainedTokenizerBase:
-        return self.tokenizer
 
     def _plain_model(self) -> PreTrainedModel:
         """The network without adapters, sharing every tensor that has none."""

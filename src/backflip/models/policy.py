@@ -15,6 +15,7 @@ from backflip.errors import ModelError
 from backflip.models.adapted import AdaptedModel
 from backflip.models.files import read_record
 from backflip.models.inputs import TextInputs
+from backflip.models.limits import position_limit
 from backflip.models.load import find_model, load_causal_lm
 from backflip.models.precision import pick_device, pick_precision
 from backflip.models.readout import ReadOut
@@ -151,12 +152,17 @@ class TextPolicy(AdaptedModel):
         if not bool(following_BT.any()):
             return torch.zeros(mask_BL.shape)
         self._check_tokens(tokens_BL, positions_BL)
-        if positions_BL is not None and not self.packs:
+        if positions_BL is not None and not self._reads_packed(tokens_BL.shape[1]):
             return self._evaluate_unpacked(tokens_BL, mask_BL, first_BL)
         places = None if positions_BL is None else positions_BL[:, :-1]
         hidden_BTD = self.hidden(tokens_BL[:, :-1], places)
         read = self._read(hidden_BTD[following_BT], tokens_BL[:, 1:][following_BT], following_BT)
         return nn.functional.pad(read.logprobs_BT, (1, 0))
+
+    def _reads_packed(self, length: int) -> bool:
+        """Some networks have masks for no longer a row than they have positions (GPT-Neo)."""
+        limit = position_limit(self.model.config)
+        return self.packs and (limit is None or length <= limit)
 
     def _evaluate_unpacked(self, tokens_BL: Tensor, mask_BL: Tensor, first_BL: Tensor) -> Tensor:
         """`evaluate_rows`, each document in a row of its own.
