@@ -123,7 +123,7 @@ def load_config(source: Path | str) -> PretrainedConfig:
 
 def load_network(
     auto_class: Any, source: Path | str, config: PretrainedConfig, *, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """A network of these settings and its tokenizer.
 
     Tokens of the tokenizer for which there are no embeddings are let pass where they may never be
