@@ -23,11 +23,14 @@ def make(N=7, V=11, D=5, dtype=torch.float64, seed=0):
     return hidden, weight, bias, tokens
 
 
-def plain(hidden, weight, bias, tokens, temperature):
+def plain(hidden, weight, bias, tokens, temperature, scale=1.0, softcap=None):
     """The same with all logits at once: what must never be done in training."""
     logits = hidden @ weight.T
     if bias is not None:
         logits = logits + bias
+    logits = logits * scale
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
     logprobs = (logits / temperature).log_softmax(1)
     entropy = -(logprobs.exp() * logprobs).sum(1)
     return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
@@ -38,10 +41,16 @@ def plain(hidden, weight, bias, tokens, temperature):
     chunk=st.integers(1, 12),
     temperature=st.floats(0.3, 3),
     with_bias=st.booleans(),
+    scale=st.sampled_from([1.0, 0.0625, 3.0]),
+    softcap=st.sampled_from([None, 0.5, 30.0]),
+    enlarge=st.sampled_from([1.0, 20.0]),
     seed=st.integers(0, 1000),
 )
-def test_values_and_gradients_equal_the_plain_softmax(N, chunk, temperature, with_bias, seed):
+def test_values_and_gradients_equal_the_plain_softmax(
+    N, chunk, temperature, with_bias, scale, softcap, enlarge, seed
+):
     hidden, weight, bias, tokens = make(N=N, seed=seed)
+    hidden = hidden * enlarge
     up, up_entropy = torch.randn(2, N, generator=torch.Generator().manual_seed(seed)).double()
     results = []
     for chunked in (True, False):
@@ -56,9 +65,11 @@ def test_values_and_gradients_equal_the_plain_softmax(N, chunk, temperature, wit
                 temperature=temperature,
                 chunk=chunk,
                 entropy=True,
+                scale=scale,
+                softcap=softcap,
             )
         else:
-            logprobs, entropy = plain(leaves[0], leaves[1], b, tokens, temperature)
+            logprobs, entropy = plain(*leaves[:2], b, tokens, temperature, scale, softcap)
         ((up * logprobs).sum() + (up_entropy * entropy).sum()).backward()
         gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         results.append([logprobs.detach(), entropy.detach(), *gradients])
@@ -69,13 +80,15 @@ def test_values_and_gradients_equal_the_plain_softmax(N, chunk, temperature, wit
 
 @pytest.mark.parametrize("entropy", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_gradients_of_token_logprobs(entropy, with_bias):
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_gradients_of_token_logprobs(entropy, with_bias, softcap):
     hidden, weight, bias, tokens = make()
 
     def loss(h, w, b):
         logprobs, entropies = token_logprobs(
             hidden_ND=h, weight_VD=w, bias_V=b if with_bias else None, tokens_N=tokens,
             temperature=0.8, chunk=3, entropy=entropy,
+            scale=0.5, softcap=softcap,
         )  # fmt: skip
         return (logprobs, entropies) if entropy else logprobs
 
@@ -240,6 +253,7 @@ def test_wrong_arguments_of_token_logprobs_are_refused():
         ({"tokens_N": torch.full_like(tokens, -1)}, "outside the vocabulary"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"chunk": 0}, "chunk is 0"),
+        ({"softcap": 0.0}, "softcap is 0.0"),
     ]:
         with pytest.raises(ValueError, match=message):
             token_logprobs(**(good | fault))

@@ -6,7 +6,8 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from backflip.config import LoraSettings
 from backflip.models import TextInputs, TextPolicy, TextScorer
-from backflip.models.shared import SharedRows, reads_shared_rows
+from backflip.models.probes import reads_shared_rows
+from backflip.models.shared import SharedRows
 
 PROMPTS = [[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6, 7], [9], [9]]
 REPLIES = [[20, 21, 3], [30, 3], [22], [23, 24], [30, 3], []]

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, GraniteConfig, GraniteForCausalLM
+from transformers import BertConfig, BertLMHeadModel
 
 from backflip.config import LoraSettings
 from backflip.errors import ModelError
@@ -362,18 +362,3 @@ def test_a_network_that_sees_ahead_is_refused(tokenizer):
     torch.manual_seed(0)
     with pytest.raises(ModelError, match="not causal"):
         TextPolicy.from_model(BertLMHeadModel(config).eval(), tokenizer)
-
-
-def test_logits_that_are_scaled_after_the_head_are_refused(tokenizer):
-    config = GraniteConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        logits_scaling=4.0,
-    )
-    torch.manual_seed(0)
-    with pytest.raises(ModelError, match="changes its logits"):
-        TextPolicy.from_model(GraniteForCausalLM(config).eval(), tokenizer)

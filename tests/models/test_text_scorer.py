@@ -13,7 +13,6 @@ from transformers import (
 from backflip.config import LoraSettings, ModelSettings
 from backflip.errors import ModelError
 from backflip.models import TextInputs, TextPolicy, TextScorer, save_model
-from backflip.models.scorer import scoring_pad_id
 
 
 @pytest.fixture
@@ -85,17 +84,18 @@ def test_saved_scorers_score_alike_as_a_plain_classifier(
     generator = torch.Generator().manual_seed(1)
     for tensor in scorer.trainable_state().values():
         tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.2)
-    assert scorer.pad_id != tokenizer.eos_token_id
-    inputs = TextInputs.of(*rows, pad_id=scorer.pad_id)
     scorer.save(tmp_path / "scorer", {"kind": "reward", "center": 0.5})
 
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "scorer")
+    inputs = TextInputs.of(*rows, pad_id=plain.config.pad_token_id)
     in_row = torch.arange(inputs.input_ids_BL.shape[1]) < inputs.row_tokens[:, None]
     with torch.no_grad():
         logits = plain(inputs.input_ids_BL, attention_mask=in_row).logits
+    inputs = TextInputs.of(*rows, pad_id=scorer.pad_id)
     mine = scorer.scores(inputs).detach()
     assert torch.allclose(logits[:, 0], mine, atol=1e-4)
-    assert AutoTokenizer.from_pretrained(tmp_path / "scorer").pad_token_id == scorer.pad_id
+    saved_with = AutoTokenizer.from_pretrained(tmp_path / "scorer")
+    assert saved_with.pad_token_id == plain.config.pad_token_id != tokenizer.eos_token_id
 
     again = TextScorer.load(settings(tmp_path / "scorer"), trainable=False, seed=99)
     assert torch.allclose(again.scores(inputs), mine, atol=1e-4)
@@ -176,19 +176,3 @@ def test_reference_of_a_scorer_leaves_the_trained_head_on(build, tokenizer, inpu
     assert not torch.allclose(scorer.scores(inputs), start, atol=1e-3)
     with scorer.reference():
         assert torch.equal(scorer.scores(inputs), start)
-
-
-def test_padding_never_is_a_token_that_ends_a_reply(tokenizer, tmp_path):
-    tokenizer.save_pretrained(tmp_path)
-    pad, bos, turn, end = range(4)
-
-    def fresh():
-        return AutoTokenizer.from_pretrained(tmp_path)
-
-    assert scoring_pad_id(fresh(), len(tokenizer), {end}) == pad
-    own_end = fresh()
-    own_end.pad_token = own_end.eos_token
-    assert scoring_pad_id(own_end, len(tokenizer) + 8, {end}) == len(tokenizer) + 7
-    assert scoring_pad_id(own_end, len(tokenizer), {end}) == turn
-    assert scoring_pad_id(own_end, len(tokenizer), {end, turn, pad}) == bos
-    assert scoring_pad_id(own_end, len(tokenizer), {end, turn, pad, bos}) is None

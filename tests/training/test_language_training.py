@@ -13,7 +13,8 @@ from backflip.errors import FormatError, SettingsError, TrainingError
 from backflip.models import TextPolicy
 from backflip.records import Completion, Prompt, Sample
 from backflip.training.fit import fit
-from backflip.training.language import finetuning, pretraining
+from backflip.training.language import NO_PACKING, finetuning, pretraining
+from families import build_family
 
 DIALOGUES = [
     ("What sings?", "The kettle."),
@@ -86,6 +87,51 @@ def test_fine_tuning_is_the_mean_over_reply_tokens_of_dialogues_alone(
     tokens = sum(len(encode_sample(tokenizer, sample)[1]) for sample in dialogues())
     assert metrics["tokens"] == tokens
     assert (metrics["rows"] < 5) == packing
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "bloom", "mpt", "falcon", "falcon_alibi"])
+def test_dialogues_are_learned_from_alone_by_every_network(family, tokenizer):
+    """Those that would see across a packed row have a row for each, and say so once."""
+
+    def built() -> TextPolicy:
+        at = {"max_position_embeddings": 128, "max_seq_len": 128}
+        return TextPolicy.from_model(build_family(family, vocabulary=320, **at), tokenizer)
+
+    policy = built()
+    training = sft(policy)
+    packs = family == "llama"
+    assert training.notes == (() if packs else (NO_PACKING,))
+    assert sft(built(), packing=False).notes == ()
+    metrics, found = step_without_moving(training)
+    assert (metrics["rows"] < 5) == packs
+    policy.zero_grad()
+    loss = alone(policy, dialogues())
+    loss.backward()
+    assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert close(gradients(policy), found)
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "mpt"])
+def test_texts_in_one_row_are_learned_from_alone_by_every_network(family, tokenizer, tmp_path):
+    files = [tmp_path / f"{number}.txt" for number in range(3)]
+    for file, text in zip(files, ("The kettle sang.", "Why?", "Rain."), strict=True):
+        file.write_text(text)
+    policy = TextPolicy.from_model(build_family(family, vocabulary=320), tokenizer)
+    settings = PretrainSettings(
+        text=tuple(map(str, files)), sequence_length=24, batch_size=2, optimizer=rates()
+    )
+    training = pretraining(policy, settings, seed=0)
+    packed = training.batch(0)
+    assert packed.segments.max() > 1
+    total, count = 0.0, 0
+    for row in range(packed.num_rows):
+        for segment in range(1, packed.segments[row].max() + 1):
+            document = packed.tokens[row][packed.segments[row] == segment]
+            ids = torch.from_numpy(document).long()[None]
+            table = policy.model(input_ids=ids).logits[0].log_softmax(-1)
+            total -= table[:-1].gather(1, ids[0, 1:, None]).sum().item()
+            count += len(document) - 1
+    assert step_without_moving(training)[0]["loss"] == pytest.approx(total / count, abs=1e-5)
 
 
 def test_a_row_is_as_long_as_the_longest_dialogue(build_model, tokenizer):

@@ -46,7 +46,10 @@ class SftSettings(Settings):
     sequence_length: int = Field(
         default=512, ge=8, description="tokens a row; longer dialogues are refused"
     )
-    packing: bool = Field(default=True, description="several dialogues a row, none sees another")
+    packing: bool = Field(
+        default=True,
+        description="several dialogues a row, none sees another; one a row where a model cannot",
+    )
     batch_size: int = Field(default=16, ge=1, description="dialogues a step")
     epochs: int = Field(default=1, ge=1, description="passes over the dialogues")
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=2e-5)

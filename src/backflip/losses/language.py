@@ -5,6 +5,7 @@ The logits of a batch are its largest tensor by far: 8 replies of 512 tokens ove
 positions at a time and are made again in the backward pass.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,8 +25,13 @@ def token_logprobs(
     chunk: int = 512,
     entropy: bool = False,
     bias_V: Float[Tensor, " V"] | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"] | None]:
-    """Log-probabilities in nats of tokens under softmax((hidden weight^T + bias) / temperature).
+    """Log-probabilities in nats of tokens under softmax(logits / temperature).
+
+    The logits are cap(scale (hidden weight^T + bias)), where cap(x) = softcap tanh(x / softcap)
+    (Gemma Team 2024, "Gemma 2", section 2.2), or x without a softcap.
 
     No more than `chunk` x V logits exist at a time, in the backward pass too; only hidden, weight
     and (N,) vectors are kept for it. The product is taken in the dtype of the arguments, or in
@@ -41,13 +47,15 @@ def token_logprobs(
         chunk: positions worked on at once.
         entropy: whether to return the entropy of each distribution too.
         bias_V: bias of the output layer.
+        scale: multiplies the product and the bias.
+        softcap: the logits approach it and its negative, but never pass them.
 
     Returns:
         Log-probabilities, and entropies in nats or None; float32, or float64 for float64.
 
     Raises:
-        ValueError: shapes that do not fit, tokens outside the vocabulary, a temperature or chunk
-            that is not positive.
+        ValueError: shapes that do not fit, tokens outside the vocabulary, a temperature, chunk or
+            softcap that is not positive.
     """
     num_tokens, width = hidden_ND.shape
     require_shape((None, width), weight_VD=weight_VD)
@@ -55,12 +63,14 @@ def token_logprobs(
     require_shape((len(weight_VD),), bias_V=bias_V)
     require(temperature > 0, f"temperature is {temperature}, not above 0")
     require(chunk >= 1, f"chunk is {chunk}, not 1 or more")
+    require(softcap is None or softcap > 0, f"softcap is {softcap}, not above 0")
     require(
         (tokens_N >= 0) & (tokens_N < len(weight_VD)),
         f"tokens_N holds a token outside the vocabulary of {len(weight_VD)}",
     )
+    shape = _Shape(scale, softcap, temperature)
     logprobs_N, entropy_N = _TokenLogprobs.apply(
-        hidden_ND, weight_VD, bias_V, tokens_N.long(), temperature, chunk, entropy
+        hidden_ND, weight_VD, bias_V, tokens_N.long(), shape, chunk, entropy
     )
     return logprobs_N, entropy_N
 
@@ -75,11 +85,11 @@ class _TokenLogprobs(Function):
         weight_VD: Tensor,
         bias_V: Tensor | None,
         tokens_N: Tensor,
-        temperature: float,
+        shape: "_Shape",
         chunk: int,
         entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        head = _Head(_product_dtype(hidden_ND, weight_VD), weight_VD, bias_V, temperature)
+        head = _Head(_product_dtype(hidden_ND, weight_VD), weight_VD, bias_V, shape)
         logprobs_N = hidden_ND.new_empty(len(tokens_N), dtype=head.wide)
         total_N = torch.empty_like(logprobs_N)  # log of the sum of exponentials
         entropy_N = torch.empty_like(logprobs_N) if entropy else None
@@ -91,7 +101,7 @@ class _TokenLogprobs(Function):
                 probs_CV = logits_CV.sub_(total_N[rows, None]).exp_()
                 entropy_N[rows] = torch.special.entr(probs_CV).sum(1)
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, tokens_N, total_N, entropy_N)
-        ctx.product_dtype, ctx.temperature, ctx.chunk = head.dtype, temperature, chunk
+        ctx.product_dtype, ctx.shape, ctx.chunk = head.dtype, shape, chunk
         ctx.set_materialize_grads(False)
         return logprobs_N, entropy_N
 
@@ -102,20 +112,23 @@ class _TokenLogprobs(Function):
         grad_N, grad_entropy_N = grad_outputs
         hidden_ND, weight_VD, bias_V, tokens_N, total_N, entropy_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        head = _Head(ctx.product_dtype, weight_VD, bias_V, ctx.temperature)
+        head = _Head(ctx.product_dtype, weight_VD, bias_V, ctx.shape)
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VD, dtype=head.wide) if needs_weight else None
         grad_bias = torch.zeros_like(bias_V, dtype=head.wide) if needs_bias else None
         for rows in _chunks(len(tokens_N), ctx.chunk):
-            probs_CV = head.logits(hidden_ND[rows]).sub_(total_N[rows, None]).exp_()
+            logits_CV = head.logits(hidden_ND[rows])
+            cap_slope_CV = ctx.shape.cap_slope(logits_CV)
+            probs_CV = logits_CV.sub_(total_N[rows, None]).exp_()
             grad_CV = _logit_gradient(
                 probs_CV,
                 tokens_N[rows],
                 None if grad_N is None else grad_N[rows],
                 None if grad_entropy_N is None else (grad_entropy_N[rows], entropy_N[rows]),
             )
+            ctx.shape.carry(grad_CV, cap_slope_CV)
             if grad_bias is not None:
-                grad_bias += grad_CV.sum(0) / ctx.temperature
+                grad_bias += grad_CV.sum(0)
             head.add_gradients(grad_CV, hidden_ND, rows, grad_hidden, grad_weight)
         return (
             grad_hidden,
@@ -131,7 +144,7 @@ def _logit_gradient(
     grad_C: Tensor | None,
     entropy_C: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """(C, V) gradient by the scaled logits z; overwrites `probs_CV`.
+    """(C, V) gradient by z, the logits over temperature; overwrites `probs_CV`.
 
     d log p_token / dz_j = [j is token] - p_j, and dH / dz_j = -p_j (log p_j + H).
     """
@@ -148,17 +161,46 @@ def _logit_gradient(
     return probs_CV if extra_CV is None else probs_CV.add_(extra_CV)
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """What is done to the output layer's product: cap(scale x) / temperature."""
+
+    scale: float
+    softcap: float | None
+    temperature: float
+
+    def apply(self, product_CV: Tensor) -> Tensor:
+        """In place."""
+        if self.scale != 1.0:
+            product_CV.mul_(self.scale)
+        if self.softcap is not None:
+            product_CV.div_(self.softcap).tanh_().mul_(self.softcap)
+        return product_CV if self.temperature == 1.0 else product_CV.div_(self.temperature)
+
+    def cap_slope(self, logits_CV: Tensor) -> Tensor | None:
+        """The cap's derivative, 1 - tanh^2, from what `apply` gave; None without a softcap."""
+        if self.softcap is None:
+            return None
+        return (logits_CV * (self.temperature / self.softcap)).square_().neg_().add_(1)
+
+    def carry(self, grad_CV: Tensor, cap_slope_CV: Tensor | None) -> Tensor:
+        """From the gradient by what `apply` gave to that by the product, in place."""
+        if self.temperature != 1.0:
+            grad_CV.div_(self.temperature)
+        if cap_slope_CV is not None:
+            grad_CV.mul_(cap_slope_CV)
+        return grad_CV if self.scale == 1.0 else grad_CV.mul_(self.scale)
+
+
 class _Head:
     """The output layer: logits of a chunk of positions, and its gradients."""
 
-    def __init__(
-        self, dtype: torch.dtype, weight_VD: Tensor, bias_V: Tensor | None, temperature: float
-    ):
+    def __init__(self, dtype: torch.dtype, weight_VD: Tensor, bias_V: Tensor | None, shape: _Shape):
         self.dtype = dtype
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
         self.weight_VD = weight_VD.to(dtype)
         self.bias_V = None if bias_V is None else bias_V.to(self.wide)
-        self.temperature = temperature
+        self.shape = shape
 
     def logits(self, hidden_CD: Tensor) -> Tensor:
         """(C, V) logits over temperature, in a tensor of their own."""
@@ -166,7 +208,7 @@ class _Head:
             logits_CV = (hidden_CD.to(self.dtype) @ self.weight_VD.T).to(self.wide)
         if self.bias_V is not None:
             logits_CV += self.bias_V
-        return logits_CV if self.temperature == 1.0 else logits_CV.div_(self.temperature)
+        return self.shape.apply(logits_CV)
 
     def add_gradients(
         self,
@@ -176,9 +218,7 @@ class _Head:
         grad_hidden: Tensor | None,
         grad_weight: Tensor | None,
     ) -> None:
-        """Carry the gradient by the scaled logits on to hidden and weight; overwrites it."""
-        if self.temperature != 1.0:
-            grad_CV.div_(self.temperature)
+        """Carry the gradient by the product on to hidden and weight."""
         with torch.autocast(hidden_ND.device.type, enabled=False):
             grad_CV = grad_CV.to(self.dtype)
             if grad_hidden is not None:

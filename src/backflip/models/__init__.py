@@ -2,6 +2,7 @@
 
 from backflip.models.files import cache_folder, read_record
 from backflip.models.inputs import TextInputs
+from backflip.models.limits import position_limit
 from backflip.models.load import BUILTIN_MODELS, find_model, load_causal_lm, load_tokenizer
 from backflip.models.policy import PolicyOutput, TextPolicy
 from backflip.models.precision import (
@@ -26,6 +27,7 @@ __all__ = [
     "make_model",
     "pick_device",
     "pick_precision",
+    "position_limit",
     "read_record",
     "save_model",
     "train_tokenizer",

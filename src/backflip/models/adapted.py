@@ -17,6 +17,7 @@ import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,9 +29,11 @@ from backflip.config import LoraSettings
 from backflip.errors import ModelError
 from backflip.models.files import new_folder, write_record
 from backflip.models.inputs import TextInputs
+from backflip.models.limits import position_limit, vocabulary_size
 from backflip.models.lora import adapted_layers, adapters_off, add_adapters, plain_state
+from backflip.models.probes import is_causal, reads_packed_rows, reads_shared_rows
 from backflip.models.quiet import isolated_rng, quiet
-from backflip.models.shared import SharedRows, reads_shared_rows, same_states
+from backflip.models.shared import SharedRows
 
 
 class AdaptedModel(nn.Module):
@@ -116,12 +119,31 @@ class AdaptedModel(nn.Module):
 
     @classmethod
     def _check(cls, model: PreTrainedModel) -> None:
-        """Refuse an architecture that would be read wrongly."""
-        _check_causal(model)
+        """Refuse an architecture that would be read wrongly: rows are padded without a mask."""
+        if not is_causal(model):
+            raise ModelError(
+                f"{type(model).__name__} is not causal: its tokens see those after them",
+                hint="Take a decoder-only language model.",
+            )
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether documents in one row, told apart by their positions, do not see one another."""
+        with self.autocast():
+            return reads_packed_rows(self.model)
+
+    @property
+    def pad_id(self) -> int:
+        """What to pad rows with. Any token would do: nothing is read off the padding.
+
+        The tokenizer's own may be one that the network has no embedding for.
+        """
+        found = self.tokenizer.pad_token_id
+        return found if isinstance(found, int) and found < vocabulary_size(self.model) else 0
 
     @property
     def has_adapters(self) -> bool:
@@ -169,7 +191,7 @@ class AdaptedModel(nn.Module):
         Args:
             tokens_BL: token ids on the network's device.
             positions_BL: place of each token in its document, when several documents are packed
-                into a row; none sees another. None: a row is one document.
+                into a row; none sees another if the network `packs`. None: a row is one document.
             sees_B1LL: which tokens see which, where that is neither of the two.
 
         Raises:
@@ -187,7 +209,7 @@ class AdaptedModel(nn.Module):
         return output.last_hidden_state
 
     def _check_tokens(self, tokens_BL: Tensor, positions_BL: Tensor | None = None) -> None:
-        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        longest = position_limit(self.model.config)
         length = tokens_BL.shape[1] if positions_BL is None else int(positions_BL.max()) + 1
         if longest is not None and length > longest:
             raise ModelError(f"a row has {length} tokens; the model reads at most {longest}")
@@ -271,12 +293,9 @@ class AdaptedModel(nn.Module):
         with new_folder(Path(folder), replace=True) as draft:
             with quiet():
                 plain.save_pretrained(draft)
-                self._tokenizer_to_save().save_pretrained(draft)
+                self.tokenizer.save_pretrained(draft)
             _declare_widest(draft, plain)
             write_record(draft, record)
-
-    def _tokenizer_to_save(self) -> PreTrainedTokenizerBase:
-        return self.tokenizer
 
     def _plain_model(self) -> PreTrainedModel:
         """The network without adapters, sharing every tensor that has none."""
@@ -297,34 +316,12 @@ def _hold(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def vocabulary_size(model: PreTrainedModel) -> int:
-    """Rows of the input embedding; there may be more than the tokenizer has tokens."""
-    embedding: Any = model.get_input_embeddings()
-    return embedding.num_embeddings
-
-
 def _unlike(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> set[str]:
     return {
         name
         for name in own.keys() & other.keys()
         if own[name].shape != other[name].shape or own[name].dtype != other[name].dtype
     }
-
-
-@torch.no_grad()
-def _check_causal(model: PreTrainedModel) -> None:
-    """Rows are padded on the right without a mask: a token must not see those after it."""
-    size = vocabulary_size(model)
-    tokens = (torch.arange(8, device=model.device)[None] * 7 + 1) % size
-    whole, start = (
-        model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        for ids in (tokens, tokens[:, :4])
-    )
-    if not same_states(whole[:, :4], start):
-        raise ModelError(
-            f"{type(model).__name__} is not causal: its tokens see those after them",
-            hint="Take a decoder-only language model.",
-        )
 
 
 def _declare_widest(folder: Path, model: PreTrainedModel) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.errors import ModelError
 from backflip.models.gguf import convert_gguf
+from backflip.models.limits import vocabulary_size
 from backflip.models.precision import pick_device
 from backflip.models.quiet import isolated_rng, quiet
 
@@ -18,6 +19,8 @@ __all__ = [
     "BUILTIN_MODELS",
     "find_model",
     "load_causal_lm",
+    "load_config",
+    "load_network",
     "load_tokenizer",
 ]
 
@@ -88,14 +91,66 @@ def load_causal_lm(
     """A language model in evaluation mode and its tokenizer, as transformers knows them.
 
     Raises:
-        ModelError: there is no such model, or its files cannot be read.
+        ModelError: there is no such model, its files cannot be read, or its tokenizer is another
+            model's.
     """
     from transformers import AutoModelForCausalLM
 
     source = find_model(name)
-    model = from_files(AutoModelForCausalLM, source, dtype=dtype, use_safetensors=True)
+    model, tokenizer = load_network(AutoModelForCausalLM, source, load_config(source), dtype=dtype)
     model.to(device or pick_device()).eval()
-    return model, load_tokenizer(str(source))
+    return model, tokenizer
+
+
+def load_config(source: Path | str) -> PretrainedConfig:
+    """The settings of a model.
+
+    A padding token beyond the vocabulary, as is left where a token was added to the tokenizer
+    alone, would keep the network from being built. It is taken out: nothing here reads padding.
+
+    Raises:
+        ModelError: the files are not there or cannot be read.
+    """
+    from transformers import AutoConfig
+
+    config = from_files(AutoConfig, source)
+    text = config.get_text_config()
+    pad, size = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(pad, int) and isinstance(size, int) and not 0 <= pad < size:
+        text.pad_token_id = None
+    return config
+
+
+def load_network(
+    auto_class: Any, source: Path | str, config: PretrainedConfig, *, dtype: torch.dtype
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A network of these settings and its tokenizer.
+
+    Tokens of the tokenizer for which there are no embeddings are let pass where they may never be
+    read: the padding, and those that neither begin nor end a text nor stand in the chat template
+    (Gemma 3 has one for images). One that is read all the same is an error there.
+
+    Raises:
+        ModelError: the files cannot be read, or every dialogue has a token without an embedding.
+    """
+    model = from_files(auto_class, source, config=config, dtype=dtype, use_safetensors=True)
+    tokenizer = load_tokenizer(str(source))
+    rows = vocabulary_size(model)
+    ends = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    template = str(tokenizer.chat_template or "")
+    missing = [
+        f"{token!r} ({number})"
+        for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+        if number >= rows and (number in ends or token in template)
+    ]
+    if missing:
+        raise ModelError(
+            f"has {rows} embeddings and none for {', '.join(missing)} of its tokenizer",
+            where=str(source),
+            hint="Tokens were added to the tokenizer alone: call resize_token_embeddings("
+            "len(tokenizer)) on the model, train it on them and save both again.",
+        )
+    return model, tokenizer
 
 
 def from_files(auto_class: Any, source: Path | str, **options: Any) -> Any:

@@ -1,21 +1,24 @@
 """A language model as a policy: the log-probabilities of the replies it could have written."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.config import ModelSettings
 from backflip.errors import ModelError
-from backflip.losses.language import token_logprobs
 from backflip.models.adapted import AdaptedModel
 from backflip.models.files import read_record
 from backflip.models.inputs import TextInputs
+from backflip.models.limits import position_limit
 from backflip.models.load import find_model, load_causal_lm
 from backflip.models.precision import pick_device, pick_precision
+from backflip.models.readout import ReadOut
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,18 @@ class TextPolicy(AdaptedModel):
         ref_logprobs_BT = policy.evaluate(inputs).logprobs_BT
     sampler.load(policy.weights(), version=1)
     """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        precision: torch.dtype,
+        record: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(model, tokenizer, precision=precision, record=record)
+        with self.autocast():
+            self._readout = ReadOut(model)
 
     @classmethod
     def load(
@@ -79,17 +94,6 @@ class TextPolicy(AdaptedModel):
             record=read_record(source) if isinstance(source, Path) else None,
         )
 
-    @classmethod
-    def _check(cls, model: PreTrainedModel) -> None:
-        super()._check(model)
-        _check_head(model)
-
-    @property
-    def pad_id(self) -> int:
-        """What to pad rows with. Any token would do: nothing is read off the padding."""
-        found = self.tokenizer.pad_token_id
-        return int(found) if isinstance(found, int) else 0
-
     temperature: float = 1.0
     """Divides the logits in `evaluate`: the sampler's, for log-probabilities as it draws."""
 
@@ -124,7 +128,8 @@ class TextPolicy(AdaptedModel):
         """(B, L) float32 log-probabilities of the masked tokens of whole rows; 0 elsewhere.
 
         For pretraining and supervised fine-tuning, where a row may pack several documents; at
-        temperature 1, whatever `self.temperature` is.
+        temperature 1, whatever `self.temperature` is. A network that does not read packed rows
+        (`packs`) is given each document in a row of its own; the result is the same.
 
         Args:
             tokens_BL: token ids, padded on the right.
@@ -146,11 +151,39 @@ class TextPolicy(AdaptedModel):
         following_BT = mask_BL[:, 1:]
         if not bool(following_BT.any()):
             return torch.zeros(mask_BL.shape)
-        self._check_tokens(tokens_BL)
+        self._check_tokens(tokens_BL, positions_BL)
+        if positions_BL is not None and not self._reads_packed(tokens_BL.shape[1]):
+            return self._evaluate_unpacked(tokens_BL, mask_BL, first_BL)
         places = None if positions_BL is None else positions_BL[:, :-1]
         hidden_BTD = self.hidden(tokens_BL[:, :-1], places)
         read = self._read(hidden_BTD[following_BT], tokens_BL[:, 1:][following_BT], following_BT)
         return nn.functional.pad(read.logprobs_BT, (1, 0))
+
+    def _reads_packed(self, length: int) -> bool:
+        """Some networks have masks for no longer a row than they have positions (GPT-Neo)."""
+        limit = position_limit(self.model.config)
+        return self.packs and (limit is None or length <= limit)
+
+    def _evaluate_unpacked(self, tokens_BL: Tensor, mask_BL: Tensor, first_BL: Tensor) -> Tensor:
+        """`evaluate_rows`, each document in a row of its own.
+
+        Rows of like length are read together, no more padded tokens at a time than were packed.
+        """
+        numbers = first_BL.flatten().cumsum(0)
+        flat, counts = tokens_BL.flatten(), mask_BL.flatten()
+        places = [(numbers == n).nonzero()[:, 0] for n in numbers[counts].unique()]
+        places.sort(key=len)
+        logprobs = torch.zeros(flat.shape)
+        while places:
+            longest = len(places[-1])
+            part = places[-max(1, len(flat) // longest) :]
+            del places[-len(part) :]
+            rows = pad_sequence([flat[at] for at in part], batch_first=True)
+            masks = pad_sequence([counts[at] for at in part], batch_first=True)
+            read = self.evaluate_rows(rows, masks)
+            for at, row in zip(part, read, strict=True):
+                logprobs = logprobs.index_copy(0, at.cpu(), row[: len(at)])
+        return logprobs.view(mask_BL.shape)
 
     def _read(
         self,
@@ -161,15 +194,9 @@ class TextPolicy(AdaptedModel):
         temperature: float = 1.0,
         entropy: bool = False,
     ) -> PolicyOutput:
-        head: Any = self.model.get_output_embeddings()
         with self.autocast():
-            logprobs_N, entropy_N = token_logprobs(
-                hidden_ND=hidden_ND,
-                weight_VD=head.weight,
-                bias_V=head.bias,
-                tokens_N=tokens_N,
-                temperature=temperature,
-                entropy=entropy,
+            logprobs_N, entropy_N = self._readout.logprobs(
+                hidden_ND, tokens_N, temperature=temperature, entropy=entropy
             )
         blank_BT, mask_BT = torch.zeros(mask_BT.shape), mask_BT.cpu()
         return PolicyOutput(
@@ -186,22 +213,3 @@ class TextPolicy(AdaptedModel):
         return twin
 
     forward = evaluate
-
-
-@torch.no_grad()
-def _check_head(model: PreTrainedModel) -> None:
-    """The trunk and the output layer must give the model's own logits.
-
-    Some architectures cap or scale their logits; reading them without that would be wrong.
-    """
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise ModelError(f"{type(model).__name__} has no linear output layer")
-    tokens = torch.arange(1, 5, device=model.device)[None]
-    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    ours, theirs = head(hidden).float(), model(input_ids=tokens, use_cache=False).logits.float()
-    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3 * float(theirs.abs().max())):
-        raise ModelError(
-            f"{type(model).__name__} changes its logits after the output layer",
-            hint="Capped or scaled logits are not supported.",
-        )

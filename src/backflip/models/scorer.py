@@ -1,6 +1,5 @@
 """A language model with a scalar head: a reward model, or the value function of PPO."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -13,11 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.config import ModelSettings
 from backflip.errors import ModelError
-from backflip.models.adapted import AdaptedModel, vocabulary_size
+from backflip.models.adapted import AdaptedModel
 from backflip.models.files import read_record
 from backflip.models.inputs import TextInputs
-from backflip.models.load import find_model, from_files, load_tokenizer
+from backflip.models.limits import vocabulary_size
+from backflip.models.load import find_model, from_files, load_config, load_network
+from backflip.models.padding import end_ids, with_own_padding
 from backflip.models.precision import pick_device, pick_precision
+from backflip.models.quiet import isolated_rng, quiet
 
 HEAD = "score"
 
@@ -29,9 +31,10 @@ class TextScorer(AdaptedModel):
     summarize from human feedback"; kept by Huang et al. 2024). It is float32, multiplied in
     float32 and trained, whatever the rest is: eight bits would make ties of close replies.
 
-    Saved folders load as `AutoModelForSequenceClassification` with the same scores. That class
-    finds the end of a row as the last token that is not `config.pad_token_id`, so padding with
-    the end token would hide the end of every reply; `scoring_pad_id` picks another one.
+    Saved folders load as `AutoModelForSequenceClassification` with the same scores, in a batch
+    that their own tokenizer has padded too. For that they are padded with a token that is nothing
+    else (see `models.padding`). Where the embeddings have no row for it, the saved ones have one
+    more; the network here never reads its padding and needs none.
     """
 
     wide_parts: ClassVar[tuple[str, ...]] = (HEAD,)
@@ -57,23 +60,36 @@ class TextScorer(AdaptedModel):
         Raises:
             ModelError: there is no such model, or it cannot be used as a scorer.
         """
-        from transformers import AutoConfig, AutoModelForSequenceClassification
+        from transformers import (
+            MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+            AutoModelForSequenceClassification,
+            GenerationConfig,
+        )
 
         device = pick_device(settings.device)
         precision = pick_precision(settings.precision, device)
         whole = trainable and settings.lora is None
         source = find_model(settings.name)
-        config = from_files(AutoConfig, source)
+        config = load_config(source)
+        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise ModelError(
+                f"transformers has no sequence classification for {config.model_type} models",
+                where=str(source),
+                hint="Take a policy of it, and a reward model of another family.",
+            )
         saved = any(a.endswith("ForSequenceClassification") for a in config.architectures or ())
         if saved and config.num_labels != 1:
             raise ModelError(f"gives {config.num_labels} scores, not one", where=str(source))
-        model = from_files(
+        config.num_labels = 1
+        model, tokenizer = load_network(
             AutoModelForSequenceClassification,
             source,
-            num_labels=1,
+            config,
             dtype=torch.float32 if whole else precision,
-            use_safetensors=True,
         )
+        if isinstance(source, Path) and (source / "generation_config.json").is_file():
+            # Several tokens may end a reply; this is where language models name them.
+            model.generation_config = from_files(GenerationConfig, source)
         head = _head(model)
         if not saved:
             _initialise(head, seed, head_scale)
@@ -82,7 +98,7 @@ class TextScorer(AdaptedModel):
             head.float().weight.data.copy_(_saved_tensor(source, f"{HEAD}.weight"))
         return cls.from_model(
             model.to(device),
-            load_tokenizer(str(source)),
+            tokenizer,
             lora=settings.lora,
             trainable=trainable,
             precision=precision,
@@ -96,17 +112,8 @@ class TextScorer(AdaptedModel):
     ) -> Self:
         """See `AdaptedModel.from_model`; the head is taken as it is."""
         _head(model)
-        ends = _end_ids(model, tokenizer)
-        model.config.get_text_config().pad_token_id = scoring_pad_id(
-            tokenizer, vocabulary_size(model), ends
-        )
-        return super().from_model(model, tokenizer, **options)
-
-    @property
-    def pad_id(self) -> int:
-        """What to pad rows with. Any token would do: nothing is read off the padding."""
-        found = self.model.config.get_text_config().pad_token_id
-        return found if isinstance(found, int) else 0
+        own = with_own_padding(tokenizer, end_ids(model, tokenizer))
+        return super().from_model(model, own, **options)
 
     def scores(self, inputs: TextInputs) -> Tensor:
         """(B,) float32: the head on the state after the last token of each row.
@@ -161,47 +168,17 @@ class TextScorer(AdaptedModel):
         scores_N = nn.functional.linear(hidden_ND.to(head.weight.dtype), head.weight)[:, 0]
         return scores_N.float().cpu()  # where losses and batches are
 
-    def _tokenizer_to_save(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, padding with what `AutoModelForSequenceClassification` will skip."""
-        pad = self.model.config.get_text_config().pad_token_id
-        if pad is None or pad == self.tokenizer.pad_token_id or pad >= len(self.tokenizer):
-            return self.tokenizer
-        tokenizer = copy.deepcopy(self.tokenizer)
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
-        return tokenizer
-
-
-def scoring_pad_id(
-    tokenizer: PreTrainedTokenizerBase, num_embeddings: int, end_ids: set[int]
-) -> int | None:
-    """A token to pad with that never ends a reply.
-
-    In this order: the tokenizer's own padding, unless it may end a reply; an embedding that no
-    token uses; the last special token without a role, then one with the role of unknown or
-    beginning. None if every token may end a reply; such a scorer is only read row by row by
-    `AutoModelForSequenceClassification` (and as ever by `TextScorer`).
-    """
-    if isinstance(tokenizer.pad_token_id, int) and tokenizer.pad_token_id not in end_ids:
-        return tokenizer.pad_token_id
-    if num_embeddings > len(tokenizer):
-        return num_embeddings - 1
-    roles = [tokenizer.bos_token_id, tokenizer.unk_token_id]
-    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
-    spare = sorted(i for i in special if i not in roles)
-    for candidate in (*reversed(spare), *reversed(roles)):
-        if isinstance(candidate, int) and candidate not in end_ids:
-            return candidate
-    return None
-
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Every token that may end a reply, by the model's settings or the tokenizer's."""
-    ends: set[int] = set()
-    configured = getattr(model.config.get_text_config(), "eos_token_id", None)
-    for found in (tokenizer.eos_token_id, configured):
-        several = found if isinstance(found, list | tuple) else [found]
-        ends |= {end for end in several if isinstance(end, int)}
-    return ends
+    def _plain_model(self) -> PreTrainedModel:
+        """The network without adapters, which knows what its tokenizer pads with."""
+        plain = super()._plain_model()
+        pad: Any = self.tokenizer.pad_token_id  # there is one since `from_model`
+        rows = vocabulary_size(plain)
+        if pad >= rows:
+            with quiet(), isolated_rng(0):
+                grown = plain.resize_token_embeddings(pad + 1, mean_resizing=False)
+            grown.weight.data[rows:] = 0
+        plain.config.get_text_config().pad_token_id = pad
+        return plain
 
 
 def _head(model: PreTrainedModel) -> nn.Linear:

@@ -15,14 +15,12 @@ alone. Every token sees what it saw in a row of its own, so its state is the sam
 and gradients of the replies meet in the one prompt.
 """
 
-import inspect
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from backflip.models.inputs import TextInputs
 
@@ -103,44 +101,3 @@ class SharedRows:
         """(N,) columns here of tokens at `places_N` of rows `rows_N` of the inputs."""
         shift_N = (self.start_B - self.prompt_lengths_B)[rows_N]
         return places_N + torch.where(places_N < self.prompt_lengths_B[rows_N], 0, shift_N)
-
-
-@torch.no_grad()
-def reads_shared_rows(model: PreTrainedModel) -> bool:
-    """Whether a network reads `SharedRows` as it reads the rows they are made of.
-
-    A layer that looks through a window or keeps a state would not, nor does every implementation
-    of attention take a mask of this form; such a network reads each row by itself.
-    """
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if getattr(config, "sliding_window", None) and not hasattr(config, "layer_types"):
-        kinds.add("sliding_attention")
-    takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
-    if kinds != {"full_attention"} or not takes_positions:
-        return False
-    if config._attn_implementation != "sdpa":
-        return False
-    ids = np.arange(1, 11) % config.vocab_size
-    inputs = TextInputs.of([ids[:4]] * 2, [ids[4:7], ids[7:]], pad_id=0).to(model.device)
-    shared = SharedRows.of(inputs)
-    if shared is None:
-        return False
-    plain_BLD = model.base_model(input_ids=inputs.input_ids_BL, use_cache=False).last_hidden_state
-    shared_GLD = model.base_model(
-        input_ids=shared.tokens_GL,
-        position_ids=shared.positions_GL,
-        attention_mask=shared.mask_G1LL,
-        use_cache=False,
-    ).last_hidden_state
-    rows_N = torch.arange(2, device=model.device).repeat_interleave(7)
-    places_N = torch.arange(7, device=model.device).repeat(2)
-    read = shared_GLD[shared.row_B[rows_N], shared.columns(rows_N, places_N)]
-    return same_states(read, plain_BLD[rows_N, places_N])
-
-
-def same_states(states: Tensor, others: Tensor) -> bool:
-    """Whether hidden states differ by no more than rounding."""
-    apart = (states.float() - others.float()).abs().max()
-    tolerance = 0.1 if others.dtype == torch.bfloat16 else 1e-3
-    return bool(apart <= tolerance * others.float().abs().max())

@@ -24,6 +24,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from backflip.errors import ModelError
+from backflip.models.limits import position_limit
 from backflip.models.quiet import quiet
 from backflip.records.samples import IntArray
 from backflip.sampling.attention import decoding, in_place
@@ -111,8 +112,7 @@ class Decoder:
     @property
     def num_positions(self) -> int | None:
         """Positions that the model knows; None where it does not say."""
-        config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        return position_limit(self.model.config)
 
     def read(self, prompts: Sequence[IntArray]) -> PromptStates:
         """Read all but the last token of prompts whose `shape` is the same, and not `NOTHING`."""

@@ -20,11 +20,19 @@ from backflip.training.checkpoints import State
 from backflip.training.learner import not_finite, under
 from backflip.training.optimizer import Optimizer
 
+NO_PACKING = (
+    "This model sees across dialogues that share a row, so each has a row of its own: "
+    "slower, and the same loss."
+)
+
 
 class LanguageTraining:
     """The trainee of both: `batch(step)` gives the packed rows of a step.
 
     The loss is the mean over all targets of a step, however they are packed and cut.
+
+    Attributes:
+        notes: what whoever reads the run's reports should know of how it is trained.
     """
 
     def __init__(
@@ -34,10 +42,12 @@ class LanguageTraining:
         *,
         num_steps: int,
         optimizer: OptimizerSettings,
+        notes: tuple[str, ...] = (),
     ):
         self.policy = policy
         self.batch = batch
         self.num_steps = num_steps
+        self.notes = notes
         self._micro_tokens = optimizer.micro_batch_tokens
         trained = {n: p for n, p in policy.named_parameters() if p.requires_grad}
         self.optimizer = Optimizer({"policy": trained}, optimizer, total_updates=num_steps)
@@ -127,7 +137,7 @@ def finetuning(
 
     The rows of a step are as long as its longest dialogue. Longer ones would hold no more to the
     token, and attention, whose work grows with the square of a row, would spend it on tokens that
-    do not see each other.
+    do not see each other. Where the model would have them see each other, a row is one dialogue.
 
     Raises:
         TrainingError: there are no demonstrations.
@@ -143,6 +153,7 @@ def finetuning(
     order = Order(len(encoded), derive_seed(seed, "dialogues"))
     size = settings.batch_size
     per_epoch = -(-len(encoded) // size)
+    packing = settings.packing and policy.packs
 
     def batch(step: int) -> Packed:
         epoch, index = divmod(step, per_epoch)
@@ -150,10 +161,14 @@ def finetuning(
         chosen = pick(encoded, order.take(epoch * len(encoded) + index * size, number))
         longest = max(len(prompt) + len(reply) for prompt, reply in chosen)
         length = min(longest, settings.sequence_length)
-        return pack_dialogues(chosen, length=length, packing=settings.packing)
+        return pack_dialogues(chosen, length=length, packing=packing)
 
     return LanguageTraining(
-        policy, batch, num_steps=settings.epochs * per_epoch, optimizer=settings.optimizer
+        policy,
+        batch,
+        num_steps=settings.epochs * per_epoch,
+        optimizer=settings.optimizer,
+        notes=(NO_PACKING,) if settings.packing and not packing else (),
     )
 
 

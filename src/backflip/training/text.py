@@ -28,6 +28,7 @@ from backflip.models import (
     make_model,
     pick_device,
     pick_precision,
+    position_limit,
     save_model,
     train_tokenizer,
 )
@@ -108,8 +109,7 @@ class TextDomain:
 
     def _check_positions(self, folder: Path) -> None:
         """Refuse replies longer than the model reads now, rather than after a round of work."""
-        config = AutoConfig.from_pretrained(folder).get_text_config()
-        positions = getattr(config, "max_position_embeddings", None)
+        positions = position_limit(AutoConfig.from_pretrained(folder))
         if positions is not None and self.sampling.max_tokens >= positions:
             raise SettingsError(
                 f"{self.sampling.max_tokens} tokens and a prompt do not fit in the {positions} "

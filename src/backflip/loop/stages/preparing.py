@@ -109,6 +109,8 @@ def _prepared(
     start: Result,
     snapshot: str | None = None,
 ) -> str:
+    for note in trainee.notes:
+        stage.reporter.warn(f"{stage.key}: {note}")
     metrics = train(stage, trainee, title=kind)
     parents = (start["model"],)
     return keep_model(stage, kind, save, parents=parents, snapshot=snapshot, metrics=metrics)
