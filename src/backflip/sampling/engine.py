@@ -1,9 +1,9 @@
 """Backflip's own engine for sampling text: many replies at once, each as if drawn alone.
 
-Every prompt is read once and its keys and values are copied to the K rows that answer it. Rows
-whose reply is finished leave at once and others take their place (continuous batching), so no step
-is spent on padding. What a row does depends on its own prompt, seed and index and on nothing else:
-rows are right-padded, masked by their own length, and draw from a random stream of their own.
+Every prompt is read once and what is known of it is copied to the K rows that answer it. Rows whose
+reply is finished leave at once and others take their place (continuous batching), so no step is
+spent on padding. What a row does depends on its own prompt, seed and index and on nothing else:
+its logits come from a `Decoder` for which that holds, and it draws from a random stream of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from backflip.records import Completion, Message, Prompt, Sample
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
 from backflip.sampling.batch import Batch, Reader, Reply
-from backflip.sampling.decoder import Decoder
 from backflip.sampling.draw import uniforms
+from backflip.sampling.probe import pick_decoder
 from backflip.sampling.weights import copy_weights
 
 
@@ -28,15 +28,18 @@ class TextSampler:
     """Draws completions from a causal language model of transformers.
 
     The model is the sampler's own: `load` writes into its weights. It is put in evaluation mode,
-    and its attention replaced, only while it samples. One thread at a time.
+    and its attention replaced where that can be done, only while it samples. One thread at a time.
+
+    Attributes:
+        decoder: how the model is run; its `note` says why it is slow where it is.
 
     Args:
-        model: any decoder-only transformer that lets its attention be replaced.
+        model: any causal language model.
         tokenizer: the model's; it renders the prompts' chat template.
         model_id: id of the model in the workspace, written on every sample.
 
     Raises:
-        ModelError: the engine does not reproduce this model's own logits.
+        ModelError: the model's own forward pass fails.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class TextSampler:
         self.model_id = model_id
         self.version = 0
         self.end_tokens = _end_tokens(model, tokenizer)
-        self.decoder = Decoder(model, _opening(tokenizer))
+        self.decoder = pick_decoder(model, _opening(tokenizer))
 
     def load(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         """Act with these weights, a plain state dict of the model, and call them `version`.
