@@ -1,6 +1,7 @@
 """A language model as a policy: the log-probabilities of the replies it could have written."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from backflip.models.files import read_record
 from backflip.models.inputs import TextInputs
 from backflip.models.load import find_model, load_causal_lm
 from backflip.models.precision import pick_device, pick_precision
+from backflip.models.vocabulary import ids_without_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +172,7 @@ class TextPolicy(AdaptedModel):
                 tokens_N=tokens_N,
                 temperature=temperature,
                 entropy=entropy,
+                never_M=self._never_M,
             )
         blank_BT, mask_BT = torch.zeros(mask_BT.shape), mask_BT.cpu()
         return PolicyOutput(
@@ -178,6 +181,13 @@ class TextPolicy(AdaptedModel):
             if entropy_N is None
             else blank_BT.masked_scatter(mask_BT, entropy_N.float().cpu()),
         )
+
+    @cached_property
+    def _never_M(self) -> Tensor | None:
+        """Ids that a sampler never draws."""
+        head: Any = self.model.get_output_embeddings()
+        found = ids_without_text(self.tokenizer, len(head.weight))
+        return None if found is None else found.to(self.device)
 
     def frozen_copy(self) -> Self:
         """See `AdaptedModel.frozen_copy`; the temperature goes with it."""

@@ -1,5 +1,6 @@
 """The rows that the engine draws at once, and the reading of their prompts."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +182,9 @@ class Batch:
 
     def _draw(self, logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         settings = self._settings
+        never_M = self._sampler.never_drawn(logits.shape[-1])
+        if never_M is not None:
+            logits.index_fill_(-1, never_M, -math.inf)
         if settings.temperature == 0:
             top, tokens = logits.max(-1)
             self._require_finite(top)

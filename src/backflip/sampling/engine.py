@@ -6,7 +6,7 @@ spent on padding. What a row does depends on its own prompt, seed and index and 
 its logits come from a `Decoder` for which that holds, and it draws from a random stream of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from backflip.config import SamplingSettings
 from backflip.data.chat import decode_reply, encode_prompt
 from backflip.errors import SettingsError
+from backflip.models.vocabulary import ids_without_text
 from backflip.records import Completion, Message, Prompt, Sample
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
@@ -37,6 +38,7 @@ class TextSampler:
         model: any causal language model.
         tokenizer: the model's; it renders the prompts' chat template.
         model_id: id of the model in the workspace, written on every sample.
+        end_tokens: tokens that end a reply beside those that the model and the tokenizer name.
 
     Raises:
         ModelError: the model's own forward pass fails.
@@ -48,12 +50,14 @@ class TextSampler:
         tokenizer: PreTrainedTokenizerBase,
         *,
         model_id: str | None = None,
+        end_tokens: Collection[int] = (),
     ):
         self.model = model
         self.tokenizer = tokenizer
         self.model_id = model_id
         self.version = 0
-        self.end_tokens = _end_tokens(model, tokenizer)
+        self.end_tokens = _end_tokens(model, tokenizer).union(end_tokens)
+        self._never: dict[int, Tensor | None] = {}
         self.decoder = pick_decoder(model, _opening(tokenizer))
 
     def load(self, weights: Mapping[str, Tensor], *, version: int) -> None:
@@ -138,6 +142,13 @@ class TextSampler:
                 hint="lower sampling.max_tokens or shorten the prompt",
             )
         return tokens
+
+    def never_drawn(self, size: int) -> Tensor | None:
+        """(M,) ids among the `size` that the model knows that stand for no text; None if all do."""
+        if size not in self._never:
+            found = ids_without_text(self.tokenizer, size)
+            self._never[size] = None if found is None else found.to(self.model.device)
+        return self._never[size]
 
     def as_sample(
         self,
