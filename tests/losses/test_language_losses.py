@@ -37,6 +37,49 @@ def plain(hidden, weight, bias, tokens, temperature, scale=1.0, softcap=None):
 
 
 @given(
+    never=st.sets(st.integers(0, 10), max_size=6),
+    chunk=st.integers(1, 12),
+    temperature=st.floats(0.3, 3),
+    seed=st.integers(0, 1000),
+)
+def test_ids_that_are_never_drawn_are_as_if_the_vocabulary_had_none_of_them(
+    never, chunk, temperature, seed
+):
+    hidden, weight, bias, tokens = make(seed=seed)
+    kept = [number for number in range(11) if number not in never]
+    tokens = torch.tensor([kept[int(token) % len(kept)] for token in tokens])
+    results = []
+    for left_out in (True, False):
+        leaves = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        if left_out:
+            logprobs, entropy = token_logprobs(
+                hidden_ND=leaves[0],
+                weight_VD=leaves[1],
+                bias_V=leaves[2],
+                tokens_N=tokens,
+                temperature=temperature,
+                chunk=chunk,
+                entropy=True,
+                never_M=torch.tensor(sorted(never), dtype=torch.long),
+            )
+        else:
+            places = torch.tensor([kept.index(int(token)) for token in tokens])
+            logprobs, entropy = plain(
+                leaves[0], leaves[1][kept], leaves[2][kept], places, temperature
+            )
+        (logprobs.sin().sum() + entropy.cos().sum()).backward()
+        results.append([logprobs, entropy, *(leaf.grad for leaf in leaves)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_a_token_that_is_never_drawn_has_no_log_probability():
+    hidden, weight, _, tokens = make()
+    with pytest.raises(ValueError, match="never drawn"):
+        token_logprobs(hidden_ND=hidden, weight_VD=weight, tokens_N=tokens, never_M=tokens[2:3])
+
+
+@given(
     N=st.integers(0, 9),
     chunk=st.integers(1, 12),
     temperature=st.floats(0.3, 3),

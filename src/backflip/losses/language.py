@@ -27,6 +27,7 @@ def token_logprobs(
     bias_V: Float[Tensor, " V"] | None = None,
     scale: float = 1.0,
     softcap: float | None = None,
+    never_M: Int[Tensor, " M"] | None = None,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"] | None]:
     """Log-probabilities in nats of tokens under softmax(logits / temperature).
 
@@ -49,13 +50,14 @@ def token_logprobs(
         bias_V: bias of the output layer.
         scale: multiplies the product and the bias.
         softcap: the logits approach it and its negative, but never pass them.
+        never_M: ids that are never drawn: the others have all of the probability.
 
     Returns:
         Log-probabilities, and entropies in nats or None; float32, or float64 for float64.
 
     Raises:
-        ValueError: shapes that do not fit, tokens outside the vocabulary, a temperature, chunk or
-            softcap that is not positive.
+        ValueError: shapes that do not fit, tokens outside the vocabulary or never drawn, a
+            temperature, chunk or softcap that is not positive.
     """
     num_tokens, width = hidden_ND.shape
     require_shape((None, width), weight_VD=weight_VD)
@@ -68,9 +70,11 @@ def token_logprobs(
         (tokens_N >= 0) & (tokens_N < len(weight_VD)),
         f"tokens_N holds a token outside the vocabulary of {len(weight_VD)}",
     )
+    if never_M is not None:
+        require(~torch.isin(tokens_N, never_M), "tokens_N holds a token that is never drawn")
     shape = _Shape(scale, softcap, temperature)
     logprobs_N, entropy_N = _TokenLogprobs.apply(
-        hidden_ND, weight_VD, bias_V, tokens_N.long(), shape, chunk, entropy
+        hidden_ND, weight_VD, bias_V, tokens_N.long(), shape, chunk, entropy, never_M
     )
     return logprobs_N, entropy_N
 
@@ -88,6 +92,7 @@ class _TokenLogprobs(Function):
         shape: "_Shape",
         chunk: int,
         entropy: bool,
+        never_M: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         head = _Head(_product_dtype(hidden_ND, weight_VD), weight_VD, bias_V, shape)
         logprobs_N = hidden_ND.new_empty(len(tokens_N), dtype=head.wide)
@@ -95,6 +100,8 @@ class _TokenLogprobs(Function):
         entropy_N = torch.empty_like(logprobs_N) if entropy else None
         for rows in _chunks(len(tokens_N), chunk):
             logits_CV = head.logits(hidden_ND[rows])
+            if never_M is not None:
+                logits_CV.index_fill_(1, never_M, -torch.inf)
             total_N[rows] = logits_CV.logsumexp(1)
             logprobs_N[rows] = logits_CV.gather(1, tokens_N[rows, None])[:, 0] - total_N[rows]
             if entropy_N is not None:
@@ -102,6 +109,7 @@ class _TokenLogprobs(Function):
                 entropy_N[rows] = torch.special.entr(probs_CV).sum(1)
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, tokens_N, total_N, entropy_N)
         ctx.product_dtype, ctx.shape, ctx.chunk = head.dtype, shape, chunk
+        ctx.never_M = never_M
         ctx.set_materialize_grads(False)
         return logprobs_N, entropy_N
 
@@ -120,6 +128,8 @@ class _TokenLogprobs(Function):
             logits_CV = head.logits(hidden_ND[rows])
             cap_slope_CV = ctx.shape.cap_slope(logits_CV)
             probs_CV = logits_CV.sub_(total_N[rows, None]).exp_()
+            if ctx.never_M is not None:
+                probs_CV.index_fill_(1, ctx.never_M, 0.0)
             grad_CV = _logit_gradient(
                 probs_CV,
                 tokens_N[rows],
@@ -134,7 +144,7 @@ class _TokenLogprobs(Function):
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight_VD.dtype),
             None if grad_bias is None else grad_bias.to(bias_V.dtype),
-            *([None] * 4),
+            *([None] * 5),
         )
 
 

@@ -28,3 +28,9 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     """Rows of the input embedding; there may be more than the tokenizer has tokens, or fewer."""
     embedding: Any = model.get_input_embeddings()
     return embedding.num_embeddings
+
+
+def output_size(model: PreTrainedModel) -> int:
+    """Tokens that the output layer tells apart: as many as it has rows, if it is a layer."""
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    return vocabulary_size(model) if weight is None else len(weight)

@@ -15,10 +15,11 @@ from backflip.errors import ModelError
 from backflip.models.adapted import AdaptedModel
 from backflip.models.files import read_record
 from backflip.models.inputs import TextInputs
-from backflip.models.limits import position_limit
+from backflip.models.limits import output_size, position_limit
 from backflip.models.load import find_model, load_causal_lm
 from backflip.models.precision import pick_device, pick_precision
 from backflip.models.readout import ReadOut
+from backflip.models.vocabulary import ids_without_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class TextPolicy(AdaptedModel):
     ):
         super().__init__(model, tokenizer, precision=precision, record=record)
         with self.autocast():
-            self._readout = ReadOut(model)
+            self._readout = ReadOut(model, ids_without_text(tokenizer, output_size(model)))
 
     @classmethod
     def load(

@@ -40,13 +40,18 @@ class ReadOut:
             pass turns hidden states into logits, a chunk of positions at a time, more slowly.
     """
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, never_M: Tensor | None = None):
         """Find out how a model reads its hidden states; its weights are only looked at.
+
+        Args:
+            model: the language model.
+            never_M: ids that are never drawn: the others have all of the probability.
 
         Raises:
             ModelError: its logits do not come from the last hidden states of its trunk.
         """
         self._model = model
+        self._never_M = None if never_M is None else never_M.to(model.device)
         self._trunk = _trunk(model)
         self.shaping = self._find_shaping()
 
@@ -95,14 +100,20 @@ class ReadOut:
             entropy=entropy,
             scale=self.shaping.scale,
             softcap=self.shaping.softcap,
+            never_M=self._never_M,
         )
 
     def _chunk(
         self, hidden_CD: Tensor, tokens_C: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        table_CV = (self.logits(hidden_CD).float() / temperature).log_softmax(-1)
+        logits_CV = self.logits(hidden_CD).float() / temperature
+        if self._never_M is not None:
+            # Finite, so that an entropy of no probability has a gradient, which is 0.
+            lowest = torch.finfo(logits_CV.dtype).min / 4
+            logits_CV = logits_CV.index_fill(1, self._never_M, lowest)
+        table_CV = logits_CV.log_softmax(-1)
         logprobs_C = table_CV.gather(1, tokens_C[:, None])[:, 0]
-        return logprobs_C, torch.special.entr(table_CV.exp()).sum(1)
+        return logprobs_C, -(table_CV.exp() * table_CV).sum(1)
 
     @torch.no_grad()
     def _find_shaping(self) -> Shaping | None:

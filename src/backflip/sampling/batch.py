@@ -1,9 +1,10 @@
 """The rows that the engine draws at once, and the reading of their prompts."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,8 +14,7 @@ from torch import Tensor
 from backflip.config import SamplingSettings
 from backflip.errors import ModelError
 from backflip.records.samples import IntArray
-from backflip.sampling.cache import PromptStates, RowCache
-from backflip.sampling.decoder import MIN_ROWS, NOTHING, Decoder, Shape
+from backflip.sampling.decoder import NOTHING, Decoder, Rows, Shape
 from backflip.sampling.draw import draw
 from backflip.sampling.filters import filtered
 
@@ -48,7 +48,7 @@ class Reader:
         self.decoder = decoder
         self._tokens: dict[int, IntArray] = {}
         self._waiting: deque[int] = deque()
-        self._held: dict[int, tuple[PromptStates, int]] = {}
+        self._held: dict[int, tuple[Any, int]] = {}
 
     def expect(self, prompt: int, tokens: IntArray) -> None:
         """Name a prompt that will be asked for, after those that were named before."""
@@ -59,8 +59,8 @@ class Reader:
     def tokens(self, prompt: int) -> IntArray:
         return self._tokens[prompt]
 
-    def states(self, prompt: int) -> tuple[PromptStates, int] | None:
-        """The states that hold a prompt, and its row there; None for a prompt of one token."""
+    def states(self, prompt: int) -> tuple[Any, int] | None:
+        """The states that hold a prompt, and its place there; None for a prompt of one token."""
         if self.decoder.shape(self._tokens[prompt]) == NOTHING:
             return None
         while prompt not in self._held:
@@ -95,7 +95,7 @@ class Batch:
         self._reader = reader
         self._decoder = reader.decoder
         self._capacity = rows
-        self._cache = RowCache(max(rows, MIN_ROWS))
+        self._rows: Rows = self._decoder.rows(rows)
         self._replies: list[Reply] = []
         self._tokens = np.zeros(rows, np.int32)
         self._lengths = np.zeros(rows, np.int32)
@@ -139,21 +139,18 @@ class Batch:
 
     def _place(self, started: Sequence[tuple[int, Reply]]) -> None:
         """Copy the prompts' states to the rows that answer them."""
-        groups: dict[int, tuple[PromptStates, list[int], list[int]]] = {}
+        groups: dict[int, tuple[Any, list[int], list[int]]] = {}
         for slot, reply in started:
             held = self._reader.states(reply.prompt)
             if held is not None:
-                states, row = held
-                _, slots, rows = groups.setdefault(id(states), (states, [], []))
+                states, place = held
+                _, slots, places = groups.setdefault(id(states), (states, [], []))
                 slots.append(slot)
-                rows.append(row)
+                places.append(place)
             if reply.last:
                 self._reader.forget(reply.prompt)
-        device = self._decoder.device
-        for states, slots, rows in groups.values():
-            self._cache.put(
-                torch.tensor(slots, device=device), states, torch.tensor(rows, device=device)
-            )
+        for states, slots, places in groups.values():
+            self._rows.put(slots, states, places)
 
     def _close(self, gaps: list[int]) -> None:
         """Move the last rows into the gaps, so that the active rows are the first ones again."""
@@ -162,10 +159,7 @@ class Batch:
         targets = [slot for slot in gaps if slot < remaining]
         sources = [s for s in range(remaining, len(self._replies)) if s not in empty]
         if targets:
-            device = self._decoder.device
-            self._cache.move(
-                torch.tensor(sources, device=device), torch.tensor(targets, device=device)
-            )
+            self._rows.move(sources, targets)
             for source, target in zip(sources, targets, strict=True):
                 self._replies[target] = self._replies[source]
             for array in (self._tokens, self._lengths, self._uniforms):
@@ -175,7 +169,7 @@ class Batch:
     def _advance(self) -> None:
         """Draw a token for every active row."""
         count = len(self._replies)
-        logits = self._decoder.step(self._tokens[:count], self._lengths[:count], self._cache)
+        logits = self._decoder.step(self._tokens[:count], self._lengths[:count], self._rows)
         tokens, logprobs = self._draw(logits)
         self._tokens[:count] = tokens
         self._lengths[:count] += 1
@@ -187,6 +181,9 @@ class Batch:
 
     def _draw(self, logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         settings = self._settings
+        never_M = self._sampler.never_drawn(logits.shape[-1])
+        if never_M is not None:
+            logits.index_fill_(-1, never_M, -math.inf)
         if settings.temperature == 0:
             top, tokens = logits.max(-1)
             self._require_finite(top)

@@ -7,7 +7,7 @@ ones of the buffers, hence one contiguous view; a finished row's place is given 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +23,19 @@ class PromptStates:
     """Keys and values of B prompts, right-padded to P: two (B, H, P, D) tensors for each layer."""
 
     layers: Sequence[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, cache: Cache) -> Self:
+        """What a model has written to a cache; a `TypeError` where that is not keys and values."""
+        return cls([_held(layer) for layer in cache.layers])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The prompts of several, all of the same length, as one."""
+        layers = zip(*(part.layers for part in parts), strict=True)
+        return cls(
+            [(torch.cat(k), torch.cat(v)) for k, v in (zip(*of, strict=True) for of in layers)]
+        )
 
     @property
     def room(self) -> int:
@@ -116,7 +129,7 @@ class RowCache(Cache):
         self.room = ROOM_STEP
         self.step: Step | None = None
 
-    def _layer(self, index: int) -> RowLayer:
+    def layer(self, index: int) -> RowLayer:
         while len(self.layers) <= index:
             self.layers.append(RowLayer())
         layer = self.layers[index]
@@ -129,22 +142,24 @@ class RowCache(Cache):
         if room > self.room:
             self.room = -(-room // ROOM_STEP) * ROOM_STEP
             for index in range(len(self.layers)):
-                self._layer(index).widen(self.room)
+                self.layer(index).widen(self.room)
 
-    def put(self, slots: Tensor, states: PromptStates, prompts: Tensor) -> None:
-        """Copy the states of `prompts` (rows of `states`) to `slots`, one for one."""
+    def put(self, slots: Sequence[int], states: PromptStates, places: Sequence[int]) -> None:
+        """Copy the states of the prompts at `places` to `slots`, one for one."""
         self.require(states.room)
+        device = states.layers[0][0].device
+        to, of = (torch.tensor(rows, device=device) for rows in (slots, places))
         for index, (keys, values) in enumerate(states.layers):
-            layer = self._layer(index)
+            layer = self.layer(index)
             layer.make(self.rows, self.room, keys, values)
             for buffer, new in zip(layer.buffers(), (keys, values), strict=True):
-                buffer[slots, :, : states.room] = new[prompts]
+                buffer[to, :, : states.room] = new[of]
 
-    def move(self, sources: Tensor, targets: Tensor) -> None:
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy rows over other rows."""
         for index in range(len(self.layers)):
-            for buffer in self._layer(index).buffers():
-                buffer[targets] = buffer[sources]
+            for buffer in self.layer(index).buffers():
+                buffer[list(targets)] = buffer[list(sources)]
 
     def begin(self, lengths_N: Tensor, longest: int) -> Step:
         """Let the first N rows act next, which hold so many keys now, `longest` the most."""
@@ -158,7 +173,7 @@ class RowCache(Cache):
         """Called by the model's layers: write this step's keys, return all of them."""
         if self.step is None or key_states.shape[2] != 1:
             raise RuntimeError("a row cache takes one token a row, after begin()")
-        layer = self._layer(layer_idx)
+        layer = self.layer(layer_idx)
         layer.make(self.rows, self.room, key_states, value_states)
         return layer.write(key_states, value_states, self.step)
 
@@ -167,3 +182,9 @@ def _widened(buffer: Tensor, room: int) -> Tensor:
     wider = buffer.new_zeros(*buffer.shape[:2], room, buffer.shape[3])
     wider[:, :, : buffer.shape[2]] = buffer
     return wider
+
+
+def _held(layer: object) -> tuple[Tensor, Tensor]:
+    if type(layer) is not DynamicLayer or layer.keys is None or layer.values is None:
+        raise TypeError(f"{type(layer).__name__} holds other things than keys and values")
+    return layer.keys, layer.values

@@ -1,46 +1,44 @@
 """A language model as two calls: read prompts, and take one step of many rows.
 
+    rows = decoder.rows(8)
     with decoder.active():
-        states = decoder.read(prompts)          # keys and values of all but their last tokens
-        cache.put(slots, states, rows)
-        logits = decoder.step(tokens, lengths, cache)
+        states = decoder.read(prompts)          # what is known after all but their last tokens
+        rows.put(slots, states, places)
+        logits = decoder.step(tokens, lengths, rows)
 
 A prompt's last token is left to the first step, so every drawn token comes out of the same code,
 and no logits are computed while prompts are read.
 
-Whether a class of models can be run this way is not taken from a list: on construction the decoder
-draws logits its own way and through the model's own forward pass, and refuses a model whose own
-logits it does not reproduce (positions counted elsewhere, attention sinks, recurrent layers).
+There are several; `sampling.probe.pick_decoder` finds the quickest that is right for a model:
+
+    FastDecoder       attention and cache of the engine's own
+    AlignedDecoder    the model's own attention on the engine's cache
+    SingleDecoder     the model's own forward pass and cache, one row at a time
+    RereadingDecoder  the model's own forward pass over the whole row, for each token
+
+With each of them the logits of a row depend on that row alone.
 """
 
+import inspect
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from backflip.errors import ModelError
 from backflip.models.limits import position_limit
 from backflip.models.quiet import quiet
 from backflip.records.samples import IntArray
-from backflip.sampling.attention import decoding, in_place
-from backflip.sampling.cache import PromptStates, RowCache
-from backflip.sampling.packed import PackedLinears
+from backflip.sampling import experts
 
-# Matrix products take another path below eight rows in some libraries (MKL), and round differently
-# there. Never fewer rows: a reply drawn alone has the same bits as one drawn among many.
-MIN_ROWS = 8
-# Prompts are read in groups of equal padded length, so that padding, too, does not depend on
-# neighbours.
-PROMPT_STEP = 8
-# An opening of fewer tokens is read with each prompt: that costs less than joining the parts.
-LEAST_OPENING = 8
-# Largest difference between the engine's logits and the model's own, as a share of their spread.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+# Bytes in two vector registers of the widest kind: functions of numbers are computed on so many at
+# once.
+_REGISTERS = 128
 
 
 class Shape(NamedTuple):
@@ -53,24 +51,34 @@ class Shape(NamedTuple):
 NOTHING = Shape(0, 0)  # a prompt of one token
 
 
-class Decoder:
+class Rows(Protocol):
+    """What is known of the rows that are being drawn, each in a slot."""
+
+    def put(self, slots: Sequence[int], states: Any, places: Sequence[int]) -> None:
+        """Copy what `Decoder.read` gave for the prompts at `places` to `slots`, one for one."""
+        ...
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy rows over other rows."""
+        ...
+
+
+class Decoder(ABC):
     """Runs `model` row by row; see the module's docstring.
 
     Args:
-        model: is used in place.
-        opening: tokens that most prompts begin with, read once for all of those; may be empty.
-
-    Raises:
-        ModelError: the model cannot be run this way.
+        model: is used in place; nothing is done to it here.
+        opening: tokens that most prompts begin with, which may be read once for all of those.
     """
+
+    note: str | None = None
+    """What somebody who waits for this model's replies should know."""
 
     def __init__(self, model: PreTrainedModel, opening: IntArray):
         self.model = model
-        self._opening = opening if len(opening) >= LEAST_OPENING else opening[:0]
-        self._opened: PromptStates | None = None
-        self._packed = PackedLinears(model)
-        self._made_of: list[tuple[int, int]] = []
-        self._check()
+        self.opening = opening
+        self._takes = frozenset(inspect.signature(model.forward).parameters)
+        self._unit = _unit(model)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -78,32 +86,10 @@ class Decoder:
         model, training = self.model, self.model.training
         model.eval()
         try:
-            self.renew()
-            # Some models warn of a missing mask: rows are masked by their length here.
-            with torch.inference_mode(), quiet(), in_place(model), self._packed.in_place():
+            with torch.inference_mode(), quiet(), experts.in_place(model):
                 yield
         finally:
             model.train(training)
-
-    def renew(self) -> None:
-        """Make anew what was made of the weights, unless they are the same as before.
-
-        A tensor counts how often it was written to; writing to its `.data` escapes that.
-        """
-        weights = self.model.parameters()
-        state = [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights]
-        if state != self._made_of:
-            self._made_of = state
-            self._opened = None
-            self._packed.pack()
-
-    def shape(self, prompt: IntArray) -> Shape:
-        """How `prompt` is read."""
-        shared = len(self._opening)
-        if len(prompt) - 1 <= shared or not np.array_equal(prompt[:shared], self._opening):
-            shared = 0
-        own = -(-(len(prompt) - 1 - shared) // PROMPT_STEP) * PROMPT_STEP
-        return Shape(shared, own)
 
     @property
     def device(self) -> torch.device:
@@ -114,112 +100,49 @@ class Decoder:
         """Positions that the model knows; None where it does not say."""
         return position_limit(self.model.config)
 
-    def read(self, prompts: Sequence[IntArray]) -> PromptStates:
+    def shape(self, prompt: IntArray) -> Shape:
+        """How `prompt` is read. Prompts of one shape are read together."""
+        return Shape(0, len(prompt) - 1)
+
+    @abstractmethod
+    def rows(self, number: int) -> Any:
+        """Slots for so many rows."""
+
+    @abstractmethod
+    def read(self, prompts: Sequence[IntArray]) -> Any:
         """Read all but the last token of prompts whose `shape` is the same, and not `NOTHING`."""
-        shared, own = self.shape(prompts[0])
-        if not shared:
-            return self._read([prompt[:-1] for prompt in prompts], own, None)
-        if self._opened is None:
-            self._opened = self._read([self._opening], shared, None)
-        return self._read([prompt[shared:-1] for prompt in prompts], own, self._opened)
 
-    def _read(
-        self, parts: Sequence[IntArray], length: int, before: PromptStates | None
-    ) -> PromptStates:
-        """Read parts of prompts, padded to `length`, that all come after the one row `before`."""
-        tokens_BP = np.zeros((len(parts), length), np.int64)
-        for row, part in enumerate(parts):
-            tokens_BP[row, : len(part)] = part
-        states = DynamicCache()
-        if before is not None:
-            for index, (keys, values) in enumerate(before.layers):
-                wide = (len(parts), -1, -1, -1)
-                states.update(keys.expand(*wide), values.expand(*wide), index)
-        start = 0 if before is None else before.room
-        # Causal attention: the padding on the right changes nothing on its left, so it may stand
-        # on the last position where the model has no more.
-        last = start + length if self.num_positions is None else self.num_positions - 1
-        positions = torch.arange(start, start + length, device=self.device).clamp(max=last)
-        self.model.base_model(
-            input_ids=torch.from_numpy(tokens_BP).to(self.device),
-            position_ids=positions[None],
-            past_key_values=states,
-            use_cache=True,
-        )
-        return PromptStates([_held(layer) for layer in states.layers])
-
-    def step(self, tokens_N: IntArray, lengths_N: IntArray, cache: RowCache) -> Tensor:
-        """Feed one token to each of the cache's first N rows.
+    @abstractmethod
+    def step(self, tokens_N: IntArray, lengths_N: IntArray, rows: Any) -> Tensor:
+        """Feed one token to each of the first N rows.
 
         Args:
             tokens_N: (N,) next token of each row.
-            lengths_N: (N,) keys that each row holds before it.
-            cache: holds at least max(N, MIN_ROWS) rows; N keys are written.
+            lengths_N: (N,) tokens that each row has read before it; a row of length 0 is new,
+                whatever was known in its slot.
+            rows: of this decoder; they know N tokens more afterwards.
 
         Returns:
             (N, V) logits in the model's precision.
         """
-        num_rows = len(tokens_N)
-        width = max(num_rows, MIN_ROWS)
-        tokens = np.zeros((width, 1), np.int64)
-        lengths = np.zeros(width, np.int64)
-        tokens[:num_rows, 0], lengths[:num_rows] = tokens_N, lengths_N
-        lengths_W = torch.from_numpy(lengths).to(self.device)
-        with decoding(cache.begin(lengths_W, int(lengths.max()))):
-            output = self.model(
-                input_ids=torch.from_numpy(tokens).to(self.device),
-                position_ids=lengths_W[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-        return output.logits[:num_rows, -1]
 
-    def _check(self) -> None:
-        kinds = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ())
-        other = kinds - {"full_attention", "sliding_attention"}
-        if other or not getattr(self.model, "_supports_attention_backend", False):
-            why = f"it has {', '.join(sorted(other))} layers" if other else "its attention is fixed"
-            raise self._unfit(why)
-        try:
-            own, ours = self._both_ways()
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise self._unfit(f"{type(error).__name__}: {error}") from error
-        spread = float((own - own.mean(-1, keepdim=True)).abs().amax())
-        difference = float((own - ours).abs().amax())
-        if not difference <= TOLERANCE.get(self.model.dtype, 0.0) * spread:
-            raise self._unfit(f"its logits differ by {difference:.3g} of {spread:.3g}")
+    def _whole(self, number: int) -> int:
+        """Rows to compute where there are so many: fewer would be computed in another way."""
+        return -(-number // self._unit) * self._unit
 
-    def _both_ways(self) -> tuple[Tensor, Tensor]:
-        """(R, V) float32 logits of two short rows by the model's own forward pass, and by ours."""
-        size = self.model.config.get_text_config().vocab_size
-        rows = [np.linspace(1, size - 1, n).astype(np.int32) for n in (11, 7)]
-        read = 4
-        training = self.model.training
-        self.model.eval()
-        with torch.inference_mode(), quiet():
-            tokens = [torch.from_numpy(row).long().to(self.device)[None] for row in rows]
-            logits = [self.model(input_ids=t, use_cache=False).logits[0, read:] for t in tokens]
-        self.model.train(training)
-        with self.active():
-            cache = RowCache(MIN_ROWS)
-            both = torch.tensor([0, 1], device=self.device)
-            cache.put(both, self.read([row[: read + 1] for row in rows]), both)
-            steps: list[list[Tensor]] = [[], []]
-            for place in range(read, len(rows[0])):
-                alive = np.array([row[place] for row in rows if place < len(row)], np.int32)
-                lengths = np.full(len(alive), place, np.int32)
-                for of_row, step in zip(steps, self.step(alive, lengths, cache), strict=False):
-                    of_row.append(step)
-        return torch.cat(logits).float(), torch.stack([*steps[0], *steps[1]]).float()
-
-    def _unfit(self, why: str) -> ModelError:
-        return ModelError(
-            f"{type(self.model).__name__} cannot be sampled by Backflip's engine: {why}",
-            hint="use a decoder-only transformer such as Llama, Qwen, Gemma, Mistral or GPT-2",
-        )
+    def _ids(self, tokens: Any) -> Tensor:
+        """Token ids as the model takes them."""
+        return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device)
 
 
-def _held(layer: object) -> tuple[Tensor, Tensor]:
-    if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None:
-        raise TypeError(f"{type(layer).__name__} holds no keys and values")
-    return layer.keys, layer.values
+def _unit(model: PreTrainedModel) -> int:
+    """Rows of a step come in multiples of this many, so that all of them are computed alike.
+
+    Below eight rows some libraries multiply matrices another way. And a function such as SiLU is
+    computed another way for the last numbers of a tensor, those that fill no register: no number
+    may be among those in one step and not in the next, so rows fill whole registers together.
+    """
+    last = model.get_output_embeddings()
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not last]
+    numbers = _REGISTERS // model.dtype.itemsize
+    return max([experts.ROWS, *(numbers // math.gcd(numbers, m.out_features) for m in layers)])

@@ -1,9 +1,9 @@
 """Backflip's own engine for sampling text: many replies at once, each as if drawn alone.
 
-Every prompt is read once and its keys and values are copied to the K rows that answer it. Rows
-whose reply is finished leave at once and others take their place (continuous batching), so no step
-is spent on padding. What a row does depends on its own prompt, seed and index and on nothing else:
-rows are right-padded, masked by their own length, and draw from a random stream of their own.
+Every prompt is read once and what is known of it is copied to the K rows that answer it. Rows whose
+reply is finished leave at once and others take their place (continuous batching), so no step is
+spent on padding. What a row does depends on its own prompt, seed and index and on nothing else:
+its logits come from a `Decoder` for which that holds, and it draws from a random stream of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from backflip.config import ChatSettings, SamplingSettings
 from backflip.data.chat import Chat
 from backflip.errors import SettingsError
+from backflip.models.vocabulary import ids_without_text
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
 from backflip.sampling.batch import Batch, Reader, Reply
-from backflip.sampling.decoder import Decoder
 from backflip.sampling.draw import uniforms
+from backflip.sampling.probe import pick_decoder
 from backflip.sampling.weights import copy_weights
 
 
@@ -28,17 +29,20 @@ class TextSampler:
     """Draws completions from a causal language model of transformers.
 
     The model is the sampler's own: `load` writes into its weights. It is put in evaluation mode,
-    and its attention replaced, only while it samples. One thread at a time.
+    and its attention replaced where that can be done, only while it samples. One thread at a time.
+
+    Attributes:
+        decoder: how the model is run; its `note` says why it is slow where it is.
 
     Args:
-        model: any decoder-only transformer that lets its attention be replaced.
+        model: any causal language model.
         tokenizer: the model's; it renders the prompts' chat template.
         model_id: id of the model in the workspace, written on every sample.
         chat: which chat template, and what it is given.
 
     Raises:
-        ModelError: the engine does not reproduce this model's own logits, or the chat template is
-            not there or refuses a user's turn.
+        ModelError: the model's own forward pass fails, or the chat template is not there or
+            refuses a user's turn.
     """
 
     def __init__(
@@ -55,7 +59,8 @@ class TextSampler:
         self.version = 0
         self.chat = Chat(tokenizer, chat, end_tokens=_end_tokens(model))
         self.end_tokens = self.chat.end_tokens
-        self.decoder = Decoder(model, _opening(self.chat))
+        self._never: dict[int, Tensor | None] = {}
+        self.decoder = pick_decoder(model, _opening(self.chat))
 
     def load(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         """Act with these weights, a plain state dict of the model, and call them `version`.
@@ -139,6 +144,13 @@ class TextSampler:
                 hint="lower sampling.max_tokens or shorten the prompt",
             )
         return tokens
+
+    def never_drawn(self, size: int) -> Tensor | None:
+        """(M,) ids among the `size` that the model knows that stand for no text; None if all do."""
+        if size not in self._never:
+            found = ids_without_text(self.tokenizer, size)
+            self._never[size] = None if found is None else found.to(self.model.device)
+        return self._never[size]
 
     def as_sample(
         self,

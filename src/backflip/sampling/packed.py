@@ -50,7 +50,7 @@ class PackedLinears:
 
 
 def _fits(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype in PRECISIONS
+    return weight.device.type == "cpu" and weight.dtype in PRECISIONS and weight.is_contiguous()
 
 
 def _packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor] | None:
