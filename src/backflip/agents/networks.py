@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
 from backflip.agents.inputs import ClipInputs
-from backflip.errors import ModelError
+from backflip.errors import ModelError, SettingsError
 from backflip.models.files import new_folder, write_record
 from backflip.records import Sample
 
@@ -95,21 +95,34 @@ class AgentPolicy(Network):
         if not shape["discrete"]:
             self.log_std = nn.Parameter(torch.zeros(shape["actions"]))
 
-    def distribution(self, observations: Tensor) -> Categorical | Independent:
-        """What the policy would do after these observations, (..., O)."""
+    def distribution(
+        self, observations: Tensor, *, temperature: float = 1.0
+    ) -> Categorical | Independent:
+        """What the policy would do after these observations, (..., O).
+
+        Raises:
+            SettingsError: a temperature other than 1, which a Gaussian does not have.
+        """
+        if temperature != 1.0:
+            raise SettingsError("an agent acts at temperature 1", where="sampling.temperature")
         logits = self.net(observations)
         if self.shape["discrete"]:
             return Categorical(logits=logits, validate_args=False)
         spread = self.log_std.exp().expand_as(logits)
         return Independent(Normal(logits, spread, validate_args=False), 1, validate_args=False)
 
-    def evaluate(self, inputs: ClipInputs, *, entropy: bool = False) -> ClipOutput:
+    def evaluate(
+        self, inputs: ClipInputs, *, entropy: bool = False, temperature: float = 1.0
+    ) -> ClipOutput:
         """(B, T) log-probabilities of the actions taken, in nats, densities where they are real.
 
         With `entropy`, also the (B, T) entropy of what could have been done. Past the end of a
         clip stand the values of its padding; both carry gradients.
+
+        Raises:
+            SettingsError: as `distribution`.
         """
-        chosen = self.distribution(inputs.observations_BSO[:, :-1])
+        chosen = self.distribution(inputs.observations_BSO[:, :-1], temperature=temperature)
         return ClipOutput(
             chosen.log_prob(inputs.actions_BTA), chosen.entropy() if entropy else None
         )

@@ -90,15 +90,15 @@ class TextPolicy(AdaptedModel):
         found = self.tokenizer.pad_token_id
         return int(found) if isinstance(found, int) else 0
 
-    temperature: float = 1.0
-    """Divides the logits in `evaluate`: the sampler's, for log-probabilities as it draws."""
-
-    def evaluate(self, inputs: TextInputs, *, entropy: bool = False) -> PolicyOutput:
+    def evaluate(
+        self, inputs: TextInputs, *, entropy: bool = False, temperature: float = 1.0
+    ) -> PolicyOutput:
         """Log-probabilities of replies; logits exist only where a reply token is predicted.
 
         Args:
             inputs: B prompts and replies.
             entropy: whether to return entropies too.
+            temperature: divides the logits; the sampler's, for replies as it drew them.
 
         Raises:
             ModelError: a row is longer than the model reads, or not of its vocabulary.
@@ -114,7 +114,7 @@ class TextPolicy(AdaptedModel):
             self.states(inputs, rows_N, inputs.predicting_BT[mask_BT]),
             inputs.actions_BT[mask_BT],
             mask_BT,
-            temperature=self.temperature,
+            temperature=temperature,
             entropy=entropy,
         )
 
@@ -123,8 +123,7 @@ class TextPolicy(AdaptedModel):
     ) -> Tensor:
         """(B, L) float32 log-probabilities of the masked tokens of whole rows; 0 elsewhere.
 
-        For pretraining and supervised fine-tuning, where a row may pack several documents; at
-        temperature 1, whatever `self.temperature` is.
+        For pretraining and supervised fine-tuning, where a row may pack several documents.
 
         Args:
             tokens_BL: token ids, padded on the right.
@@ -178,12 +177,6 @@ class TextPolicy(AdaptedModel):
             if entropy_N is None
             else blank_BT.masked_scatter(mask_BT, entropy_N.float().cpu()),
         )
-
-    def frozen_copy(self) -> Self:
-        """See `AdaptedModel.frozen_copy`; the temperature goes with it."""
-        twin = super().frozen_copy()
-        twin.temperature = self.temperature
-        return twin
 
     forward = evaluate
 

@@ -113,6 +113,11 @@ class Completion:
         return self.finish == "length"
 
     @property
+    def missing_eos(self) -> bool:
+        """Whether the reply reached its length limit before the policy ended it."""
+        return self.truncated
+
+    @property
     def length(self) -> int:
         """What a reader reads: words."""
         return len(self.text.split())
@@ -150,6 +155,11 @@ class Clip:
     terminated: bool
     truncated: bool
     type: Literal["clip"] = "clip"
+
+    @property
+    def missing_eos(self) -> bool:
+        """Never: a policy does not end a clip by a token, and to last is no fault."""
+        return False
 
     @property
     def num_steps(self) -> int:
