@@ -61,7 +61,7 @@ class AgentSampler:
     def _act(self, prompt: Prompt, settings: SamplingSettings, seed: int) -> Clip:
         start = prompt.content
         if not isinstance(start, Situation):
-            raise SettingsError(f"an agent cannot act in a {start.type}", where=prompt.id)
+            raise SettingsError(f"an agent cannot act in a {start.type}", where=prompt.place)
         env = gym.make(start.environment)
         generator = torch.Generator().manual_seed(seed)
         observation, _ = env.reset(seed=start.seed)

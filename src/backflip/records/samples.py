@@ -72,6 +72,11 @@ class Prompt(Record):
         return cls(content=Dialogue(messages=(Message(role="user", content=text),)), **fields)
 
     @property
+    def place(self) -> str:
+        """Where to look when something is wrong with it: its id, and what it was read from."""
+        return f"{self.id} ({self.source})"
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         """The turns of a dialogue; a `TypeError` for a situation."""
         if not isinstance(self.content, Dialogue):
@@ -235,6 +240,11 @@ class Sample:
             content,
             **fields,
         )
+
+    @property
+    def place(self) -> str:
+        """Where to look when something is wrong with it: its id, and what its prompt is from."""
+        return f"{self.id} ({self.prompt.source})"
 
     @property
     def prompt_id(self) -> str:
