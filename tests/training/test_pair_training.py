@@ -2,8 +2,10 @@
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bandit import clip_of, policy, situations
@@ -296,6 +298,17 @@ def test_an_error_names_the_sample_and_where_it_came_from(
     with pytest.raises(error, match=message) as caught:
         training.step(0)
     assert caught.value.where == f"{spoilt.id} ({SOURCE})"
+
+
+def test_a_clip_of_another_environment_is_named():
+    training = make(batch_size=10)
+    better, worse = training.pairs[3]
+    spoilt = replace(worse, content=replace(worse.clip, observations=np.zeros((2, 7), np.float32)))
+    spoilt = replace(spoilt, id="sample-of-elsewhere")
+    training.pairs = [*training.pairs[:3], (better, spoilt), *training.pairs[4:]]
+    with pytest.raises(ModelError, match="not of that form") as caught:
+        training.step(0)
+    assert caught.value.where == "sample-of-elsewhere (unknown)"
 
 
 def test_updates_are_counted_over_all_epochs():
