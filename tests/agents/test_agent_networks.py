@@ -1,6 +1,7 @@
 """The small networks against closed forms, and their files."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,40 @@ def perceptron(network, x: np.ndarray) -> np.ndarray:
         x = x @ state[f"net.{i}.weight"].T + state[f"net.{i}.bias"]
         x = np.tanh(x) if i < 4 else x
     return x
+
+
+def unlike(shape: dict) -> dict[str, Clip]:
+    """Clips that a network of this shape cannot have been asked about."""
+    (clip,) = make_clips(shape, (3,))
+    (other,) = make_clips(GAUSSIAN if shape["discrete"] else DISCRETE, (3,))
+    wide = np.zeros((4, 5), np.float32)
+    made = {
+        "observations": replace(clip, observations=wide),
+        "kind of actions": replace(clip, actions=other.actions),
+    }
+    if shape["discrete"]:
+        made["an action too many"] = replace(clip, actions=np.array([0, 4, 1]))
+        made["an action below the first"] = replace(clip, actions=np.array([0, -1, 1]))
+    else:
+        made["wider actions"] = replace(clip, actions=np.zeros((3, 3), np.float32))
+        made["flat actions"] = replace(clip, actions=np.zeros(3, np.float32))
+    return made
+
+
+@SHAPES
+@pytest.mark.parametrize("index", range(4))
+def test_clips_of_another_environment_are_refused_and_do_not_stand_beside_others(shape, index):
+    name, clip = list(unlike(shape).items())[index]
+    inputs = ClipInputs.of([clip])
+    asked = (AgentPolicy(shape).evaluate, ClipValue(shape).values, ClipScorer(shape))
+    for network in (*asked, ClipScorer(shape).features):
+        with pytest.raises(ModelError, match="not of that form") as caught:
+            network(inputs)
+        assert "another environment" in caught.value.hint
+        network(ClipInputs.of(make_clips(shape)))
+    if not name.startswith("an action"):
+        with pytest.raises(ModelError, match="cannot stand together"):
+            ClipInputs.of([*make_clips(shape), clip])
 
 
 @SHAPES

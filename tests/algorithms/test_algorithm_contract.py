@@ -36,7 +36,7 @@ def make_batch(algorithm: Algorithm, number: int = 8) -> Batch:
         logprobs_BT=rows.logits,
         ref_logprobs_BT=rows.logits + 0.3 * noise(number, 1),
         scores_B=noise(number, 2)[:, 0],
-        truncated_B=rows.lengths == T,
+        missing_eos_B=rows.lengths == T,
         values_BT=noise(number, 3),
     )
     assert isinstance(algorithm, OnlineAlgorithm)

@@ -24,7 +24,7 @@ def make_rollouts(number: int = 5) -> Rollouts:
         logprobs_BT=rows.logits,
         ref_logprobs_BT=noise(),
         scores_B=noise()[:, 0],
-        truncated_B=truncated,
+        missing_eos_B=truncated,
         values_BT=noise(),
     )
 
@@ -40,7 +40,7 @@ def slow_credit(rollouts: Rollouts, config: PPOSettings):
             kl = {"k1": x, "k2": x * x / 2, "k3": math.exp(-x) - 1 + x}[config.kl_estimator]
             rewards.append(-config.kl_beta * kl)
         rewards[-1] += float(rollouts.scores_B[b])
-        if rollouts.truncated_B[b]:
+        if rollouts.missing_eos_B[b]:
             rewards[-1] -= config.missing_eos_penalty
         values = [*map(float, rollouts.values_BT[b, :length]), 0.0]
         row = []

@@ -11,14 +11,11 @@ import pytest
 import torch
 from loop_helpers import agent_recipe, make_run, text_recipe
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from backflip.data import encode_sample
 from backflip.feedback.store import Workspace
 from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning
-from backflip.records import Completion, Prompt, Sample
 from backflip.rewards import AnnotatorModel, GatedReward
 from backflip.training import Domain, RolloutTraining
 
@@ -243,23 +240,3 @@ def test_the_head_of_a_reward_model_starts_as_small_as_asked(
     torch.testing.assert_close(small[head], 0.25 * plain[head])
     # The N+ paper's start: a deviation of 1 / sqrt(width + 1), and the width is 32.
     assert float(plain[head].std()) == pytest.approx(33**-0.5, rel=0.4)
-
-
-@pytest.mark.parametrize(("given", "used"), [(2.0, 2.0), (0.5, 0.5), (0.0, 1.0)])
-def test_the_temperature_of_sampling_is_that_of_the_policy(
-    words: SimpleNamespace, given: float, used: float
-):
-    """Ratios and KL are of the distribution that was sampled from; a greedy one has none."""
-    domain = words.domain(sampling={"temperature": given})
-    sample = Sample.of(Prompt.from_text("How is the river?"), Completion("It is calm."))
-    prompt, reply = encode_sample(AutoTokenizer.from_pretrained(words.model), sample)
-    ids = torch.from_numpy(np.concatenate([prompt, reply])).long()
-    with torch.no_grad():
-        network = AutoModelForCausalLM.from_pretrained(words.model)
-        logits = network(input_ids=ids[None]).logits[0].double()
-    said = (logits / used).log_softmax(-1)[len(prompt) - 1 : -1]
-    expected = said.gather(1, torch.from_numpy(reply).long()[:, None])[:, 0]
-    for policy in (domain.policy(words.model, seed=0), domain.frozen(words.model)):
-        with torch.no_grad():
-            found = policy.evaluate(domain.collate([sample])).logprobs_BT[0]
-        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)

@@ -32,8 +32,7 @@ def test_logprobs_and_entropy_are_those_of_each_row_alone(
     build, architecture, tokenizer, rows, inputs, temperature
 ):
     policy = TextPolicy.from_model(build(architecture), tokenizer)
-    policy.temperature = temperature
-    output = policy.evaluate(inputs, entropy=True)
+    output = policy.evaluate(inputs, entropy=True, temperature=temperature)
     assert output.logprobs_BT.dtype == torch.float32
     for row, (prompt, reply) in enumerate(zip(*rows, strict=True)):
         logprobs, entropy = slow_logprobs(build(architecture), prompt, reply, temperature)
@@ -42,20 +41,6 @@ def test_logprobs_and_entropy_are_those_of_each_row_alone(
         assert torch.allclose(output.entropy_BT[row, :steps].double(), entropy, atol=2e-5)
         assert output.logprobs_BT[row, steps:].eq(0).all()
         assert output.entropy_BT[row, steps:].eq(0).all()
-
-
-def test_the_temperature_goes_with_a_frozen_copy_and_leaves_whole_rows_alone(
-    build, tokenizer, inputs
-):
-    policy = TextPolicy.from_model(build("llama"), tokenizer)
-    places_L = torch.arange(inputs.input_ids_BL.shape[1])
-    targets = (places_L > 0) & (places_L < inputs.row_tokens[:, None])
-    plain, rows = policy.evaluate(inputs), policy.evaluate_rows(inputs.input_ids_BL, targets)
-    policy.temperature = 0.6
-    warm = policy.evaluate(inputs)
-    assert not torch.allclose(warm.logprobs_BT, plain.logprobs_BT, atol=1e-2)
-    assert torch.equal(policy.frozen_copy().evaluate(inputs).logprobs_BT, warm.logprobs_BT)
-    assert torch.equal(policy.evaluate_rows(inputs.input_ids_BL, targets), rows)
 
 
 def test_what_stands_in_the_padding_changes_nothing(build, architecture, tokenizer, rows):

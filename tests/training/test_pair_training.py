@@ -1,7 +1,11 @@
 """The offline trainee on pairs whose better side is known."""
 
+import copy
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bandit import clip_of, policy, situations
@@ -11,10 +15,22 @@ from backflip.agents import ClipInputs
 from backflip.algorithms import DPO, DPOSettings
 from backflip.config import OptimizerSettings
 from backflip.data import encode_sample
-from backflip.errors import TrainingError
+from backflip.errors import ModelError, TrainingError
+from backflip.feedback.kinds import (
+    KINDS,
+    Comparison,
+    Correction,
+    Critique,
+    Demonstration,
+    GoodBad,
+    Implicit,
+    Ranking,
+    Rating,
+    SafetyFlag,
+)
 from backflip.models import TextInputs, TextPolicy
-from backflip.records import Completion, Prompt, Sample
-from backflip.training import Learner, PairTraining, offline_steps
+from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.training import Learner, PairTraining, decided_pairs, offline_steps
 
 START = torch.tensor([1.0, 0.5])
 RATES = OptimizerSettings(learning_rate=0.02)
@@ -133,17 +149,53 @@ def test_smoothed_labels_are_trusted_less():
     assert run(unsure)[-1]["margin"] < 0.7 * run(sure)[-1]["margin"]
 
 
-def test_no_pairs_are_an_error_with_advice():
-    learner = Learner(policy(), RATES, total_updates=1)
-    with pytest.raises(TrainingError, match="no pair to learn from") as caught:
-        PairTraining(
-            algorithm=DPO(DPOSettings()),
-            learner=learner,
-            pairs=[],
-            collate=lambda samples: None,
-            seed=0,
-        )
+MIA: dict[str, Any] = {"annotator": "mia", "origin": "import:votes.jsonl"}
+UNDECIDED = {
+    "tie": Comparison(**MIA, samples=("a", "b"), choice="tie"),
+    "both bad": Comparison(**MIA, samples=("a", "b"), choice="both_bad"),
+    "tied ranking": Ranking(**MIA, samples=("a", "b"), ranks=(1, 1)),
+    "rating": Rating(**MIA, sample="a", level=2),
+    "good or bad answer": GoodBad(**MIA, sample="a", good=True),
+    "demonstration": Demonstration(**MIA, sample="a"),
+    "critique": Critique(**MIA, sample="a", text="dull", level=2),
+    "safety flag": SafetyFlag(**MIA, sample="a", safe=True),
+    "implicit sign": Implicit(**MIA, sample="a", signal="kept"),
+}
+DECIDED = [
+    (Comparison(**MIA, samples=("a", "b"), choice="b"), ["ba"]),
+    (Ranking(**MIA, samples=("a", "b", "c"), ranks=(2, 1, 2)), ["ba", "bc"]),
+    (Correction(**MIA, sample="a", corrected="b"), ["ba"]),
+    (Demonstration(**MIA, sample="c", over=("a", "b")), ["ca", "cb"]),
+    (Implicit(**MIA, sample="a", signal="regenerated", over="b"), ["ba"]),
+]
+NAMED = {name: clip_of(i, situations()[0]) for i, name in enumerate("abc")}
+
+
+def test_pairs_are_what_entries_decide():
+    entries = [entry for entry, _ in DECIDED] + list(UNDECIDED.values())
+    expected = [(NAMED[p[0]], NAMED[p[1]]) for _, told in DECIDED for p in told]
+    assert decided_pairs(entries, NAMED) == expected
+    assert {type(entry) for entry in entries} == set(KINDS.values())
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_feedback_without_a_pair_is_an_error_that_counts_what_there_is(name: str):
+    with pytest.raises(TrainingError) as caught:
+        decided_pairs([UNDECIDED[name]] * 2, NAMED, skipped=1)
+    plural = name if name == "both bad" else f"{name}s"
+    assert caught.value.what.endswith(
+        f"no entry prefers one sample over another: 2 {plural}, 1 skip"
+    )
+    assert caught.value.where == "import:votes.jsonl"
     assert "comparisons" in caught.value.hint
+
+
+def test_all_that_decides_nothing_is_counted_together():
+    entries = [UNDECIDED["tie"]] * 12 + [UNDECIDED["both bad"]] * 3
+    with pytest.raises(TrainingError, match="another: 12 ties, 5 skips, 3 both bad"):
+        decided_pairs(entries, NAMED, skipped=5)
+    with pytest.raises(TrainingError, match=r"no pair to learn from: no entry\n"):
+        decided_pairs([], {})
 
 
 @pytest.mark.parametrize("stop", [1, 7])
@@ -202,6 +254,61 @@ def test_text_is_learned_alike_and_measured(build_model, tokenizer, micro_tokens
     assert metrics[0]["margin"] == pytest.approx(0, abs=1e-5)
     assert metrics[-1]["accuracy"] == pytest.approx(1)
     assert metrics[-1]["loss"] < 0.5
+
+
+SOURCE = "mine.jsonl:12"
+
+
+def faulty(tokenizer, fault: str) -> Sample:
+    """A reply that a tiny model cannot learn from, for a reason of its own."""
+    if fault == "length":
+        content = Completion(text="A lighthouse. " * 200)
+    elif fault == "nothing":
+        content = Completion(text="", finish="length")
+    else:
+        content = Completion(text="Well.")
+    prompt = Prompt.from_text("Rain?", source=SOURCE)
+    if fault == "template":
+        turns = (Message(role="system", content="Be brief."), *prompt.messages)
+        prompt = Prompt(content=Dialogue(messages=turns), source=SOURCE)
+        tokenizer.chat_template = (
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+            "{{ messages[0].content }}"
+        )
+    return Sample.of(prompt, content)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("length", ModelError, "the model reads at most"),
+        ("nothing", TrainingError, "nothing was written"),
+        ("template", ModelError, "the chat template refuses"),
+    ],
+)
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_error_names_the_sample_and_where_it_came_from(
+    build_model, tokenizer, fault, error, message, side
+):
+    training = text_training(build_model(), copy.deepcopy(tokenizer), beta=0.2)
+    spoilt = faulty(training.learner.policy.tokenizer, fault)
+    pair = list(training.pairs[1])
+    pair[side] = spoilt
+    training.pairs = [training.pairs[0], tuple(pair), training.pairs[2]]
+    with pytest.raises(error, match=message) as caught:
+        training.step(0)
+    assert caught.value.where == f"{spoilt.id} ({SOURCE})"
+
+
+def test_a_clip_of_another_environment_is_named():
+    training = make(batch_size=10)
+    better, worse = training.pairs[3]
+    spoilt = replace(worse, content=replace(worse.clip, observations=np.zeros((2, 7), np.float32)))
+    spoilt = replace(spoilt, id="sample-of-elsewhere")
+    training.pairs = [*training.pairs[:3], (better, spoilt), *training.pairs[4:]]
+    with pytest.raises(ModelError, match="not of that form") as caught:
+        training.step(0)
+    assert caught.value.where == "sample-of-elsewhere (unknown)"
 
 
 def test_updates_are_counted_over_all_epochs():

@@ -12,11 +12,13 @@ from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipValue
 from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Rollouts, Term
 from backflip.config import OptimizerSettings, SamplingSettings
 from backflip.errors import TrainingError
-from backflip.records import Prompt, Situation
+from backflip.records import Completion, Prompt, Sample, Situation
+from backflip.records.samples import CONTENT_TYPES
 from backflip.training import Learner, Part, RolloutTraining
 from backflip.training.rollouts import describe, split
 
 START = torch.tensor([1.0, 0.5])
+FINISHES = ("stop", "length", "human")
 
 
 def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> RolloutTraining:
@@ -50,6 +52,11 @@ def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> RolloutT
         watch=watch,
         mix=mix,
     )
+
+
+def cut(sample: Sample) -> Sample:
+    """The same clip, cut off by a limit of time."""
+    return replace(sample, content=replace(sample.clip, terminated=False, truncated=True))
 
 
 def chances(training: RolloutTraining) -> Tensor:
@@ -135,17 +142,46 @@ def test_kl_is_measured_from_the_reference():
 def test_what_would_come_after_a_cut_earns_nothing():
     """With lambda 1 the return of a single action is the score, whatever the value thinks."""
     ended = [clip_of(action, prompt) for action, prompt in enumerate(situations(3))]
-    cut = [replace(s, content=replace(s.clip, terminated=False, truncated=True)) for s in ended]
-    training = make(gae_lambda=1.0, missing_eos_penalty=0.0, whiten_advantages=False)
+    training = make(gae_lambda=1.0, whiten_advantages=False)
     with torch.no_grad():
         for parameter in training.learner.value.parameters():
             parameter.add_(1.0)
-    for samples in (ended, cut):
+    for samples in (ended, [cut(sample) for sample in ended]):
         rollouts = training.observe(samples)
-        assert rollouts.truncated_B.tolist() == [samples is cut] * 3
         assert rollouts.values_BT.min() > 1
         batch, _ = training.algorithm.credit(rollouts)
         assert batch.returns_BT[:, 0].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-6)
+
+
+PROMPT = Prompt.from_text("How is the river?")
+ENDINGS = {
+    "completion": {Completion("Calm.", finish=end): end == "length" for end in FINISHES},
+    "clip": {
+        replace(clip_of(BEST, PROMPT).clip, terminated=ended, truncated=not ended): False
+        for ended in (True, False)
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CONTENT_TYPES)
+def test_what_reached_its_length_limit_is_penalised_and_what_ran_out_of_time_is_not(kind):
+    """To last to a limit of time is no fault of an agent's: it may be what people want of it."""
+    training = make(Fixed(0.25), gae_lambda=1.0, missing_eos_penalty=0.75, whiten_advantages=False)
+    training.collate = lambda samples: ClipInputs.of([clip_of(0, PROMPT).clip for _ in samples])
+    expected = [0.25 - 0.75 * penalised for penalised in ENDINGS[kind].values()]
+    rollouts = training.observe([Sample.of(PROMPT, content) for content in ENDINGS[kind]])
+    batch, _ = training.algorithm.credit(rollouts)
+    assert batch.returns_BT[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+class Fixed:
+    """The same score for everything."""
+
+    def __init__(self, score: float):
+        self.fixed = score
+
+    def score(self, samples):
+        return [self.fixed] * len(samples)
 
 
 class MeanReward:
@@ -226,11 +262,28 @@ def test_every_online_setting_changes_what_is_done(change, name, value):
     assert metrics[0][name] != value
 
 
-def test_max_kl_ends_the_epochs_early():
-    rates = OptimizerSettings(learning_rate=0.1)
-    fast = {"epochs": 6, "minibatches": 1, "prompts_per_step": 30, "optimizer": rates}
-    assert make(**fast).step(0)["updates"] == 6
-    assert make(**fast, max_kl=1e-4).step(0)["updates"] < 6
+@pytest.mark.parametrize("wanted", range(2, 11))
+def test_the_update_that_sees_too_much_kl_is_the_last(wanted, monkeypatch):
+    """Ten updates in two epochs, and a limit that the one with this number is the first to see."""
+    rates = OptimizerSettings(learning_rate=0.02)
+    fast = {"epochs": 2, "minibatches": 5, "prompts_per_step": 40, "optimizer": rates}
+    seen: list[float] = []
+    update = Learner.update
+
+    def watched(learner: Learner, *parts: Part) -> dict[str, float]:
+        metrics = update(learner, *parts)
+        seen.append(metrics["approx_kl"])
+        return metrics
+
+    monkeypatch.setattr(Learner, "update", watched)
+    assert make(**fast).step(0)["updates"] == len(seen) == 10
+    free = seen.copy()
+    assert free == sorted(set(free))
+    seen.clear()
+    metrics = make(**fast, max_kl=(free[wanted - 2] + free[wanted - 1]) / 2).step(0)
+    assert metrics["updates"] == wanted
+    assert seen == free[:wanted]
+    assert metrics["approx_kl"] == pytest.approx(sum(seen) / wanted)
 
 
 def test_samples_of_one_prompt_differ_and_prompts_take_turns():
@@ -292,6 +345,7 @@ def test_an_extra_part_is_added_to_every_update():
 
 def make_rollouts() -> Rollouts:
     samples = [clip_of(i % 3, situations()[0], i) for i in range(7)]
+    samples[:2] = [cut(sample) for sample in samples[:2]]
     inputs = ClipInputs.of([s.clip for s in samples])
     blank = torch.zeros(7, 1)
     return Rollouts(
@@ -300,7 +354,7 @@ def make_rollouts() -> Rollouts:
         logprobs_BT=blank - 1.0,
         ref_logprobs_BT=blank - torch.arange(7.0)[:, None],
         scores_B=torch.arange(7.0),
-        truncated_B=torch.arange(7) < 2,
+        missing_eos_B=torch.zeros(7, dtype=torch.bool),
         values_BT=blank,
     )
 

@@ -73,8 +73,10 @@ class LinearPolicy(_Linear):
     def __init__(self, seed: int = 1):
         super().__init__(ACTIONS, seed)
 
-    def evaluate(self, inputs: Steps, *, entropy: bool = False) -> Outputs:
-        logits = self(inputs.features).log_softmax(-1)
+    def evaluate(
+        self, inputs: Steps, *, entropy: bool = False, temperature: float = 1.0
+    ) -> Outputs:
+        logits = (self(inputs.features) / temperature).log_softmax(-1)
         chosen = logits.gather(-1, inputs.actions[..., None])[..., 0]
         return Outputs(chosen, -(logits.exp() * logits).sum(-1) if entropy else None)
 

@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backflip.errors import ModelError
 from backflip.records import Clip
+
+OTHER_WORLD = "A clip is of another environment, or of another version of it."
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,15 @@ class ClipInputs:
 
     @classmethod
     def of(cls, clips: Sequence[Clip]) -> "ClipInputs":
-        """Stack clips of one environment."""
+        """Stack clips of one environment.
+
+        Raises:
+            ModelError: what was seen or done in them differs in shape or kind.
+        """
+        if len({_form(clip) for clip in clips}) > 1:
+            raise ModelError(
+                "clips whose observations or actions differ cannot stand together", hint=OTHER_WORLD
+            )
         lengths = torch.tensor([clip.num_steps for clip in clips])
         longest = int(lengths.max())
         discrete = np.issubdtype(clips[0].actions.dtype, np.integer)
@@ -56,6 +67,12 @@ class ClipInputs:
         return ClipInputs(
             self.observations_BSO[rows, : longest + 1], self.actions_BTA[rows, :longest], lengths
         )
+
+
+def _form(clip: Clip) -> tuple[int, tuple[int, ...], bool]:
+    """Numbers in an observation, shape of an action, and whether actions are discrete."""
+    seen = clip.observations[0].size
+    return seen, clip.actions.shape[1:], bool(np.issubdtype(clip.actions.dtype, np.integer))
 
 
 def _pad(arrays: Sequence[np.ndarray], length: int) -> Tensor:

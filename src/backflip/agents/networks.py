@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
-from backflip.agents.inputs import ClipInputs
-from backflip.errors import ModelError
+from backflip.agents.inputs import OTHER_WORLD, ClipInputs
+from backflip.errors import ModelError, SettingsError
 from backflip.models.files import new_folder, write_record
 from backflip.records import Sample
 
@@ -53,6 +53,22 @@ class Network(nn.Module):
     @property
     def inputs(self) -> int:
         return self.shape["observation"]
+
+    def require_fit(self, inputs: ClipInputs) -> None:
+        """Raise `ModelError` for clips of another environment than the network is for."""
+        seen, number = inputs.observations_BSO.shape[-1], self.shape["actions"]
+        done = inputs.actions_BTA
+        if self.shape["discrete"]:
+            fits = done.dtype == torch.int64 and 0 <= int(done.min()) <= int(done.max()) < number
+        else:
+            fits = done.dtype == torch.float32 and done.shape[2:] == (number,)
+        if seen != self.shape["observation"] or not fits:
+            kind = f"one of {number} actions" if self.shape["discrete"] else f"{number} numbers"
+            raise ModelError(
+                f"the network is for observations of {self.shape['observation']} numbers and for "
+                f"actions that are {kind}; what was seen or done here is not of that form",
+                hint=OTHER_WORLD,
+            )
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of every parameter by name."""
@@ -95,21 +111,36 @@ class AgentPolicy(Network):
         if not shape["discrete"]:
             self.log_std = nn.Parameter(torch.zeros(shape["actions"]))
 
-    def distribution(self, observations: Tensor) -> Categorical | Independent:
-        """What the policy would do after these observations, (..., O)."""
+    def distribution(
+        self, observations: Tensor, *, temperature: float = 1.0
+    ) -> Categorical | Independent:
+        """What the policy would do after these observations, (..., O).
+
+        Raises:
+            SettingsError: a temperature other than 1, which a Gaussian does not have.
+        """
+        if temperature != 1.0:
+            raise SettingsError("an agent acts at temperature 1", where="sampling.temperature")
         logits = self.net(observations)
         if self.shape["discrete"]:
             return Categorical(logits=logits, validate_args=False)
         spread = self.log_std.exp().expand_as(logits)
         return Independent(Normal(logits, spread, validate_args=False), 1, validate_args=False)
 
-    def evaluate(self, inputs: ClipInputs, *, entropy: bool = False) -> ClipOutput:
+    def evaluate(
+        self, inputs: ClipInputs, *, entropy: bool = False, temperature: float = 1.0
+    ) -> ClipOutput:
         """(B, T) log-probabilities of the actions taken, in nats, densities where they are real.
 
         With `entropy`, also the (B, T) entropy of what could have been done. Past the end of a
         clip stand the values of its padding; both carry gradients.
+
+        Raises:
+            SettingsError: as `distribution`.
+            ModelError: as `require_fit`.
         """
-        chosen = self.distribution(inputs.observations_BSO[:, :-1])
+        self.require_fit(inputs)
+        chosen = self.distribution(inputs.observations_BSO[:, :-1], temperature=temperature)
         return ClipOutput(
             chosen.log_prob(inputs.actions_BTA), chosen.entropy() if entropy else None
         )
@@ -138,7 +169,11 @@ class ClipValue(Network):
         """(B, T) the value of what was seen before each action, of B clips of T steps at most.
 
         Past the end of a clip stand the values of its padding.
+
+        Raises:
+            ModelError: as `require_fit`.
         """
+        self.require_fit(inputs)
         return self.net(inputs.observations_BSO[:, :-1])[..., 0]
 
 
@@ -177,6 +212,7 @@ class ClipScorer(Network):
 
     def _steps(self, inputs: ClipInputs) -> Tensor:
         """(B, T, O + A) what was done at each step, and what was seen after it."""
+        self.require_fit(inputs)
         actions = inputs.actions_BTA
         if self.shape["discrete"]:
             actions = nn.functional.one_hot(actions, self.shape["actions"]).float()

@@ -61,7 +61,7 @@ class AgentSampler:
     def _act(self, prompt: Prompt, settings: SamplingSettings, seed: int) -> Clip:
         start = prompt.content
         if not isinstance(start, Situation):
-            raise SettingsError(f"an agent cannot act in a {start.type}", where=prompt.id)
+            raise SettingsError(f"an agent cannot act in a {start.type}", where=prompt.place)
         env = gym.make(start.environment)
         generator = torch.Generator().manual_seed(seed)
         observation, _ = env.reset(seed=start.seed)
@@ -89,9 +89,8 @@ class AgentSampler:
     def _choose(
         self, observation: np.ndarray, temperature: float, generator: torch.Generator
     ) -> tuple[np.ndarray | int, float]:
-        if temperature != 1.0:
-            raise SettingsError("an agent acts at temperature 1", where="sampling.temperature")
-        chosen = self.policy.distribution(torch.from_numpy(np.float32(observation)).flatten())
+        seen = torch.from_numpy(np.float32(observation)).flatten()
+        chosen = self.policy.distribution(seen, temperature=temperature)
         if isinstance(chosen, Categorical):
             action = torch.multinomial(chosen.probs, 1, generator=generator)[0]
             return int(action), float(chosen.log_prob(action))

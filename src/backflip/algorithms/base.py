@@ -60,7 +60,8 @@ class Rollouts:
         values_BT: value of the state before each action; None without a value model.
         scores_B: the reward of the whole sample, given at its last action.
         step_rewards_BT: rewards of single steps, for environments; None for text.
-        truncated_B: True where the sample was cut off rather than ended.
+        missing_eos_B: True where a reply reached its length limit before it ended; never of a
+            clip.
     """
 
     samples: Sequence[Sample]
@@ -68,7 +69,7 @@ class Rollouts:
     logprobs_BT: Tensor
     ref_logprobs_BT: Tensor
     scores_B: Tensor
-    truncated_B: Tensor
+    missing_eos_B: Tensor
     values_BT: Tensor | None = None
     step_rewards_BT: Tensor | None = None
 

@@ -3,10 +3,11 @@
 Follows InstructGPT (Ouyang et al. 2022, section 3.5 and appendix C) and "The N+ Implementation
 Details of RLHF with PPO" (Huang et al. 2024). The reward of an action is
 
-    r_t = -beta * KL_t + [t is the last action] * (score - missing-EOS penalty if cut off)
+    r_t = -beta * KL_t + [t is the last action] * (score - missing-EOS penalty)
 
-with KL_t an estimate from the sampled action; advantages are GAE's over r with the value model,
-whitened over the batch; policy and value losses are clipped.
+with KL_t an estimate from the sampled action, and the penalty for a reply that reached its length
+limit before the policy ended it; advantages are GAE's over r with the value model, whitened over
+the batch; policy and value losses are clipped.
 
 Departures: the early stop on KL of OpenAI's Spinning Up is added (`max_kl`); the KL controller is
 that of Ziegler et al. 2019, section 2.2, moved once a step; a sample that was cut off counts as
@@ -69,10 +70,14 @@ class PPOSettings(OnlineSettings):
         default=True, description="bring advantages to mean 0 and variance 1, over the batch"
     )
     missing_eos_penalty: float = Field(
-        default=1.0, ge=0, description="taken from the score of a sample that was cut off"
+        default=1.0,
+        ge=0,
+        description="taken from the score of a reply that reached its length limit",
     )
     max_kl: float | None = Field(
-        default=None, gt=0, description="nats an action from the acting policy; ends the epochs"
+        default=None,
+        gt=0,
+        description="nats an action from the acting policy; the update that sees more is the last",
     )
     ptx_coefficient: float = Field(
         default=0.0,
@@ -112,9 +117,8 @@ class PPO(OnlineAlgorithm):
             ref_logprobs=rollouts.ref_logprobs_BT,
             estimator=config.kl_estimator,
         ).masked_fill(~mask, 0.0)
-        cut_off_B = rollouts.truncated_B.to(rollouts.scores_B.dtype)
-        penalised = rollouts.scores_B - config.missing_eos_penalty * cut_off_B
-        rewards_BT = place_at_end(penalised, mask) - self.kl_beta * kl_BT
+        penalty_B = config.missing_eos_penalty * rollouts.missing_eos_B.to(rollouts.scores_B.dtype)
+        rewards_BT = place_at_end(rollouts.scores_B - penalty_B, mask) - self.kl_beta * kl_BT
         if rollouts.step_rewards_BT is not None:
             rewards_BT = rewards_BT + rollouts.step_rewards_BT.masked_fill(~mask, 0.0)
         if config.whiten_rewards:

@@ -95,15 +95,15 @@ class TextPolicy(AdaptedModel):
             record=read_record(source) if isinstance(source, Path) else None,
         )
 
-    temperature: float = 1.0
-    """Divides the logits in `evaluate`: the sampler's, for log-probabilities as it draws."""
-
-    def evaluate(self, inputs: TextInputs, *, entropy: bool = False) -> PolicyOutput:
+    def evaluate(
+        self, inputs: TextInputs, *, entropy: bool = False, temperature: float = 1.0
+    ) -> PolicyOutput:
         """Log-probabilities of replies; logits exist only where a reply token is predicted.
 
         Args:
             inputs: B prompts and replies.
             entropy: whether to return entropies too.
+            temperature: divides the logits; the sampler's, for replies as it drew them.
 
         Raises:
             ModelError: a row is longer than the model reads, or not of its vocabulary.
@@ -119,7 +119,7 @@ class TextPolicy(AdaptedModel):
             self.states(inputs, rows_N, inputs.predicting_BT[mask_BT]),
             inputs.actions_BT[mask_BT],
             mask_BT,
-            temperature=self.temperature,
+            temperature=temperature,
             entropy=entropy,
         )
 
@@ -128,9 +128,9 @@ class TextPolicy(AdaptedModel):
     ) -> Tensor:
         """(B, L) float32 log-probabilities of the masked tokens of whole rows; 0 elsewhere.
 
-        For pretraining and supervised fine-tuning, where a row may pack several documents; at
-        temperature 1, whatever `self.temperature` is. A network that does not read packed rows
-        (`packs`) is given each document in a row of its own; the result is the same.
+        For pretraining and supervised fine-tuning, where a row may pack several documents. A
+        network that does not read packed rows (`packs`) is given each document in a row of its
+        own; the result is the same.
 
         Args:
             tokens_BL: token ids, padded on the right.
@@ -206,11 +206,5 @@ class TextPolicy(AdaptedModel):
             if entropy_N is None
             else blank_BT.masked_scatter(mask_BT, entropy_N.float().cpu()),
         )
-
-    def frozen_copy(self) -> Self:
-        """See `AdaptedModel.frozen_copy`; the temperature goes with it."""
-        twin = super().frozen_copy()
-        twin.temperature = self.temperature
-        return twin
 
     forward = evaluate

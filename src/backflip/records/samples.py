@@ -111,6 +111,11 @@ class Prompt(Record):
         return cls(content=Dialogue(messages=(Message(role="user", content=text),)), **fields)
 
     @property
+    def place(self) -> str:
+        """Where to look when something is wrong with it: its id, and what it was read from."""
+        return f"{self.id} ({self.source})"
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         """The turns of a dialogue; a `TypeError` for a situation."""
         if not isinstance(self.content, Dialogue):
@@ -159,6 +164,11 @@ class Completion:
         return self.finish == "length"
 
     @property
+    def missing_eos(self) -> bool:
+        """Whether the reply reached its length limit before the policy ended it."""
+        return self.truncated
+
+    @property
     def length(self) -> int:
         """What a reader reads: words."""
         return len(self.text.split())
@@ -196,6 +206,11 @@ class Clip:
     terminated: bool
     truncated: bool
     type: Literal["clip"] = "clip"
+
+    @property
+    def missing_eos(self) -> bool:
+        """Never: a policy does not end a clip by a token, and to last is no fault."""
+        return False
 
     @property
     def num_steps(self) -> int:
@@ -271,6 +286,11 @@ class Sample:
             content,
             **fields,
         )
+
+    @property
+    def place(self) -> str:
+        """Where to look when something is wrong with it: its id, and what its prompt is from."""
+        return f"{self.id} ({self.prompt.source})"
 
     @property
     def prompt_id(self) -> str:

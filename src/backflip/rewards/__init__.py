@@ -8,7 +8,7 @@ from backflip.rewards.fit import FitReport, RewardFit
 from backflip.rewards.functions import FunctionReward
 from backflip.rewards.likelihood import LIKELIHOODS, Choices, is_choice, kind_of
 from backflip.rewards.mixture import GatedReward, MixtureReward
-from backflip.rewards.pairs import preferred_pairs
+from backflip.rewards.pairs import preferred_pairs, undecided_as
 from backflip.rewards.split import heldout_side, split_by_prompt
 from backflip.rewards.text import TextReward
 from backflip.rewards.trained import TrainedReward
@@ -34,4 +34,5 @@ __all__ = [
     "preferred_pairs",
     "score_samples",
     "split_by_prompt",
+    "undecided_as",
 ]

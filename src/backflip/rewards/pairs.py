@@ -11,6 +11,12 @@ from backflip.feedback.kinds import (
     Ranking,
 )
 
+_WORDS = {
+    "good_bad": "good or bad answer",
+    "implicit": "implicit sign",
+    "safety_flag": "safety flag",
+}
+
 
 def preferred_pairs(entry: FeedbackBase) -> list[tuple[str, str]]:
     """Every `(preferred, other)` pair of sample ids that an entry decides.
@@ -38,3 +44,15 @@ def preferred_pairs(entry: FeedbackBase) -> list[tuple[str, str]]:
             return [(entry.sample, other) if entry.positive else (other, entry.sample)]
         case _:
             return []
+
+
+def undecided_as(entry: FeedbackBase) -> str:
+    """What to call an entry that decides no pair, in the singular: "tie", "both bad", "rating"."""
+    match entry:
+        case Comparison():
+            return entry.choice.replace("_", " ")
+        case Ranking():
+            return "tied ranking"
+        case _:
+            kind = type(entry).model_fields["kind"].default
+            return _WORDS.get(kind) or str(kind)

@@ -5,7 +5,7 @@ from backflip.training.domain import Domain, Save
 from backflip.training.fit import Trainee, fit
 from backflip.training.learner import Learner, Part, Policy, ValueModel
 from backflip.training.optimizer import Optimizer
-from backflip.training.pairs import PairTraining, offline_steps
+from backflip.training.pairs import PairTraining, decided_pairs, offline_steps
 from backflip.training.reward import RewardTraining
 from backflip.training.rollouts import RolloutTraining
 
@@ -23,6 +23,7 @@ __all__ = [
     "State",
     "Trainee",
     "ValueModel",
+    "decided_pairs",
     "fit",
     "offline_steps",
 ]

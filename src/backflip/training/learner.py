@@ -19,11 +19,13 @@ Loss = Callable[[Outputs, Batch], list[Term]]
 class Policy(Protocol):
     """A network that says how likely actions are; language models and agents look the same."""
 
-    def evaluate(self, inputs: Any, *, entropy: bool = False) -> PolicyOutput:
+    def evaluate(
+        self, inputs: Any, *, entropy: bool = False, temperature: float = 1.0
+    ) -> PolicyOutput:
         """(B, T) log-probabilities of the actions of `inputs`, in nats, with gradients.
 
-        The output's entropy is (B, T) too, or None unless asked for. Anything may stand where
-        there is no action.
+        They are of the policy as it acts at `temperature`. The output's entropy is (B, T) too, or
+        None unless asked for. Anything may stand where there is no action.
         """
         ...
 
@@ -80,11 +82,17 @@ class ValueModel(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """A batch and the loss it is for; the parts of one update each keep their own count."""
+    """A batch and the loss it is for; the parts of one update each keep their own count.
+
+    `temperature` is that at which the batch's actions were drawn from the policy itself, so that
+    ratios are of the distribution that acted. Anything else is read at 1: a text or a pair of
+    samples was drawn by nobody, or nobody knows by whom.
+    """
 
     batch: Batch
     loss: Loss
     weight: float = 1.0
+    temperature: float = 1.0
 
 
 class Learner:
@@ -118,16 +126,15 @@ class Learner:
             learning_rates={"value": value_learning_rate} if value_learning_rate else {},
         )
 
-    def logprobs(self, inputs: ActionInputs) -> Tensor:
-        """(B, T) log-probabilities of the actions, without gradients."""
-        return self._rowwise(inputs, lambda part: self.policy.evaluate(part).logprobs_BT)
+    def logprobs(self, inputs: ActionInputs, *, temperature: float = 1.0) -> Tensor:
+        """(B, T) log-probabilities of the actions, without gradients; of drawn ones, as drawn."""
+        return self._read(self.policy, inputs, temperature)
 
-    def ref_logprobs(self, inputs: ActionInputs) -> Tensor:
-        """(B, T) log-probabilities under the reference."""
+    def ref_logprobs(self, inputs: ActionInputs, *, temperature: float = 1.0) -> Tensor:
+        """(B, T) log-probabilities under the reference, at the same temperature."""
         frozen = self._reference
         with nullcontext() if frozen is not None else self.policy.reference():
-            model = frozen or self.policy
-            return self._rowwise(inputs, lambda part: model.evaluate(part).logprobs_BT)
+            return self._read(frozen or self.policy, inputs, temperature)
 
     def values(self, inputs: ActionInputs) -> Tensor:
         """(B, T) values of the states before the actions."""
@@ -151,7 +158,7 @@ class Learner:
             for micro in part.batch.micro_batches(self._micro_tokens):
                 shares = [
                     (term, term.sum / totals[term.unit])
-                    for term in part.loss(self._outputs(micro, part.loss), micro)
+                    for term in part.loss(self._outputs(micro, part.temperature), micro)
                 ]
                 share = sum(part.weight * term.weight * mean for term, mean in shares)
                 if not isinstance(share, Tensor):
@@ -190,11 +197,16 @@ class Learner:
             raise ValueError("this learner has no value model")
         return self.value
 
-    def _outputs(self, batch: Batch, loss: Loss) -> Outputs:
-        output = self.policy.evaluate(batch.inputs, entropy=self.entropy)
+    def _outputs(self, batch: Batch, temperature: float) -> Outputs:
+        output = self.policy.evaluate(batch.inputs, entropy=self.entropy, temperature=temperature)
         reads_values = self.value is not None and batch.old_values_BT is not None
         values = self._value_model().values(batch.inputs) if reads_values else None
         return Outputs(output.logprobs_BT, output.entropy_BT, values)
+
+    def _read(self, policy: Policy, inputs: ActionInputs, temperature: float) -> Tensor:
+        return self._rowwise(
+            inputs, lambda part: policy.evaluate(part, temperature=temperature).logprobs_BT
+        )
 
     def _rowwise(self, inputs: ActionInputs, function: Callable[[Any], Tensor]) -> Tensor:
         """Apply a function to micro-batches of rows, and put the rows back in their order."""

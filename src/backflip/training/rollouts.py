@@ -1,7 +1,7 @@
 """Training a policy on what it does now: sample, score, credit, update."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,33 +89,40 @@ class RolloutTraining:
             )
         kept = [sample for sample, _ in scored]
         inputs = self.collate(kept)
-        values = None
-        truncated = torch.tensor([sample.content.truncated for sample in kept])
+        values, drawn_at = None, self.sampling.temperature
         if self.algorithm.uses_values:
             values = self.learner.values(inputs)
         return Rollouts(
             samples=kept,
             inputs=inputs,
-            logprobs_BT=self.learner.logprobs(inputs),
-            ref_logprobs_BT=self.learner.ref_logprobs(inputs),
+            logprobs_BT=self.learner.logprobs(inputs, temperature=drawn_at),
+            ref_logprobs_BT=self.learner.ref_logprobs(inputs, temperature=drawn_at),
             scores_B=torch.tensor([score for _, score in scored], dtype=torch.float32),
-            truncated_B=truncated,
+            missing_eos_B=torch.tensor([sample.content.missing_eos for sample in kept]),
             values_BT=values,
         )
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
-        """All epochs over one batch; the metrics are means over the updates that were made."""
-        config, made = self.settings, []
-        for epoch in range(config.epochs):
-            for minibatch in split(batch, config.minibatches, derive_seed(self.seed, step, epoch)):
-                parts = [Part(minibatch, self.algorithm.loss)]
-                if self.mix is not None:
-                    parts.append(self.mix(self.learner.optimizer.updates))
-                made.append(self.learner.update(*parts))
+        """The updates on one batch; the metrics are means over those that were made.
+
+        The algorithm may end them after any update. It goes by what that update measured of its
+        minibatch before it moved the weights, so the update that tells it to stop has been made.
+        """
+        made: list[dict[str, float]] = []
+        for minibatch in self._minibatches(batch, step):
+            parts = [Part(minibatch, self.algorithm.loss, temperature=self.sampling.temperature)]
+            if self.mix is not None:
+                parts.append(self.mix(self.learner.optimizer.updates))
+            made.append(self.learner.update(*parts))
             if self.algorithm.should_stop(made[-1]):
                 break
         metrics = {name: float(np.mean([m[name] for m in made])) for name in made[0]}
         return metrics | {"updates": float(len(made))}
+
+    def _minibatches(self, batch: Batch, step: int) -> Iterator[Batch]:
+        """Those of all epochs, each epoch shuffled anew."""
+        for epoch in range(self.settings.epochs):
+            yield from split(batch, self.settings.minibatches, derive_seed(self.seed, step, epoch))
 
     def state(self) -> State:
         return State(self.learner.state_dict(), {"algorithm": self.algorithm.state()})
@@ -170,7 +177,7 @@ def describe(rollouts: Rollouts) -> dict[str, float]:
         "reward_std": float(rollouts.scores_B.std(unbiased=False)),
         "kl": float(kl.mean()),
         "length": float(lengths.mean()),
-        "truncated": float(rollouts.truncated_B.float().mean()),
+        "truncated": float(np.mean([s.content.truncated for s in rollouts.samples])),
         "sampler_gap": float((acted - rollouts.logprobs_BT)[mask].abs().mean()),
     }
 

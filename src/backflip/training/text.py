@@ -141,14 +141,14 @@ class TextDomain:
 
     def policy(self, folder: Path, *, seed: int) -> TextPolicy:
         settings = self.model.model_copy(update={"name": str(folder)})
-        return self._tempered(TextPolicy.load(settings, seed=seed))
+        return self._read_by(TextPolicy.load(settings, seed=seed))
 
     def reference(self, folder: Path) -> TextPolicy | None:
         return None if self.model.lora is not None else self.frozen(folder)
 
     def frozen(self, folder: Path) -> TextPolicy:
         settings = _frozen(folder, self.model)
-        return self._tempered(TextPolicy.load(settings, trainable=False))
+        return self._read_by(TextPolicy.load(settings, trainable=False))
 
     def scorer(self, folder: Path, *, seed: int) -> TextReward:
         own = self.reward_settings.model
@@ -210,8 +210,7 @@ class TextDomain:
 
         return part
 
-    def _tempered(self, policy: TextPolicy) -> TextPolicy:
-        policy.temperature = self.sampling.temperature or 1.0
+    def _read_by(self, policy: TextPolicy) -> TextPolicy:
         self._tokenizer, self._chat = policy.tokenizer, None
         return policy
 

@@ -33,7 +33,6 @@ from backflip.rewards import (
     MixtureReward,
     Reward,
     RewardFit,
-    preferred_pairs,
     split_by_prompt,
 )
 from backflip.training import (
@@ -42,6 +41,7 @@ from backflip.training import (
     RewardTraining,
     RolloutTraining,
     Trainee,
+    decided_pairs,
     offline_steps,
 )
 
@@ -266,11 +266,7 @@ def _offline(
     told: Result,
 ) -> Trainee:
     entries, samples = learned_from(stage, told["snapshot"])
-    pairs = [
-        (samples[better], samples[worse])
-        for entry in entries
-        for better, worse in preferred_pairs(entry)
-    ]
+    pairs = decided_pairs(entries, samples, skipped=told.get("skipped", 0))
     learner = Learner(
         network,
         settings.optimizer,

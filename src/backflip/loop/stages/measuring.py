@@ -76,8 +76,14 @@ def _measures(
 def _kl(
     stage: "Stage", start: Result, policy: Result, samples: "Sequence[Sample]"
 ) -> dict[str, float]:
-    """Distance of the policy from the starting model on its own samples, in nats a sample."""
-    totals = []
+    """Distance of the policy from the starting model on its own samples, in nats a sample.
+
+    Both are read at the temperature that the samples were drawn at: only so is the mean of
+    log policy - log start over them the divergence of what acts from what acted. Samples that were
+    drawn greedily or through filters are no fair draw at any temperature. Of them it is the mean
+    log-ratio and nothing more; greedy ones are read at temperature 1.
+    """
+    totals, temperature = [], stage.recipe.sampling.temperature or 1.0
     for model in (policy["model"], start["model"]):
         network = stage.domain.frozen(stage.model_folder(model))
         inputs = stage.domain.collate(samples)
@@ -85,7 +91,7 @@ def _kl(
         with torch.no_grad():
             for rows in torch.arange(inputs.num_rows).split(32):
                 part = inputs.select(rows)
-                logprobs = network.evaluate(part).logprobs_BT
+                logprobs = network.evaluate(part, temperature=temperature).logprobs_BT
                 sums.append(logprobs.masked_fill(~part.mask_BT, 0.0).sum(1))
         totals.append(torch.cat(sums).double().numpy())
     kl = clustered_interval(
