@@ -26,7 +26,7 @@ Holdings = Mapping[str, Mapping[str, int]]
 DECIDES = "decides"
 NOTHING = "nothing"
 _UNDECIDED = {
-    "tie": "a tie",
+    "tie": "tied",
     "turned": "turned with the order",
     "both_bad": "both bad",
     NOTHING: "say nothing yet",
@@ -97,7 +97,7 @@ def holding_lines(held: Holdings) -> list[str]:
 
 def _told(counts: Mapping[str, int]) -> list[str]:
     levels = {word: n for word, n in counts.items() if word not in {DECIDES, *_UNDECIDED}}
-    told = [f"{n} {word}" for word, n in levels.items()]
+    told = [f"{word} ({n})" for word, n in levels.items()]
     if not levels or DECIDES in counts:
         told.insert(0, f"{counts.get(DECIDES, 0) or 'none'} decide a pair")
     return told + [
