@@ -104,7 +104,8 @@ def test_a_judgement_is_told_with_whose_it_is(desk: Workspace, by: str, how: str
     }
     for name, text in texts(desk, evaluated(by, WINS[how]), "teachers").items():
         assert CLAIM.search(text), name
-        assert re.search(rf"{words[how]}( from)? the starting model, by {WHO[by]}:", text), name
+        other = "starting model" if name in ("summary", "page") else "model that it is held against"
+        assert re.search(rf"{words[how]}( from)? the {other}, by {WHO[by]}:", text), name
         assert not [other for other in set(words.values()) - {words[how]} if other in text], name
 
 

@@ -36,7 +36,8 @@ def headline(evaluation: Result, *, rounds: int = 0) -> str:
 
     Args:
         evaluation: the result of the stage.
-        rounds: that the policy was trained for; 0: not told.
+        rounds: that the policy was trained for, from the model it is held against; 0: whatever
+            that model is.
     """
     win = win_rate_of(evaluation)
     if win is None:
@@ -45,8 +46,9 @@ def headline(evaluation: Result, *, rounds: int = 0) -> str:
     after = f"After {rounds} round{'s' * (rounds > 1)} the" if rounds else "The"
     better = "better than" if win["low"] > 0.5 else "worse than" if win["high"] < 0.5 else None
     verdict = f"is {better}" if better else "cannot be told apart from"
+    other = "starting model" if rounds else "model that it is held against"
     return (
-        f"{after} policy {verdict} the starting model, by {_who(evaluation)}: it wins "
+        f"{after} policy {verdict} the {other}, by {_who(evaluation)}: it wins "
         f"{win['value']:.1%} of {_where(evaluation)} (interval {win['low']:.1%} to "
         f"{win['high']:.1%}).{_turned(evaluation)}"
     )

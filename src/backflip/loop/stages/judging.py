@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Said = dict[str, Any]
 
-_SIDES = {"a": "policy", "b": "start"}
+_SIDES = {"a": "start", "b": "policy"}
 _POINTS = {"policy": 1.0, "start": 0.0}
 
 
@@ -73,12 +73,12 @@ def ask_about_sides(
     if settings is None or not all(isinstance(s.content, Completion) for s in (*before, *after)):
         return None
     known = {pair: _known(stage, *pair) for pair in pairs}
-    waiting = [(new, old) for (old, new), said in known.items() if said is None]
+    waiting = [pair for pair, said in known.items() if said is None]
     with (
         Judge(judging(settings, axes[0] if len(axes) == 1 else "overall")) as judge,
         stage.reporter.bar("Asking the judge", len(waiting), "pairs") as advance,
     ):
-        by_ids = {(new.id, old.id): (old, new) for new, old in waiting}
+        by_ids = {(old.id, new.id): (old, new) for old, new in waiting}
 
         def keep(entry: Comparison) -> None:
             pair = by_ids[entry.samples]
