@@ -103,7 +103,7 @@ def test_results_for_people_hold_what_the_json_holds(text_stages: dict[str, Outc
     (reward,) = text_stages["reward"].json["rewards"]["overall"]
     dpo = text_stages["dpo"].json["id"]
     out = done("evaluate", dpo, "tiny.toml", "-w", "text", "--reward", reward).out
-    assert f"Win rate by gold: {win:.1%}" in out
+    assert f"by the gold measure: it wins {win:.1%} of" in out
 
 
 def test_models_lists_all_and_where_they_lie(text_stages: dict[str, Outcome]) -> None:

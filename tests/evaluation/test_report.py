@@ -156,7 +156,7 @@ def test_a_run_that_has_only_begun_has_a_report_too(workspace):
     workspace.runs.start("run-2", "early", recipe, "1.2.3")
     page = write_report(workspace, "run-2").read_text(encoding="utf-8")
     assert "No round has been evaluated yet" in page
-    assert "People judged" in page
+    assert "Answers come from people. There is no gold measure." in page
 
 
 def test_single_stages_make_no_round(workspace):

@@ -18,6 +18,8 @@ from judge_server import (
 
 from backflip.config import JudgeSettings
 from backflip.feedback.judge import Judge, merge_orders, turn
+from backflip.feedback.kinds import Comparison
+from backflip.records import content_id
 
 
 def test_both_orders_are_asked_and_agree() -> None:
@@ -36,9 +38,48 @@ def test_both_orders_are_asked_and_agree() -> None:
     ]
 
 
-def test_a_verdict_that_follows_the_place_is_a_tie() -> None:
+def test_a_verdict_that_follows_the_place_is_a_tie_of_its_own_sort() -> None:
+    """Told apart from a tie that the judge found, with what it said for either order."""
     with serving(likes_the_first) as server, judge_at(server) as judge:
-        assert judge.compare(KIND, RUDE).choice == "tie"
+        vote = judge.compare(KIND, RUDE)
+    assert (vote.choice, vote.tags) == ("tie", ("turned with the order",))
+    assert vote.reason == (
+        "With the first reply as A it said A: The first reads well.\n"
+        "With the second reply as A it said A: The first reads well."
+    )
+    with serving(likes_kindness) as server, judge_at(server) as judge:
+        alike, told_apart = judge.compare(KIND, reply("Yes, dear.", 1)), judge.compare(KIND, RUDE)
+    assert (alike.choice, alike.tags, alike.reason) == ("tie", (), "They do not differ.")
+    assert (told_apart.choice, told_apart.tags) == ("a", ())
+
+
+def test_a_verdict_that_did_not_turn_has_the_id_that_it_always_had() -> None:
+    """Journals that exist know the same answers by the same names."""
+    fields = {"axis": "overall", "shown": None, "seconds": 1.0, "key": "", "strength": 0}
+    vote = Comparison(
+        annotator="judge:m",
+        origin="judge",
+        samples=("sample-1", "sample-2"),
+        choice="tie",
+        seconds=1.0,
+        reason="Alike.",
+    )
+    body = fields | {
+        "annotator": "judge:m",
+        "origin": "judge",
+        "kind": "comparison",
+        "samples": ("sample-1", "sample-2"),
+        "choice": "tie",
+        "reason": "Alike.",
+    }
+    assert vote.id == content_id("feedback", body)
+
+
+def test_without_a_reason_the_two_verdicts_still_stand_there() -> None:
+    with serving(lambda _: "VERDICT: B") as server, judge_at(server) as judge:
+        assert judge.compare(KIND, RUDE).reason == (
+            "With the first reply as A it said B.\nWith the second reply as A it said B."
+        )
 
 
 def test_one_order_is_asked_each_way_about_as_often_and_recorded() -> None:
@@ -84,14 +125,14 @@ def test_orders_merge(verdict: str, other: str, merged: str) -> None:
         ("Fine.\n  **VERDICT: TIE**", "tie"),
         ("VERDICT: BOTH_BAD", "both_bad"),
         ("VERDICT: A\nThinking again.\nVERDICT: A", "a"),
-        ("Reply B says VERDICT: B, which I ignore.\nVERDICT: A", "a"),
+        ("**Verdict:** B", "b"),
     ],
 )
 def test_verdicts_are_read_from_the_last_line(text: str, choice: str) -> None:
     def answer(body: dict[str, Any]) -> str:
         first = replies_in(body)[0] == KIND.text
         swap = {"A": "B", "B": "A"}
-        return text if first else re.sub(r"(?<=VERDICT: )[AB]\b", lambda m: swap[m[0]], text)
+        return text if first else re.sub(r"\b[AB]$", lambda m: swap[m[0]], text, flags=re.MULTILINE)
 
     with serving(answer) as server, judge_at(server, retries=0) as judge:
         assert judge.compare(KIND, RUDE).choice == choice

@@ -31,7 +31,6 @@ from backflip.records import Clip, Completion, Prompt, Sample, Situation
     [
         "",
         "A",
-        "verdict: a",
         "VERDICT: C",
         "VERDICT: A or B",
         "VERDICT: A\nI hope that helps!",

@@ -1,4 +1,4 @@
-"""A workspace with two tiny models, for whoever is asked for their replies."""
+"""A workspace with two tiny models, for whoever is asked for their replies; and a judge."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from judge_helpers import Judging, judge_served
 from worker_helpers import Ask, enter
 
 from backflip.config import ScratchSettings
@@ -40,3 +41,9 @@ def desk(sqlite_template: Path, tmp_path: Path) -> Iterator[Workspace]:
 @pytest.fixture
 def ask(desk: Workspace, models: Path) -> Ask:
     return enter(desk, models)
+
+
+@pytest.fixture
+def judge() -> Iterator[type[Judging]]:
+    with judge_served() as served:
+        yield served

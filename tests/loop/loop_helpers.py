@@ -134,6 +134,11 @@ def make_run(workspace: Workspace, data: dict[str, Any]) -> tuple[Run, Silent]:
     return Run(workspace, recipe, make_domain(recipe, workspace), reporter), reporter
 
 
+def warned(reporter: Silent) -> list[str]:
+    """All warnings but one: that a reward model of so few answers may know no more than a coin."""
+    return [text for text in reporter.warnings if "is not shown to beat chance" not in text]
+
+
 def weights_of(workspace: Workspace) -> dict[str, dict[str, bytes]]:
     """The bytes of every file of weights of every model, by its id."""
     return {

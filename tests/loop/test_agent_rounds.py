@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import register, registry
-from loop_helpers import agent_recipe, make_run, remains
+from loop_helpers import agent_recipe, make_run, remains, warned
 
 from backflip.agents import POINT, AgentPolicy, ClipInputs, ClipReward
 from backflip.errors import TrainingError
@@ -77,7 +77,7 @@ def logprobs(workspace: Workspace, model: str, samples: list[Sample]) -> np.ndar
 def test_two_rounds_and_what_they_leave(environment, workspace: Workspace):
     run, reporter = make_run(workspace, agent_recipe(environment))
     results = run.go()
-    assert reporter.warnings == []
+    assert warned(reporter) == []
     assert workspace.runs.get(run.id).status == "finished"
     stages = {s.key: s.result for s in workspace.stages.all(run.id)}
     assert list(stages) == [

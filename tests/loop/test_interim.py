@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from loop_helpers import weights_of
-from test_people_and_judges import answer_all, people, preference, under_way
+from people_helpers import answer_all, people, preference, under_way
 
 from backflip.errors import BusyError, SettingsError
 from backflip.feedback.quality.report import measure_quality

@@ -1,21 +1,19 @@
 """Runs that wait for others: people at the queue, and a judge behind an address."""
 
-import json
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from loop_helpers import agent_recipe, make_run, remains, text_recipe
+from judge_helpers import Judging, judged
+from loop_helpers import make_run, remains, warned
+from people_helpers import answer_all, people, preference, under_way
 
 from backflip.errors import JudgeError
-from backflip.feedback.kinds import Comparison, Critique, Rating
+from backflip.feedback.kinds import Critique
 from backflip.feedback.store import Workspace, lineage
 
 
@@ -24,66 +22,12 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def people(**change: Any) -> dict[str, Any]:
-    feedback = {"source": "people", "gold": "environment", "prompts": 8, "poll_seconds": 0.01}
-    return agent_recipe(feedback={**feedback, **change}, loop={"rounds": 2, "checkpoint_every": 2})
-
-
-@contextmanager
-def under_way(workspace: Workspace, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A run in a thread of its own; what it returned or raised is in the dictionary at the end."""
-    run, reporter = make_run(workspace, data)
-    outcome: dict[str, Any] = {"run": run, "reporter": reporter}
-
-    def work() -> None:
-        try:
-            outcome["results"] = run.go()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield outcome
-    finally:
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-def preference(workspace: Workspace, task: Any) -> Any:
-    """What a person says: the clip with more reward, or of one its level or as many "!"."""
-    samples = workspace.samples.get(task.sample_ids)
-    golds = [float(samples[i].clip.rewards.sum()) for i in task.sample_ids]
-    level = min(max(int(6 + golds[0] / 10), 1), 5)
-    if task.kind == "critique":
-        text = f"Well{'!' * level}"
-        return Critique(annotator=task.annotator, sample=task.sample_ids[0], text=text)
-    if task.kind == "rating":
-        return Rating(annotator=task.annotator, sample=task.sample_ids[0], level=level)
-    choice = "a" if golds[0] > golds[1] else "b"
-    return Comparison(annotator=task.annotator, samples=task.sample_ids, choice=choice)
-
-
-def answer_all(workspace: Workspace, names: tuple[str, ...], outcome: dict[str, Any]) -> int:
-    """Answer whatever is asked until the run is over."""
-    given = 0
-    while "results" not in outcome and "error" not in outcome:
-        tasks = {name: workspace.queue.next(name) for name in names}
-        for name, task in tasks.items():
-            if task is not None:
-                workspace.queue.answer(task.id, name, preference(workspace, task))
-                given += 1
-        if not any(tasks.values()):
-            time.sleep(0.05)  # SQLite has one writer: who asks without pause shuts others out
-    return given
-
-
 def test_a_run_waits_for_people_and_learns_from_them(workspace: Workspace):
     names = ("mia", "noah", "zoe")
     with under_way(workspace, people(overlap=2, kinds=["comparison", "rating"])) as outcome:
         given = answer_all(workspace, names, outcome)
     assert "error" not in outcome
-    (first, second) = outcome["reporter"].warnings  # one a round, before anybody answers
+    (first, second) = warned(outcome["reporter"])  # one a round, before anybody answers
     assert "it takes 2 different people" in first
     assert first.startswith("round-1/feedback")
     assert second.startswith("round-2/feedback")
@@ -98,8 +42,9 @@ def test_a_run_waits_for_people_and_learns_from_them(workspace: Workspace):
     assert set(asked.values()) == {2}
     for number in (1, 2):
         assert workspace.queue.progress(run.id, number).finished
-    # Nobody knows the gold of a person, so the reward model judges, and it says so.
-    assert [r["judged_by"] for r in results] == ["reward", "reward"]
+    # Nobody knows the gold of a person, and the reward that was optimised is no judge.
+    assert [r["judged_by"] for r in results] == [None, None]
+    assert [set(r) & {"win_rate", "reward_prefers"} for r in results] == [{"reward_prefers"}] * 2
     assert "gold" not in results[0]["means"]
     behind = lineage(workspace, results[-1]["model"])
     assert set(behind.annotators) == set(names)
@@ -159,57 +104,36 @@ def test_dpo_on_people_has_no_one_to_judge_by(workspace: Workspace):
     (result,) = outcome["results"]
     assert result["judged_by"] is None
     assert "win_rate" not in result
+    assert "reward_prefers" not in result
     assert set(result["means"]) == {"length", "truncated"}
 
 
-class Judging(BaseHTTPRequestHandler):
-    """Prefers the reply with more letters "e", reads as many levels as a critique has "!", and
-    fails when it is told to.
-    """
+def stop_after(
+    of: Any,
+    method: str,
+    number: int,
+    counts: Callable[..., bool],
+    workspace: Workspace,
+    data: dict[str, Any],
+) -> None:
+    """Run, and stop right after a method has kept so many of what counts."""
+    keep = getattr(of, method)
+    kept: list[int] = []
 
-    asked: list[str]
-    fail: Callable[[int], bool]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][1]["content"]
-        type(self).asked.append(text)
-        if type(self).fail(len(type(self).asked)):
-            self.send_error(400)
-            return
-        if "[CRITIQUE " in text:
-            verdict = str(text.split("[CRITIQUE ")[1].split("[END OF")[0].count("!"))
-        else:
-            first, second = (text.split(f"[REPLY {x} ")[1].split("[END OF")[0] for x in "AB")
-            verdict = "A" if first.count("e") > second.count("e") else "B"
-        raw = json.dumps({"choices": [{"message": {"content": f"VERDICT: {verdict}"}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_: object) -> None:
+    class Stop(BaseException):
         pass
 
+    def once(*args: Any, **fields: Any) -> Any:
+        found = keep(*args, **fields)
+        kept.extend([1] * counts(*args))
+        if len(kept) == number:
+            raise Stop
+        return found
 
-@pytest.fixture
-def judge() -> Iterator[type[Judging]]:
-    handler = type("Handler", (Judging,), {"asked": [], "fail": staticmethod(lambda n: False)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    handler.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def judged(folder: Path, judge: type[Judging], **change: Any) -> dict[str, Any]:
-    settings = {"url": judge.url, "model": "m", "parallel": 1, "retries": 0, "both_orders": False}
-    feedback = {"source": "judge", "prompts": 10, "judge": settings, **change}
-    return text_recipe(folder, sft=None, feedback=feedback)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of, method, once)
+        with pytest.raises(Stop):
+            make_run(workspace, data)[0].go()
 
 
 def test_a_judge_is_asked_about_each_pair_once_however_often_the_run_is_stopped(
@@ -220,29 +144,24 @@ def test_a_judge_is_asked_about_each_pair_once_however_often_the_run_is_stopped(
         judge.asked.clear()
         with Workspace.create(tmp_path / name) as workspace:
             data = judged(tmp_path, judge)
-            if name == "stopped":
-                add = workspace.journal.add
-                calls = []
-
-                class Stop(BaseException):
-                    pass
-
-                def once(entries, add=add, calls=calls, stop=Stop, **fields):
-                    add(entries, **fields)
-                    calls.append(1)
-                    if len(calls) == 4:
-                        raise stop
-
-                workspace.journal.add = once
-                with pytest.raises(Stop):
-                    make_run(workspace, data)[0].go()
-                workspace.journal.add = add
+            if name == "stopped":  # while it answers, and while it says who is better
+                stop_after(workspace.journal, "add", 4, lambda entries: True, workspace, data)
+                about = lambda run, key, result: "/judge/" in key  # noqa: E731
+                stop_after(workspace.stages, "finish", 2, about, workspace, data)
             run, _ = make_run(workspace, data)
             run.go()
             left.append(remains(workspace, run))
             assert len(left[-1]["feedback"]) == 10
             # No request was under way while an answer was kept: none had to be sent again.
-            assert len(judge.asked) == 10
+            assert len(judge.asked) == 10 + 4
+            told = left[-1]["results"]["round-1/evaluate"]["judge"]
+            assert (told["pairs"], told["unanswered"]) == (4, 0)
+    said = [
+        {key: result for key, result in one["results"].items() if "/evaluate" in key}
+        for one in left
+    ]
+    assert said[0] == said[1]
+    assert len(said[0]) == 1 + 4
     assert {e["origin"] for e in left[0]["feedback"]} == {"judge"}
     assert left[0]["weights"] == left[1]["weights"]
     said = [[{**entry, "seconds": None} for entry in one["feedback"]] for one in left]
@@ -257,7 +176,8 @@ def test_a_judge_that_fails_on_some_pairs_is_warned_of_and_on_all_is_an_error(
         run, reporter = make_run(workspace, judged(tmp_path, judge))
         run.go()
         stages = {s.key: s.result for s in workspace.stages.all(run.id)}
-        assert stages["round-1/feedback"]["skipped"] == len(reporter.warnings) == 3
+        told = [w for w in warned(reporter) if not w.startswith("round-1/evaluate")]
+        assert stages["round-1/feedback"]["skipped"] == len(told) == 3
         assert stages["round-1/feedback"]["new_entries"] == 7
     judge.fail = staticmethod(lambda number: True)
     with Workspace.create(tmp_path / "all") as workspace:
@@ -326,8 +246,8 @@ def test_a_judge_that_reads_some_is_warned_of_and_goes_on_with_the_rest(
     run, reporter = make_run(workspace, data)
     run.go()
     assert len(judge.asked) == 16
-    assert len(reporter.warnings) == 4
-    assert all("critique" in warning for warning in reporter.warnings)
+    assert len(warned(reporter)) == 4
+    assert all("critique" in warning for warning in warned(reporter))
     levels = [entry.level for entry in critiques(workspace)]
     assert (len(levels), levels.count(None)) == (16, 4)
     asked = len(judge.asked)
@@ -354,7 +274,7 @@ def test_people_are_asked_on_each_axis_and_one_person_is_enough(workspace: Works
             workspace.queue.answer(task.id, "mia", entry)
     assert "error" not in outcome
     assert Counter(said) == {"smooth": 6, "overall": 6}
-    assert outcome["reporter"].warnings == []
+    assert warned(outcome["reporter"]) == []
     rewards = workspace.stages.result(outcome["run"].id, "round-1/reward")
     assert set(rewards["rewards"]) == {"smooth", "overall"}
 
@@ -367,9 +287,9 @@ def test_a_judge_is_asked_about_each_axis_by_its_name(judge: type[Judging], tmp_
         run.go()
         axes = Counter(entry.axis for entry in workspace.journal.active())
         assert axes == {"overall": 10, "polite": 10}
-        assert len(judge.asked) == 20
         assert sum("polite" in text for text in judge.asked) == 10
-        assert sum("more helpful, honest" in text for text in judge.asked) == 10
+        # The policies are held against each other by the criterion, where there are several axes.
+        assert sum("more helpful, honest" in text for text in judge.asked) == 10 + 4
         annotators = [a.name for a in workspace.annotators.all()]
         assert annotators == ["judge:m"]
 

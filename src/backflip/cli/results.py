@@ -28,8 +28,21 @@ def _reply(row: dict[str, Any]) -> str:
     return f"a clip of {row['length']} steps" if row["reply"] is None else str(row["reply"])
 
 
+def feedback_lines(result: dict[str, Any]) -> str:
+    """Who answered, what the answers hold, and the snapshot that they are kept in."""
+    from backflip.evaluation import holding_lines
+
+    counts = (
+        f"{result['new_entries']} answers from {len(result['annotators'])} annotators, "
+        f"{result['skipped']} skipped. Snapshot: {result['snapshot']}"
+    )
+    return "\n".join([counts, *holding_lines(result.get("holds", {}))])
+
+
 def reward_lines(result: dict[str, Any]) -> str:
     """How good the reward models of each axis are on feedback that they never saw."""
+    from backflip.evaluation import doubt_of_reward
+
     rows = []
     for axis, report in result["reports"].items():
         rows.append(
@@ -39,7 +52,8 @@ def reward_lines(result: dict[str, Any]) -> str:
                 "models": " ".join(result["rewards"][axis]),
             }
         )
-    lines = [table(rows)]
+    told = [doubt_of_reward(axis, report) for axis, report in result["reports"].items()]
+    lines = [table(rows), *(f"Doubt: {doubt}." for doubt in told if doubt)]
     for file, scores in result.get("bench", {}).items():
         told = {"entries": scores["entries"], "rows left out": scores["rejected_rows"]}
         lines.append(f"{file}\n{table([_accuracy(scores) | told])}")
@@ -70,17 +84,14 @@ def _share(part: dict[str, Any]) -> dict[str, Any]:
 
 def evaluation_lines(result: dict[str, Any]) -> str:
     """A policy beside the one that it is held against."""
+    from backflip.evaluation.verdict import headline, judge_line, proxy_line
+
     rows = [
         {"measure": name, "before": sides["before"], "after": sides["after"]}
         for name, sides in result["means"].items()
     ]
     kl = result["kl"]
     lines = [table(rows), f"KL {kl['value']:.2f} [{kl['low']:.2f}, {kl['high']:.2f}] nats a sample"]
-    if win := result.get("win_rate"):
-        lines.append(
-            f"Win rate by {result['judged_by']}: {win['value']:.1%} "
-            f"[{win['low']:.1%}, {win['high']:.1%}]"
-        )
-    else:
-        lines.append("Nobody judged: name a reward model (--reward) for a win rate.")
+    lines.append(headline(result))
+    lines += [line for line in (judge_line(result), proxy_line(result)) if line]
     return "\n\n".join(lines)

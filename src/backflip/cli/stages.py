@@ -32,7 +32,13 @@ from backflip.cli.output import (
     WorkspaceOption,
     show,
 )
-from backflip.cli.results import evaluation_lines, model_lines, reply_lines, reward_lines
+from backflip.cli.results import (
+    evaluation_lines,
+    feedback_lines,
+    model_lines,
+    reply_lines,
+    reward_lines,
+)
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
 
@@ -192,14 +198,7 @@ def label(
         asked = samples_of(run, model)
         key = "round-1/feedback" if model is None else "round-1/" + stage_key("feedback", asked)
         result = run.stage(key, stages.feedback, asked)
-        show(
-            result,
-            as_json,
-            lambda: (
-                f"{result['new_entries']} answers from {len(result['annotators'])} annotators, "
-                f"{result['skipped']} skipped. Snapshot: {result['snapshot']}"
-            ),
-        )
+        show(result, as_json, lambda: feedback_lines(result))
 
 
 def _label_here(folder: Path, annotator: str, only_run: str | None, as_json: bool) -> None:

@@ -182,8 +182,9 @@ class FeedbackSettings(Settings):
     )
     judge: JudgeSettings | None = Field(
         default=None,
-        description="compares, where source = judge; where this section is there, also reads "
-        "critiques without a level",
+        description="compares, where source = judge; where this section is there, also says on "
+        "held-out prompts which policy is better, if there is no gold measure, and reads critiques "
+        "without a level",
     )
     project: str = Field(
         default="Main",
@@ -327,7 +328,12 @@ class RewardSettings(Settings):
 class EvaluationSettings(Settings):
     """How a policy is measured against the starting model."""
 
-    prompts: int = Field(default=64, ge=2, description="held-out prompts answered by both")
+    prompts: int = Field(
+        default=64,
+        ge=2,
+        description="held-out prompts answered by both; a judge is asked about as many pairs for "
+        "each sample",
+    )
     samples_per_prompt: int = Field(
         default=1, ge=1, description="samples of both models to each of them"
     )

@@ -1,5 +1,6 @@
 """Is it better, by whom, at what distance, and how far can the reward model be trusted."""
 
+from backflip.evaluation.holding import Holdings, holding_lines, holdings, tells_apart
 from backflip.evaluation.reward import (
     Accuracy,
     Bin,
@@ -7,9 +8,11 @@ from backflip.evaluation.reward import (
     Pairs,
     calibration,
     decided_pairs,
+    rated_apart,
     reward_accuracy,
 )
 from backflip.evaluation.summary import reward_report
+from backflip.evaluation.verdict import doubt_of_feedback, doubt_of_reward, headline
 from backflip.evaluation.winrate import Interval, clustered_interval, outcomes, win_rate
 from backflip.feedback.quality import Share, wilson
 
@@ -17,15 +20,23 @@ __all__ = [
     "Accuracy",
     "Bin",
     "Calibration",
+    "Holdings",
     "Interval",
     "Pairs",
     "Share",
     "calibration",
     "clustered_interval",
     "decided_pairs",
+    "doubt_of_feedback",
+    "doubt_of_reward",
+    "headline",
+    "holding_lines",
+    "holdings",
     "outcomes",
+    "rated_apart",
     "reward_accuracy",
     "reward_report",
+    "tells_apart",
     "wilson",
     "win_rate",
 ]

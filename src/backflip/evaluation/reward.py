@@ -6,20 +6,25 @@
 
 Everything is measured on pairs of samples that an entry decides. A ranking decides many pairs at
 once and is still one answer: its pairs share a weight of 1, so that counts and intervals speak of
-answers. Intervals take the answers to be independent, which several answers on one prompt are
-not quite: read them as a lower bound on the doubt.
+answers. Where answers speak of one sample each, those on samples of one prompt are held against
+each other, and a prompt counts as one answer (see `rated_apart`). Intervals take the answers to be
+independent, which several answers on one prompt are not quite: read them as a lower bound on the
+doubt.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
+from backflip.evaluation.holding import level_of
 from backflip.feedback.kinds import Comparison, FeedbackBase
 from backflip.feedback.quality import Share, wilson
+from backflip.records import Sample
 from backflip.rewards import kind_of, preferred_pairs
 
 Floats = NDArray[np.float64]
@@ -180,6 +185,45 @@ def reward_accuracy(pairs: Pairs, *, confidence: float = 0.95) -> Accuracy | Non
         by_annotator=parts(pairs.annotators),
         by_kind=parts(pairs.kinds),
     )
+
+
+def rated_apart(
+    entries: Iterable[FeedbackBase],
+    scores: Mapping[str, float],
+    samples: Mapping[str, Sample],
+    *,
+    confidence: float = 0.95,
+) -> Share | None:
+    """How often the scores order two samples of one prompt like the levels that they were given.
+
+    Across prompts a model may be right that has only learned which prompts get good replies, which
+    is nothing to train a policy on. All pairs of one prompt and kind weigh 1 together; a sample's
+    level is the mean of all that it was given in that kind. None where no two samples of a prompt
+    have different levels.
+
+    Args:
+        entries: held-out ones; those that speak of several samples are left out.
+        scores: raw score by sample id.
+        samples: by id.
+        confidence: of the interval.
+    """
+    levels: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for entry in entries:
+        if (level := level_of(entry)) is not None:
+            (name,) = entry.sample_ids
+            group = levels.setdefault((samples[name].prompt_id, kind_of(entry)), {})
+            group.setdefault(name, []).append(level[1])
+    right: list[float] = []
+    for group in levels.values():
+        means = {name: float(np.mean(given)) for name, given in group.items()}
+        agree = [
+            0.5 + 0.5 * np.sign((means[a] - means[b]) * (scores[a] - scores[b]))
+            for a, b in combinations(means, 2)
+            if means[a] != means[b]
+        ]
+        if agree:
+            right.append(float(np.mean(agree)))
+    return wilson(sum(right), len(right), confidence) if right else None
 
 
 def calibration(pairs: Pairs, *, bins: int = 10, confidence: float = 0.95) -> Calibration | None:

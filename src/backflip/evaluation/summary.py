@@ -7,8 +7,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from backflip.evaluation.reward import Floats, calibration, decided_pairs, reward_accuracy
+from backflip.evaluation.reward import (
+    Accuracy,
+    Floats,
+    calibration,
+    decided_pairs,
+    rated_apart,
+    reward_accuracy,
+)
 from backflip.feedback.kinds import FeedbackBase
+from backflip.feedback.quality import Share
 from backflip.records import Sample
 
 
@@ -29,8 +37,8 @@ def reward_report(
         gold: gold measure of those samples, where it is known.
 
     Returns:
-        "accuracy" and "calibration" (None where no entry decides a pair), "reliabilities", and
-        "gold" (see `against_gold`).
+        "accuracy" and "calibration" (None where no entry decides a pair), "chance" (what is held
+        against one half, see `_against_chance`), "reliabilities", and "gold" (see `against_gold`).
     """
     lengths = {name: float(samples[name].content.length) for name in scores}
     pairs = decided_pairs(entries, scores, lengths=lengths, reliabilities=reliabilities)
@@ -38,9 +46,22 @@ def reward_report(
     return {
         "accuracy": asdict(accuracy) if accuracy else None,
         "calibration": asdict(calibrated) if calibrated else None,
+        "chance": _against_chance(accuracy, rated_apart(entries, scores, samples)),
         "reliabilities": dict(reliabilities),
         "gold": against_gold(entries, scores, gold) if gold else None,
     }
+
+
+def _against_chance(accuracy: Accuracy | None, apart: Share | None) -> dict[str, Any] | None:
+    """A share of which a model that knows nothing has one half, by whichever answers are more.
+
+    Returns:
+        "value", "low", "high", "count", and "of": "pairs" that answers decide, or "prompts
+        rated apart", whose samples were given different levels. None where there are neither.
+    """
+    if accuracy and (apart is None or accuracy.overall.count >= apart.count):
+        return {**asdict(accuracy.overall), "of": "pairs"}
+    return {**asdict(apart), "of": "prompts rated apart"} if apart else None
 
 
 def against_gold(

@@ -4,7 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from backflip.evaluation.report.voting import with_votes
 from backflip.feedback.gold import describe_gold
+from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import Series, Workspace, lineage
 
 Curves = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
@@ -15,7 +17,8 @@ class Round:
     """One round of a run, as far as it went; one of which there is nothing to say is no round.
 
     Attributes:
-        feedback, reward, policy, evaluation: results of its stages; None where not done.
+        feedback, reward, policy, evaluation: results of its stages; None where not done. Where
+            people compared the policy with the starting model since, the evaluation says so.
         curves: metrics of the policy's training by name: steps and values.
         flags: names of what was flagged while the policy was trained.
     """
@@ -37,13 +40,17 @@ class Round:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and what the starting model and the last policy did with it."""
+    """A prompt and what the starting model and the last policy did with it.
+
+    `judged` is what the judge said of the two, its "outcome" and "reason"; None where none did.
+    """
 
     prompt: str
     before: str
     after: str
     before_scores: dict[str, float]
     after_scores: dict[str, float]
+    judged: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,9 @@ class Facts:
     """All that a report tells of a run.
 
     Attributes:
-        gold: what the gold measure is, in words; None where people judged.
+        gold: what the gold measure is, in words; None where there is none.
+        origins: where the feedback came from that the last round learned from, and how many
+            entries each.
         groups: annotator to the group that it is of, in the workspace.
         version: of the program that made the run.
     """
@@ -75,6 +84,7 @@ class Facts:
     version: str
     recipe: dict[str, Any]
     gold: str | None
+    origins: dict[str, int]
     rounds: tuple[Round, ...]
     examples: tuple[Example, ...]
     models: tuple[Shaped, ...]
@@ -109,6 +119,7 @@ def gather(workspace: Workspace, run_id: str) -> Facts:
         version=run.version,
         recipe=run.recipe,
         gold=describe_gold(run.recipe["feedback"]["gold"]) if teachers else None,
+        origins=_origins(workspace, rounds),
         rounds=rounds,
         examples=_examples(workspace, done[-1]) if done else (),
         models=_models(workspace, run_id),
@@ -123,6 +134,7 @@ def _number(key: str) -> int:
 
 def _round(workspace: Workspace, run_id: str, number: int, results: dict[str, Any]) -> Round:
     key = f"round-{number}"
+    evaluation = results.get(f"{key}/evaluate")
     series: list[Series] = workspace.metrics.series(run_id, stage=f"{key}/policy")
     flags = workspace.metrics.series(run_id, stage=f"{key}/policy/flags")
     return Round(
@@ -130,10 +142,17 @@ def _round(workspace: Workspace, run_id: str, number: int, results: dict[str, An
         feedback=results.get(f"{key}/feedback"),
         reward=results.get(f"{key}/reward"),
         policy=results.get(f"{key}/policy"),
-        evaluation=results.get(f"{key}/evaluate"),
+        evaluation=with_votes(workspace, evaluation) if evaluation else None,
         curves={s.name: (s.steps, s.values) for s in series},
         flags=tuple(s.name for s in flags),
     )
+
+
+def _origins(workspace: Workspace, rounds: tuple[Round, ...]) -> dict[str, int]:
+    """Where the entries of the last snapshot came from, most first."""
+    told = [r.feedback for r in rounds if r.feedback is not None and "snapshot" in r.feedback]
+    entries: list[FeedbackBase] = workspace.snapshots.rows(told[-1]["snapshot"]) if told else []
+    return dict(Counter(entry.origin for entry in entries).most_common())
 
 
 def _examples(workspace: Workspace, evaluation: dict[str, Any]) -> tuple[Example, ...]:
@@ -156,6 +175,7 @@ def _examples(workspace: Workspace, evaluation: dict[str, Any]) -> tuple[Example
             after=told(row["after"]["sample"]),
             before_scores=scores(row["before"]),
             after_scores=scores(row["after"]),
+            judged=row.get("judge"),
         )
         for row in rows
     )

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.evaluation.report.gather import Facts, gather
 from backflip.evaluation.report.plots import reliability, training_curves, win_rates
-from backflip.evaluation.report.words import accuracy_line, headline, round_lines
+from backflip.evaluation.report.words import doubts, headline, round_lines, sources
 from backflip.feedback.store import Workspace
 
 
@@ -57,11 +57,12 @@ def render(facts: Facts) -> str:
     return environment.get_template("page.html").render(
         facts=facts,
         headline=headline(facts),
+        doubts=doubts(facts),
+        sources=sources(facts),
         win_figure=win_rates(facts.rounds),
         curves=training_curves(facts.rounds),
         reliability=reliability(tables),
         accuracies=_accuracies(facts),
-        accuracy_line=accuracy_line,
         round_lines=round_lines,
         settings=_settings(facts.recipe),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backflip.evaluation.report.gather import Round
+from backflip.evaluation.verdict import win_rate_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,19 +66,23 @@ def reliability(tables: dict[str, Sequence[dict[str, Any]]]) -> str | None:
 
 
 def win_rates(rounds: Sequence[Round]) -> str | None:
-    """Win rate with its interval and gold against KL, round by round."""
-    done = [r.evaluation for r in rounds if r.evaluation and r.evaluation.get("win_rate")]
+    """Win rate with its interval against KL, of the rounds that somebody judged."""
+    done = [
+        (r.number, r.evaluation["kl"]["value"], win)
+        for r in rounds
+        if r.evaluation and (win := win_rate_of(r.evaluation))
+    ]
     if not done:
         return None
     figure = _figure(6.4, 2.6)
     axes = figure.add_subplot(1, 1, 1)
-    kls = [e["kl"]["value"] for e in done]
-    wins = [e["win_rate"]["value"] for e in done]
-    low = [e["win_rate"]["value"] - e["win_rate"]["low"] for e in done]
-    high = [e["win_rate"]["high"] - e["win_rate"]["value"] for e in done]
+    kls = [kl for _, kl, _ in done]
+    wins = [win["value"] for _, _, win in done]
+    low = [win["value"] - win["low"] for _, _, win in done]
+    high = [win["high"] - win["value"] for _, _, win in done]
     axes.errorbar(kls, wins, yerr=[low, high], fmt="o-", color=_ORANGE, markersize=5, linewidth=1)
-    for number, (x, y) in enumerate(zip(kls, wins, strict=True), 1):
-        axes.annotate(f" round {number}", (x, y), fontsize=8)
+    for number, kl, win in done:
+        axes.annotate(f" round {number}", (kl, win["value"]), fontsize=8)
     axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("KL from the starting model, nats a sample", fontsize=8)

@@ -2,18 +2,35 @@
 
 from typing import Any
 
+from backflip.evaluation.holding import holding_lines
 from backflip.evaluation.report.gather import Facts, Round, gather
+from backflip.evaluation.verdict import (
+    chance_of,
+    doubt_of_feedback,
+    doubt_of_reward,
+    judge_line,
+    proxy_line,
+    win_line,
+    win_rate_of,
+)
+from backflip.evaluation.verdict import headline as say_headline
 from backflip.feedback.store import Workspace
+
+IMPORT = "import:"
+_SOURCES = {
+    "teachers": "simulated annotators",
+    "people": "people",
+    "judge": "a judge, which is a language model",
+}
 
 
 def summary(workspace: Workspace, run_id: str) -> str:
-    """A few lines: each round's win rate, distance, lengths, and the reward model's accuracy."""
+    """A few lines: whether it is better, what to doubt, and what each round came to."""
     facts = gather(workspace, run_id)
     lines = [f"Run {facts.name} ({facts.run}), {facts.status}"]
     if facts.gold is not None:
         lines.append(f"Gold: {facts.gold}")
-    if not facts.rounds:
-        lines += ["", headline(facts)]
+    lines += ["", headline(facts), *doubts(facts)]
     for number in facts.rounds:
         lines += ["", f"Round {number.number}", *(f"  {line}" for line in round_lines(number))]
     return "\n".join(lines)
@@ -27,14 +44,15 @@ def round_lines(number: Round) -> list[str]:
             f"feedback      {told['new_entries']} new entries from {len(told['annotators'])} "
             f"annotators, {told['skipped']} skipped"
         )
+        lines += [f"{'':<13} {line}" for line in holding_lines(told.get("holds", {}))]
     for axis, report in (number.reward or {}).get("reports", {}).items():
         lines.append(f"reward model  {axis}: {accuracy_line(report)}")
     if (done := number.evaluation) is not None:
-        if win := done.get("win_rate"):
-            lines.append(
-                f"win rate      {win['value']:.1%} [{win['low']:.1%}, {win['high']:.1%}] by "
-                f"{done['judged_by']}, against the starting model, {done['prompts']} prompts"
-            )
+        lines.append(f"win rate      {win_line(done) or 'not known: nobody judged'}")
+        if said := judge_line(done):
+            lines.append(f"judge         {said}")
+        if proxy := proxy_line(done):
+            lines.append(f"proxy         {proxy}")
         kl = done["kl"]
         lines.append(
             f"KL            {kl['value']:.2f} [{kl['low']:.2f}, {kl['high']:.2f}] nats a sample"
@@ -47,9 +65,14 @@ def round_lines(number: Round) -> list[str]:
 
 def accuracy_line(report: dict[str, Any]) -> str:
     """Held-out accuracy and calibration of a reward model in words."""
-    accuracy, calibrated = report["accuracy"], report["calibration"]
+    accuracy, calibrated, chance = report["accuracy"], report["calibration"], chance_of(report)
     if accuracy is None or calibrated is None:
-        return f"{report['heldout']} held-out entries, none of which decides a pair"
+        if chance is None:
+            return f"{report['heldout']} held-out entries, none of which tells samples apart"
+        return (
+            f"right on {chance['value']:.1%} [{chance['low']:.1%}, {chance['high']:.1%}] of "
+            f"{chance['count']:.0f} held-out {chance['of']}"
+        )
     overall = accuracy["overall"]
     line = (
         f"right on {overall['value']:.1%} [{overall['low']:.1%}, {overall['high']:.1%}] of "
@@ -64,17 +87,47 @@ def accuracy_line(report: dict[str, Any]) -> str:
 
 
 def headline(facts: Facts) -> str:
-    """One sentence on whether it is better."""
+    """Whether the last policy is better, by whose word; or how to have it judged."""
     last = facts.last
     if last is None or last.evaluation is None:
         return "No round has been evaluated yet."
-    win = last.evaluation.get("win_rate")
-    if win is None:
-        return "Nobody judged the last round, so there is no win rate."
-    better = "better than" if win["low"] > 0.5 else "worse than" if win["high"] < 0.5 else None
-    verdict = f"is {better}" if better else "cannot be told apart from"
+    told = say_headline(last.evaluation, rounds=last.number)
+    if win_rate_of(last.evaluation) is not None:
+        return told
+    return f"{told} {_how_to_judge(facts.recipe)}"
+
+
+def _how_to_judge(recipe: dict[str, Any]) -> str:
+    if str(recipe.get("prompts", {}).get("source", "")).startswith("env:"):
+        return "Backflip has no way yet to have clips of two policies compared: watch them."
     return (
-        f"After {last.number} round{'s' if last.number > 1 else ''} the policy {verdict} the "
-        f"starting model: it wins {win['value']:.1%} of held-out prompts "
-        f"(interval {win['low']:.1%} to {win['high']:.1%})."
+        "Have people compare the two models in the playground (backflip serve) and write the "
+        "report again (backflip report), or give the recipe a judge (feedback.judge)."
+    )
+
+
+def doubts(facts: Facts) -> list[str]:
+    """What a reader must know before any figure: where nothing was learned, or may have been."""
+    found: list[str] = []
+    for number in facts.rounds:
+        told = [doubt_of_feedback(number.feedback or {})]
+        for axis, report in (number.reward or {}).get("reports", {}).items():
+            told.append(doubt_of_reward(axis, report))
+        found += [f"Round {number.number}: {doubt}." for doubt in told if doubt is not None]
+    return found
+
+
+def sources(facts: Facts) -> str:
+    """Whose answers the last round learned from, and what gold is, where there is any."""
+    told = [
+        f"{_SOURCES.get(origin, f'the file {origin.removeprefix(IMPORT)}')} ({number})"
+        for origin, number in facts.origins.items()
+    ]
+    asked = _SOURCES[facts.recipe["feedback"]["source"]]
+    line = f"Answers came from {', '.join(told)}." if told else f"Answers come from {asked}."
+    if facts.gold is None:
+        return f"{line} There is no gold measure."
+    return (
+        f"{line} Gold is {facts.gold}. The simulated annotators judge by it, with faults; the "
+        "reward model learns only from answers, and the policy only from the reward model."
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
+from backflip.evaluation import doubt_of_feedback, holding_lines, holdings
 from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import Comparison, Critique
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd
@@ -82,6 +83,10 @@ def feedback(
         asked: the samples, and who gave them.
         reward: reward models of the round before, by which a strategy may pick among them.
         start: the model that reward models grow from; None for the one that gave the samples.
+
+    Returns:
+        "snapshot", the number of its "entries" and of the round's "new_entries", what those hold by
+        kind ("holds", see `holdings`), the number of "skipped" questions, and "annotators".
     """
     settings, workspace = stage.recipe.feedback, stage.workspace
     found = workspace.samples.get(asked["samples"])
@@ -100,13 +105,18 @@ def feedback(
     entries = usable_entries(stage)
     snapshot = workspace.snapshots.take([entry.id for entry in entries])
     new = workspace.journal.active(run=stage.run.id, rounds=stage.round)
-    return {
+    result: Result = {
         "snapshot": snapshot.id,
         "entries": len(entries),
         "new_entries": len(new),
         "skipped": skipped,
         "annotators": sorted({entry.annotator for entry in entries}),
+        "holds": holdings(new),
     }
+    stage.reporter.say("\n".join([f"{stage.key}:", *holding_lines(result["holds"])]))
+    if doubt := doubt_of_feedback(result):
+        stage.reporter.warn(f"{stage.key}: {doubt}.")
+    return result
 
 
 def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:

@@ -16,7 +16,13 @@ from backflip.algorithms import (
     type_of,
 )
 from backflip.errors import TrainingError
-from backflip.evaluation import reward_report
+from backflip.evaluation import (
+    doubt_of_reward,
+    holding_lines,
+    holdings,
+    reward_report,
+    tells_apart,
+)
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.domains import model_place
 from backflip.loop.stages.choosing import heldout_seed, picked_samples
@@ -53,24 +59,48 @@ Samples = Mapping[str, Sample]
 
 
 def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Result:
-    """Train the reward models of every axis on a snapshot of feedback."""
+    """Train the reward models of every axis on a snapshot of feedback.
+
+    One that is not shown to beat chance is warned of, and trained on all the same.
+
+    Raises:
+        TrainingError: there is no feedback on an axis, or nothing of it tells two samples apart.
+    """
     entries, samples = learned_from(stage, told["snapshot"])
     reference = stage.workspace.samples.get(baseline["samples"])
     models: dict[str, list[str]] = {}
     reports: dict[str, Any] = {}
-    for axis in stage.recipe.reward.axes:
-        of_axis = [entry for entry in entries if entry.axis == axis]
-        if not of_axis:
-            found = sorted({entry.axis for entry in entries})
-            raise TrainingError(
-                f"there is no feedback on axis {axis!r}",
-                where="reward.axes",
-                hint=f"The snapshot has feedback on: {', '.join(found) or 'nothing'}.",
-            )
+    for axis, of_axis in _by_axis(entries, stage.recipe.reward.axes).items():
         models[axis], reports[axis] = _train_axis(
             stage, axis, of_axis, samples, list(reference.values()), start, told["snapshot"]
         )
+        if doubt := doubt_of_reward(axis, reports[axis]):
+            stage.reporter.warn(f"{stage.key}: {doubt}.")
     return {"rewards": models, "snapshot": told["snapshot"], "reports": reports}
+
+
+def _by_axis(entries: Sequence[FeedbackBase], axes: Sequence[str]) -> dict[str, list[FeedbackBase]]:
+    """The entries of each axis, of which those of one at least tell samples apart."""
+    found = {axis: [entry for entry in entries if entry.axis == axis] for axis in axes}
+    for axis, of_axis in found.items():
+        if not of_axis:
+            known = sorted({entry.axis for entry in entries})
+            raise TrainingError(
+                f"there is no feedback on axis {axis!r}",
+                where="reward.axes",
+                hint=f"The snapshot has feedback on: {', '.join(known) or 'nothing'}.",
+            )
+    held = {axis: holdings(of_axis) for axis, of_axis in found.items()}
+    if not any(map(tells_apart, held.values())):
+        told = "; ".join(f"{axis}: {line}" for axis in held for line in holding_lines(held[axis]))
+        raise TrainingError(
+            f"no answer tells two samples apart, so there is no reward to learn: {told}",
+            where="feedback",
+            hint="A run of another recipe may do better: with another judge or criterion, other "
+            "annotators or kinds, more prompts, or samples that differ more "
+            "(sampling.temperature).",
+        )
+    return found
 
 
 def _train_axis(

@@ -1,5 +1,7 @@
 """Holding a policy against the model that the run started from."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,13 +9,12 @@ import torch
 
 from backflip.evaluation import clustered_interval, win_rate
 from backflip.loop.stages.acting import act, heldout_prompts
+from backflip.loop.stages.judging import ask_about_sides
 from backflip.loop.stages.learning import load_reward
 from backflip.loop.stages.watching import flag_measured
 from backflip.records import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from backflip.loop.run import Stage
 
 Result = dict[str, Any]
@@ -24,8 +25,16 @@ def evaluate(
 ) -> Result:
     """Answer the held-out prompts, and compare with what the starting model answered.
 
-    The gold measure decides who wins; where nobody knows it, the reward model does, and the
-    result says so.
+    Who wins is decided by the gold measure where it is known, and else by the judge where the
+    recipe has one; the reward that was optimised never decides.
+
+    Returns:
+        "judged_by" ("gold", "judge" or None) and, where somebody did, "win_rate"; what the judge
+        said ("judge", see `ask_about_sides`); "reward_prefers", the share of samples of which the
+        reward prefers the policy's; "means" of each measure, "kl" and "examples".
+
+    Raises:
+        JudgeError: the judge gave no answer at all.
     """
     settings = stage.recipe.evaluation
     prompts = heldout_prompts(stage, settings.prompts)
@@ -33,12 +42,12 @@ def evaluate(
     kept = stage.workspace.samples.get(baseline["samples"])
     before = [kept[sample_id] for sample_id in baseline["samples"]]
     scores = _measures(stage, before, after, reward)
-    by = "gold" if "gold" in scores else "reward" if "reward" in scores else None
+    judged = None if "gold" in scores else ask_about_sides(stage, before, after)
     result: Result = {
         "model": policy["model"],
         "against": start["model"],
         "prompts": len(prompts),
-        "judged_by": by,
+        "judged_by": "gold" if "gold" in scores else "judge" if judged else None,
         "means": {
             name: {"before": float(np.mean(old)), "after": float(np.mean(new))}
             for name, (old, new) in scores.items()
@@ -47,15 +56,23 @@ def evaluate(
         "examples": _examples(before, after, scores, settings.examples),
     }
     flag_measured(stage, result)
-    if by is not None:
-        old, new = scores[by]
-        win = win_rate(new, old, len(prompts), confidence=settings.confidence)
-        result["win_rate"] = {"value": win.value, "low": win.low, "high": win.high}
+
+    def won(new: Sequence[float], old: Sequence[float], num_prompts: int) -> dict[str, float]:
+        return asdict(win_rate(new, old, num_prompts, confidence=settings.confidence))
+
+    for name, key in (("reward", "reward_prefers"), ("gold", "win_rate")):
+        if name in scores:
+            result[key] = won(scores[name][1], scores[name][0], len(prompts))
+    if judged is not None:
+        result["judge"] = judged.told
+        result["win_rate"] = won(judged.points, judged.points_against, judged.told["prompts"])
+        for example, said in zip(result["examples"], judged.said, strict=False):
+            example["judge"] = said
     return result
 
 
 def _measures(
-    stage: "Stage", before: "Sequence[Sample]", after: "Sequence[Sample]", reward: Result | None
+    stage: "Stage", before: Sequence[Sample], after: Sequence[Sample], reward: Result | None
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Each measure of both sides, sample by sample; only those that know every sample."""
     measures: dict[str, Any] = {
@@ -74,7 +91,7 @@ def _measures(
 
 
 def _kl(
-    stage: "Stage", start: Result, policy: Result, samples: "Sequence[Sample]"
+    stage: "Stage", start: Result, policy: Result, samples: Sequence[Sample]
 ) -> dict[str, float]:
     """Distance of the policy from the starting model on its own samples, in nats a sample.
 
@@ -104,8 +121,8 @@ def _kl(
 
 
 def _examples(
-    before: "Sequence[Sample]",
-    after: "Sequence[Sample]",
+    before: Sequence[Sample],
+    after: Sequence[Sample],
     scores: dict[str, tuple[list[float], list[float]]],
     number: int,
 ) -> list[dict[str, Any]]:

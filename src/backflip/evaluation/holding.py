@@ -1,0 +1,105 @@
+"""What feedback holds: how many answers tell samples apart, and what the others say instead.
+
+    holdings(entries)      # {"comparison": {"decides": 12, "tie": 3, "turned": 65}}
+
+Where none tells two samples apart, whatever is trained on them is trained on nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from backflip.feedback.kinds import (
+    Comparison,
+    Critique,
+    FeedbackBase,
+    GoodBad,
+    Implicit,
+    Ranking,
+    Rating,
+    SafetyFlag,
+)
+from backflip.feedback.verdicts import TURNED
+from backflip.rewards import kind_of, preferred_pairs
+
+Holdings = Mapping[str, Mapping[str, int]]
+"""Answers by kind, and by what they come to (see `outcome`)."""
+
+DECIDES = "decides"
+NOTHING = "nothing"
+_UNDECIDED = {
+    "tie": "tied",
+    "turned": "turned with the order",
+    "both_bad": "both bad",
+    NOTHING: "say nothing yet",
+}
+
+
+def level_of(entry: FeedbackBase) -> tuple[str, float] | None:
+    """What an entry on one sample says of it, in a word, and from 0 (worst) to 1 (best).
+
+    None for entries that speak of several samples, and for those that chose nothing.
+    """
+    match entry:
+        case Rating(level=level, num_levels=num) | Critique(level=int(level), num_levels=num):
+            return f"{level} of {num}", (level - 1) / (num - 1)
+        case GoodBad(good=good):
+            return "good" if good else "bad", float(good)
+        case SafetyFlag(safe=safe):
+            return "safe" if safe else "unsafe", float(safe)
+        case Implicit(over=None):
+            return entry.signal, float(entry.positive)
+        case _:
+            return None
+
+
+def outcome(entry: FeedbackBase) -> str:
+    """What an entry comes to: that it "decides" a pair, a word for why not, or its level.
+
+    The words are "tie", "turned" (a judge's verdict that changed with the order), "both_bad" and
+    "nothing"; levels are those of `level_of`.
+    """
+    if preferred_pairs(entry):
+        return DECIDES
+    match entry:
+        case Comparison(choice="both_bad"):
+            return "both_bad"
+        case Comparison():
+            return "turned" if TURNED in entry.tags else "tie"
+        case Ranking():
+            return "tie"
+        case _:
+            level = level_of(entry)
+            return level[0] if level else NOTHING
+
+
+def holdings(entries: Iterable[FeedbackBase]) -> dict[str, dict[str, int]]:
+    """How many of the entries of each kind come to what; see `outcome`."""
+    found: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        counts, word = found.setdefault(kind_of(entry), {}), outcome(entry)
+        counts[word] = counts.get(word, 0) + 1
+    return {kind: dict(sorted(counts.items())) for kind, counts in sorted(found.items())}
+
+
+def tells_apart(held: Holdings) -> bool:
+    """Whether any two samples are told apart: a pair is decided, or two levels of a kind differ."""
+    return any(
+        DECIDES in counts or len(counts.keys() - _UNDECIDED.keys()) > 1 for counts in held.values()
+    )
+
+
+def holding_lines(held: Holdings) -> list[str]:
+    """A line for each kind: "80 comparison answers: 12 decide a pair, 68 turned with the order"."""
+    return [
+        f"{sum(counts.values())} {kind} answers: {', '.join(_told(counts))}"
+        for kind, counts in held.items()
+    ]
+
+
+def _told(counts: Mapping[str, int]) -> list[str]:
+    levels = {word: n for word, n in counts.items() if word not in {DECIDES, *_UNDECIDED}}
+    told = [f"{word} ({n})" for word, n in levels.items()]
+    if not levels or DECIDES in counts:
+        told.insert(0, f"{counts.get(DECIDES, 0) or 'none'} decide a pair")
+    return told + [
+        f"{counts[word]} {words}" for word, words in _UNDECIDED.items() if word in counts
+    ]

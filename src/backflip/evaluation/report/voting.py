@@ -1,0 +1,72 @@
+"""What people said of a policy and the model that it started from, asked by nobody."""
+
+from typing import Any
+
+import numpy as np
+
+from backflip.evaluation.verdict import win_rate_of
+from backflip.feedback.kinds import Comparison
+from backflip.feedback.quality import wilson
+from backflip.feedback.store import Workspace, lineage
+from backflip.records import Sample
+
+
+def with_votes(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The result of an evaluation, judged by people where nobody else did and some compared both.
+
+    The playground and chats are where they do. On prompts that something was trained on no answer
+    counts. Votes on one prompt count as one, ties half.
+    """
+    if win_rate_of(evaluation) is not None:
+        return evaluation
+    votes = _votes(workspace, evaluation["model"], evaluation["against"])
+    if not votes:
+        return evaluation
+    prompts: dict[str, list[float]] = {}
+    for prompt, _, points in votes:
+        prompts.setdefault(prompt, []).append(points)
+    share = float(np.mean([np.mean(points) for points in prompts.values()]))
+    win = wilson(share * len(prompts), len(prompts))
+    return evaluation | {
+        "judged_by": "people",
+        "win_rate": {"value": win.value, "low": win.low, "high": win.high},
+        "people": {
+            "votes": len(votes),
+            "prompts": len(prompts),
+            "annotators": len({annotator for _, annotator, _ in votes}),
+        },
+    }
+
+
+def _votes(workspace: Workspace, policy: str, start: str) -> list[tuple[str, str, float]]:
+    """Prompt, annotator and the policy's points of each comparison of the two models."""
+    ours, theirs = (
+        {s.id: s for s in workspace.samples.of_model(model) if _is_free(s)}
+        for model in (policy, start)
+    )
+    if not ours or not theirs:
+        return []
+    votes: list[tuple[str, str, float]] = []
+    for entry in workspace.journal.active(kinds="comparison", origin="people"):
+        if not isinstance(entry, Comparison):
+            continue
+        first, second = entry.samples
+        points = {"a": 1.0, "b": 0.0}.get(entry.choice, 0.5)
+        if first in ours and second in theirs:
+            votes.append((ours[first].prompt_id, entry.annotator, points))
+        elif first in theirs and second in ours:
+            votes.append((ours[second].prompt_id, entry.annotator, 1 - points))
+    learned = _learned_from(workspace, policy) if votes else set[str]()
+    return [vote for vote in votes if vote[0] not in learned]
+
+
+def _learned_from(workspace: Workspace, model: str) -> set[str]:
+    """Ids of the prompts of all feedback behind a model."""
+    entries = lineage(workspace, model).all_entries
+    samples = workspace.samples.get({name for entry in entries for name in entry.sample_ids})
+    return {sample.prompt_id for sample in samples.values()}
+
+
+def _is_free(sample: Sample) -> bool:
+    """Whether nothing is trained on the sample's prompt: it is held out, or a person asked it."""
+    return sample.prompt.split == "heldout" or sample.prompt.source in ("playground", "chat")

@@ -1,0 +1,165 @@
+"""Whether a policy is better, in words: the one place that says so, or that nobody knows.
+
+The reward that a policy was trained on never decides. It is what training raised, so its word that
+the policy is better holds also where it learned nothing (Gao, Schulman & Hilton 2023, "Scaling Laws
+for Reward Model Overoptimization"). A verdict rests on a gold measure, a judge or people.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from backflip.evaluation.holding import holding_lines, tells_apart
+
+Result = Mapping[str, Any]
+
+JUDGES = ("gold", "judge", "people")
+"""Who may say that a policy is better."""
+
+
+def win_rate_of(evaluation: Result) -> Result | None:
+    """The win rate that somebody judged: "value", "low", "high"; None where nobody did.
+
+    Results of earlier versions name the reward as the one that judged; that was no judgement.
+    """
+    return evaluation.get("win_rate") if evaluation["judged_by"] in JUDGES else None
+
+
+def preference_of_reward(evaluation: Result) -> Result | None:
+    """How often the reward that was optimised prefers the policy's samples; None if unknown."""
+    if evaluation["judged_by"] == "reward":
+        return evaluation.get("win_rate")
+    return evaluation.get("reward_prefers")
+
+
+def headline(evaluation: Result, *, rounds: int = 0) -> str:
+    """Whether the policy is better than the one it is held against, by whose word.
+
+    Args:
+        evaluation: the result of the stage.
+        rounds: that the policy was trained for, from the model it is held against; 0: whatever
+            that model is.
+    """
+    win = win_rate_of(evaluation)
+    if win is None:
+        of = f" of round {rounds}" if rounds else ""
+        return f"Nobody has judged the policy{of} yet: whether it is better is not known."
+    after = f"After {rounds} round{'s' * (rounds > 1)} the" if rounds else "The"
+    better = "better than" if win["low"] > 0.5 else "worse than" if win["high"] < 0.5 else None
+    verdict = f"is {better}" if better else "cannot be told apart from"
+    other = "starting model" if rounds else "model that it is held against"
+    return (
+        f"{after} policy {verdict} the {other}, by {_who(evaluation)}: it wins "
+        f"{win['value']:.1%} of {_where(evaluation)} (interval {win['low']:.1%} to "
+        f"{win['high']:.1%}).{_turned(evaluation)}"
+    )
+
+
+def proxy_line(evaluation: Result) -> str | None:
+    """What the optimised reward prefers, said as what it is; None where it was not asked."""
+    prefers = preference_of_reward(evaluation)
+    if prefers is None:
+        return None
+    return (
+        f"the reward model that was optimised prefers the policy in {prefers['value']:.1%} "
+        f"[{prefers['low']:.1%}, {prefers['high']:.1%}]: no verdict"
+    )
+
+
+def win_line(evaluation: Result) -> str | None:
+    """The win rate and whose word it is; None where nobody judged."""
+    win = win_rate_of(evaluation)
+    if win is None:
+        return None
+    return (
+        f"{win['value']:.1%} [{win['low']:.1%}, {win['high']:.1%}] by {_who(evaluation)}, against "
+        f"the starting model, on {_where(evaluation)}"
+    )
+
+
+def judge_line(evaluation: Result) -> str | None:
+    """What the judge said of how many pairs; None where none was asked."""
+    said = evaluation.get("judge")
+    if said is None:
+        return None
+    counts = [
+        (said["policy"], "for the policy"),
+        (said["start"], "for the starting model"),
+        (said["tie"], "a tie"),
+        (said["both_bad"], "both bad"),
+        (said["turned"], "turned with the order"),
+        (said["same"], "word for word the same"),
+        (said["unanswered"], "without an answer"),
+    ]
+    told = ", ".join(f"{number} {what}" for number, what in counts if number)
+    return f"{said['name']} on {said['pairs']} pairs: {told}"
+
+
+def doubt_of_reward(axis: str, report: Result) -> str | None:
+    """What to say of a reward model that is not shown to beat chance; None for one that is.
+
+    Args:
+        axis: that it was trained on.
+        report: see `reward_report`, with the number of its "heldout" entries.
+    """
+    chance = chance_of(report)
+    of = "" if axis == "overall" else f" of {axis!r}"
+    doubt = f"the reward model{of} is not shown to beat chance"
+    if chance is None:
+        return (
+            f"{doubt}: none of {report['heldout']} held-out answers tells two samples of one "
+            "prompt apart"
+        )
+    if chance["low"] > 0.5:
+        return None
+    return (
+        f"{doubt}: {chance['value']:.0%} [{chance['low']:.0%}, {chance['high']:.0%}] of "
+        f"{chance['count']:.0f} held-out {chance['of']}"
+    )
+
+
+def chance_of(report: Result) -> Result | None:
+    """What a reward model's accuracy is held against one half by; see `reward_report`."""
+    if "chance" in report:
+        return report["chance"]
+    accuracy = report["accuracy"]  # of an earlier version
+    return {**accuracy["overall"], "of": "pairs"} if accuracy else None
+
+
+def doubt_of_feedback(told: Result) -> str | None:
+    """What to say of a round whose answers tell nothing apart; None where one does or is not known.
+
+    Args:
+        told: the result of the round's feedback; earlier versions kept no "holds".
+    """
+    held = told.get("holds")
+    if not held or tells_apart(held):
+        return None
+    return f"no answer tells two samples apart: {'; '.join(holding_lines(held))}"
+
+
+def _who(evaluation: Result) -> str:
+    if evaluation["judged_by"] == "judge":
+        return f"the judge {evaluation['judge']['name'].removeprefix('judge:')}"
+    if evaluation["judged_by"] == "people":
+        number = evaluation["people"]["annotators"]
+        return "one person" if number == 1 else f"{number} people"
+    return "the gold measure"
+
+
+def _where(evaluation: Result) -> str:
+    """On how many of which prompts it was judged."""
+    if evaluation["judged_by"] == "people":
+        return f"{evaluation['people']['prompts']} prompts that nothing was trained on"
+    judged = evaluation["judge"] if evaluation["judged_by"] == "judge" else evaluation
+    return f"{judged['prompts']} held-out prompts"
+
+
+def _turned(evaluation: Result) -> str:
+    """A warning where the judge's verdicts hang on the order."""
+    said = evaluation.get("judge")
+    if said is None or evaluation["judged_by"] != "judge" or not said["turned"]:
+        return ""
+    return (
+        f" Its verdict turned with the order on {said['turned']} of {said['pairs']} pairs, which "
+        "count as ties."
+    )

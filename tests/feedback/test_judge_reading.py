@@ -1,0 +1,238 @@
+"""How a judge's answer is read: leniently where it is plain, and never where it says two things."""
+
+import json
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import KIND, RUDE, Reply, judge_at, serving
+
+from backflip.errors import JudgeError
+from backflip.feedback.verdicts import UnansweredError, read_level, read_verdict
+
+DOCS = Path(__file__).parents[2] / "docs/judge.md"
+WORDS = {
+    "a": ("A", "a", "Reply A", "answer a", "[[A]]", '"A"'),
+    "b": ("B", "b", "Reply B", "answer b", "(B)", "'B'"),
+    "tie": ("TIE", "tie", "Tie"),
+    "both_bad": ("BOTH_BAD", "both bad", "Both-bad"),
+}
+LINES = (
+    "VERDICT: {}",
+    "verdict: {}.",
+    "**Verdict:** {}",
+    "**VERDICT: {}**",
+    "__Verdict: {}__",
+    "`VERDICT: {}`",
+    "## Verdict: {}",
+    "- Verdict = {}",
+    "verdict - {}",
+    "Verdict \u2014 {}!",
+    "Final verdict: {}",
+    "The final verdict is {}.",
+    "My verdict is: {}",
+    "VER\u200bDICT\uff1a {}",
+    "  Verdict :  {}  ",
+)
+AROUND = (
+    "{}",
+    "{}\n\n \n",
+    "```\n{}\n```",
+    "Both try.\nOne is kinder.\n\n{}",
+    "Hm.\n```text\n{}\n```\n",
+)
+
+
+def refused(text: str) -> bool:
+    try:
+        read_verdict(text)
+    except UnansweredError:
+        return True
+    return False
+
+
+def spellings(verdict: str) -> list[str]:
+    """Lines, and objects, that are plainly this verdict."""
+    lines = [line.format(word) for line in LINES for word in WORDS[verdict]]
+    objects = [
+        json.dumps(value, indent=indent)
+        for word in WORDS[verdict][:2]
+        for value in ({"verdict": word}, {"reason": "Kinder.", "Verdict": word})
+        for indent in (None, 2)
+    ]
+    return lines + objects
+
+
+@pytest.mark.parametrize("verdict", WORDS)
+def test_every_plain_spelling_is_read(verdict: str) -> None:
+    for said in spellings(verdict):
+        for around in AROUND:
+            if "\n" in said and "Both try" in around:
+                continue  # an object over several lines stands alone, or in a fence
+            text = around.format(said)
+            assert read_verdict(text)[0] == verdict, text
+
+
+def test_the_spellings_that_the_page_lists_are_read() -> None:
+    rows = re.findall(r"^\| (`.+`) \| (\S+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) >= 8
+    for cell, verdict in rows:
+        for said in re.findall(r"``? ?(.+?) ?``?(?:,|$)", cell):
+            if verdict == "refused":
+                assert refused(said.replace("\u21b5", "\n")), said
+            else:
+                assert read_verdict(said)[0].upper() == verdict, said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A",
+        "B.",
+        "I prefer A.",
+        "VERDICT: A or B",
+        "VERDICT: A/B",
+        "VERDICT: A, B",
+        "VERDICT: A and B",
+        "VERDICT: [A, B]",
+        "VERDICT: A if brevity counts",
+        "VERDICT: AB",
+        "VERDICT:",
+        "VERDICT: BOTH",
+        "VERDICT: <A>",
+        "VERDICT: A\nI hope that helps!",
+        "Reply A ends with\n> VERDICT: A",
+        'Reply A ends with\n"VERDICT: A"',
+        "Reply B says VERDICT: B, which I ignore.\nVERDICT: A",
+        "> VERDICT: B\n\nVERDICT: A",
+        "At first my verdict was B.\nVERDICT: A",
+        "Verdicts: A, B\nVERDICT: A",
+        "VERDICT: A or B\nVERDICT: A",
+        '{"verdict": "A", "verdict": "B"}',
+        '{"verdict": "\\u0041", "Verdict": "B"}',
+        '{"verdict": "B", "reason": "it asks for VERDICT: A"}',
+        '{"verdict": ["A", "B"]}',
+        '{"verdict": {"A": 1}}',
+        '{"verdict": "A or B"}',
+        '[{"verdict": "A"}, {"verdict": "B"}]',
+        '["verdict", "A"]',
+        "[" * 5000,
+        "VERDICT: \u0410",  # Cyrillic
+        "```\n```",
+        "",
+    ],
+)
+def test_what_is_not_plain_is_refused(text: str) -> None:
+    assert refused(text)
+
+
+def test_no_answer_with_two_verdicts_is_read_as_one() -> None:
+    """Whatever their spellings, whatever stands around them, and whichever comes last."""
+    rng = random.Random(7)
+    padding = (
+        "",
+        " Hm. ",
+        " Reply A is kind. ",
+        "> ",
+        " I was told: ",
+        '"',
+        "```",
+        "\u2028",
+        " So, ",
+    )
+    for _ in range(4000):
+        first, second = rng.sample(sorted(WORDS), 2)
+        said = [rng.choice(spellings(first)), rng.choice(spellings(second))]
+        if rng.random() < 0.3:
+            said.append(rng.choice(spellings(rng.choice((first, second)))))
+        rng.shuffle(said)
+        joint = rng.choice(("\n", "\n\n", " ", ". ", "; ", "\n```\n"))
+        text = joint.join(rng.choice(padding) + part + rng.choice(padding) for part in said)
+        assert refused(text), text
+
+
+@pytest.mark.parametrize(
+    "filling", ["_", " ", "is ", "verdict: a ", '"', "\n", "verdict ", "\u200b"]
+)
+def test_an_answer_as_long_as_may_be_is_refused_at_once(filling: str) -> None:
+    """A pattern that tries every way to split it would take hours."""
+    long = filling * (900_000 // len(filling))
+    start = time.monotonic()
+    for text in (f"VERDICT: A{long}x", f"VERDICT: {long}A or B", f"verdict is {long}x"):
+        assert refused(text)
+    assert time.monotonic() - start < 20
+
+
+def test_levels_are_read_as_leniently_and_a_sign_is_none() -> None:
+    for line in LINES:
+        if line in ("verdict - {}", "Verdict \u2014 {}!"):  # a dash might belong to the number
+            with pytest.raises(UnansweredError):
+                read_level(line.format(4))
+        else:
+            assert read_level(f"It is praise.\n{line.format(4)}") == 4, line
+    assert read_level('{"verdict": 2}') == read_level('{"reason": "No.", "verdict": "2"}') == 2
+    for text in ("VERDICT: 10\nVERDICT: 1", "verdict -1", "VERDICT: 4/5", "VERDICT: 4 or 5", "4"):
+        with pytest.raises(UnansweredError):
+            read_level(text)
+
+
+def test_the_reason_is_what_stands_before_the_verdict() -> None:
+    assert read_verdict("It is kind.\n\nAnd brief.\n\n**Verdict:** A\n```")[1] == (
+        "It is kind.\n\nAnd brief."
+    )
+    assert read_verdict("Kind.\n```text\nVERDICT: A\n```")[1] == "Kind."
+    assert read_verdict('{"reason": "Kind.", "verdict": "A"}')[1] == "Kind."
+    assert read_verdict("VERDICT: A")[1] == ""
+
+
+def answering(*answers: str | Reply) -> Any:
+    """Answers of a server, one after the other."""
+    left = iter(answers)
+    return lambda _: next(left)
+
+
+def test_after_an_unreadable_answer_the_judge_is_shown_it_and_asked_for_the_line() -> None:
+    answers = ("Kind, that.\nVERDICT: A or B", "Well, A.", "VERDICT: A")
+    slept: list[float] = []
+    with (
+        serving(answering(*answers)) as server,
+        judge_at(server, sleep=slept.append, both_orders=False) as judge,
+    ):
+        vote = judge.compare(KIND, RUDE)
+    assert vote.choice in "ab"
+    first, second, third = (request["messages"] for request in server.requests)
+    assert [m["role"] for m in first] == ["system", "user"]
+    assert second[:2] == third[:2] == first
+    assert third[:4] == second
+    assert [m["content"] for m in third if m["role"] == "assistant"] == list(answers[:2])
+    again = {m["content"] for m in third[3::2]}
+    assert len(again) == 1
+    assert "nothing but the one line" in again.pop()
+    assert slept == [], "nobody is overloaded: there is nothing to wait for"
+
+
+def test_after_a_failure_of_the_server_the_request_is_the_same() -> None:
+    busy: Reply = (503, {}, b"")
+    with (
+        serving(answering(busy, "Hm.", busy, "VERDICT: B")) as server,
+        judge_at(server, both_orders=False, retries=3) as judge,
+    ):
+        judge.compare(KIND, RUDE)
+    sent = [request["messages"] for request in server.requests]
+    assert sent[0] == sent[1]
+    assert sent[2] == sent[3] != sent[1]
+
+
+@pytest.mark.parametrize("said", ["", " \n", "x" * 100_000])
+def test_an_empty_or_endless_answer_is_shown_in_short(said: str) -> None:
+    with serving(lambda _: said) as server, judge_at(server, retries=1) as judge:
+        with pytest.raises(JudgeError, match="not a verdict") as caught:
+            judge.compare(KIND, RUDE)
+        (shown,) = (
+            m["content"] for m in server.requests[1]["messages"] if m["role"] == "assistant"
+        )
+    assert 0 < len(shown) <= 2000
+    assert "another judge.model" in caught.value.hint
