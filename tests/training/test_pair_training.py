@@ -273,7 +273,7 @@ def faulty(tokenizer, fault: str) -> Sample:
         prompt = Prompt(content=Dialogue(messages=turns), source=SOURCE)
         tokenizer.chat_template = (
             "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-            "{{ messages[0].content }}"
+            "{% for turn in messages %}{{ turn.content }}{% endfor %}"
         )
     return Sample.of(prompt, content)
 
