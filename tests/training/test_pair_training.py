@@ -1,8 +1,10 @@
 """The offline trainee on pairs whose better side is known."""
 
 import copy
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.training import Learner, PairTraining, decided_pairs, offline_steps
 
 START = torch.tensor([1.0, 0.5])
+DOCS = Path(__file__).parents[2] / "docs" / "algorithms"
+WORD = re.compile(r"`(\w+)`")
 RATES = OptimizerSettings(learning_rate=0.02)
 
 
@@ -95,6 +99,13 @@ def test_accuracy_is_that_of_the_policy_against_its_reference():
     assert metrics["rejected_reward"] == pytest.approx(float(rewards[:, 1].mean()), abs=1e-6)
     expected = -torch.nn.functional.logsigmoid(margins).mean()
     assert metrics["loss"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_every_figure_on_the_page_is_reported():
+    page = (DOCS / "dpo.md").read_text().split("## What the figures are")[1]
+    named = {name for row in re.findall(r"^\|(.*?)\|", page, re.M) for name in WORD.findall(row)}
+    assert len(named) >= 6
+    assert named <= make().step(0).keys()
 
 
 def test_every_epoch_has_each_pair_once(monkeypatch):

@@ -1,7 +1,9 @@
 """The online trainee on three actions, one of which is rewarded."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +11,16 @@ from bandit import BEST, SHAPE, Rewarded, clip_of, policy, situations
 from torch import Tensor
 
 from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipValue
-from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Rollouts, Term
+from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Term
 from backflip.config import OptimizerSettings, SamplingSettings
 from backflip.errors import TrainingError
 from backflip.records import Completion, Prompt, Sample, Situation
 from backflip.records.samples import CONTENT_TYPES
 from backflip.training import Learner, Part, RolloutTraining
-from backflip.training.rollouts import describe, split
 
 START = torch.tensor([1.0, 0.5])
+DOCS = Path(__file__).parents[2] / "docs" / "algorithms"
+WORD = re.compile(r"`(\w+)`")
 FINISHES = ("stop", "length", "human")
 
 
@@ -108,6 +111,14 @@ def test_what_is_measured_is_what_happened():
         assert sample.model == "model-1"
         expected = float(first[int(sample.clip.actions[0])])
         assert float(sample.content.logprobs[0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_figure_on_the_page_is_reported():
+    page = (DOCS / "ppo.md").read_text().split("## What the figures are")[1]
+    named = {name for row in re.findall(r"^\|(.*?)\|", page, re.M) for name in WORD.findall(row)}
+    metrics = make(watch=lambda samples: {"gold": 0.0}).step(0)
+    assert len(named) >= 10
+    assert named <= metrics.keys()
 
 
 def test_samples_know_the_weights_that_acted():
@@ -341,48 +352,3 @@ def test_an_extra_part_is_added_to_every_update():
     assert asked == list(range(16))
     assert chances(pulled)[0] > 0.8 > chances(plain)[0]
     assert metrics[-1]["pull"] < metrics[0]["pull"]
-
-
-def make_rollouts() -> Rollouts:
-    samples = [clip_of(i % 3, situations()[0], i) for i in range(7)]
-    samples[:2] = [cut(sample) for sample in samples[:2]]
-    inputs = ClipInputs.of([s.clip for s in samples])
-    blank = torch.zeros(7, 1)
-    return Rollouts(
-        samples=samples,
-        inputs=inputs,
-        logprobs_BT=blank - 1.0,
-        ref_logprobs_BT=blank - torch.arange(7.0)[:, None],
-        scores_B=torch.arange(7.0),
-        missing_eos_B=torch.zeros(7, dtype=torch.bool),
-        values_BT=blank,
-    )
-
-
-def test_a_description_by_hand():
-    found = describe(make_rollouts())
-    assert found["kl"] == pytest.approx(sum(i - 1 for i in range(7)) / 7)
-    assert found["reward"] == 3
-    assert found["reward_std"] == pytest.approx(2)
-    assert found["truncated"] == pytest.approx(2 / 7)
-    assert found["sampler_gap"] == pytest.approx(math.log(3) - 1, abs=1e-6)
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
-def test_minibatches_hold_each_item_once(parts):
-    batch = Batch(inputs=make_rollouts().inputs, old_logprobs_BT=torch.arange(7.0)[:, None])
-    minibatches = split(batch, parts, seed=3)
-    held = [int(x) for m in minibatches for x in m.old_logprobs_BT[:, 0]]
-    assert sorted(held) == list(range(7))
-    sizes = [m.num_items for m in minibatches]
-    assert len(sizes) == parts
-    assert max(sizes) - min(sizes) <= 1
-    if parts == 2:
-        others = [split(batch, 2, seed=s)[0].old_logprobs_BT.flatten().tolist() for s in range(9)]
-        assert len({tuple(o) for o in others}) > 1
-
-
-def test_more_minibatches_than_samples_are_refused():
-    batch = Batch(inputs=make_rollouts().inputs)
-    with pytest.raises(TrainingError, match="8 minibatches were asked for, but a step has 7"):
-        split(batch, 8, seed=0)
