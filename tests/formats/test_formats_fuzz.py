@@ -64,13 +64,15 @@ def damaged(row, rng):
     for step in path[:-1]:
         place = place[step]
     odd = copy.deepcopy(rng.choice(ODD))
+    # Of what is missing now, a field within it may be named, or one that stands beside it.
+    inner = places(row if odd is None else place[path[-1]])
+    within = tuple(step for way in inner for step in way)
     place[path[-1]] = odd
-    if odd is None:  # what is missing now may be what another field stands beside
-        path = next(zip(*places(row), strict=False)) + path
     # Of a reply or an answer the question is named that asks about it.
     about = {"response_a", "response_b", "responses", "annotations"}
-    asked = {"comparison", "strength"} if about & {*path} else ()
-    return row, {step.removesuffix("s") for step in path if isinstance(step, str)}.union(asked)
+    asked = {"comparison", "strength"} if about & {*path, *within} else ()
+    steps = (step for step in path + within if isinstance(step, str))
+    return row, {step.removesuffix("s") for step in steps}.union(asked)
 
 
 @pytest.mark.parametrize("name", ["backflip-jsonl", *SHAPES])
