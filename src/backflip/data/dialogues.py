@@ -194,7 +194,8 @@ def prompt_beside(
             raise ValueError(f"field {name!r} is not read, and the row means less without it")
     weight = row.get("weight", 1)
     if weight != 1:
-        raise ValueError(f"field 'weight' is {weight!r}: all rows count alike")
+        said = weight if isinstance(weight, int | float) else "no number"
+        raise ValueError(f"field 'weight' is {said}: all rows count alike, with 1")
     opening = messages[:1] if messages[0].role == "system" else ()
     rest = tuple(messages[len(opening) :])
     whole = (*_system(row, opening), *_history(row), *rest)
