@@ -89,11 +89,41 @@ def test_import_names_bad_rows(desk: Path, tmp_path: Path) -> None:
     assert stats["axis"] == {"helpful": 1}
 
 
+def test_an_import_of_no_row_fails_and_says_what_was_wrong(desk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "votes.jsonl"
+    row = {"prompt": "Hi", "chosen": "Same", "rejected": "Same"}
+    arguments = ("feedback", "import", file, "-w", tmp_path / "new", "--format", "trl-preference")
+    for rows, told in (([row] * 3, "3 rows left out"), ([], "0 rows left out")):
+        file.write_text("\n".join(map(json.dumps, rows)))
+        outcome = backflip(*arguments)
+        assert outcome.code == 1
+        assert told in outcome.out
+        assert outcome.out.count("chosen and rejected are the same reply") == len(rows)
+        outcome = backflip(*arguments, "--json")
+        assert outcome.code == 1
+        assert (outcome.json["entries"], outcome.json["rejected"]) == (0, len(rows))
+        assert len(outcome.json["rejections"]) == len(rows)
+
+
+def test_an_import_tells_the_columns_that_it_did_not_use(desk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "votes.jsonl"
+    row = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
+    file.write_text("\n".join(map(json.dumps, [row | {"score": 3, "id": 1}, row | {"score": 2}])))
+    arguments = ("feedback", "import", file, "-w", tmp_path / "new")
+    told = "Columns that were not used, and in how many rows: id (1), score (2)."
+    assert told in " ".join(done(*arguments).out.split())
+    assert done(*arguments, "--json").json["ignored"] == {"id": 1, "score": 2}
+    file.write_text(json.dumps(row))
+    assert "Columns" not in done(*arguments).out
+
+
 def test_a_hostile_row_cannot_command_the_terminal(desk: Path, tmp_path: Path) -> None:
     file = tmp_path / "votes.jsonl"
-    file.write_text('{"prompt": "Hi", "chosen": "a", "rejected": {"\\u001b[2Jx": 1}}\n')
+    bad = '{"prompt": "Hi", "chosen": "a", "rejected": {"\\u001b[2Jx": 1}}\n'
+    file.write_text(bad + '{"prompt": "Hi", "chosen": "a", "rejected": "b", "\\u001b[2Jx": 1}\n')
     outcome = done("feedback", "import", file, "-w", tmp_path / "new", "--format", "trl-preference")
     assert "1 rows left out" in outcome.out
+    assert "Columns that were not used" in outcome.out
     assert "\x1b" not in outcome.out + outcome.err
 
 

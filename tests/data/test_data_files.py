@@ -245,6 +245,7 @@ def test_a_folder_of_datasets_gives_its_splits(tmp_path):
         ("both/train", 2),
         ("both/test", 1),
     ]
+    assert [r.place for r in rows] == ["both/train:1", "both/train:2", "both/test:1"]
     assert good(read(tmp_path / "one")) == [{"text": "c", "n": 3}]
     with pytest.raises(FormatError, match="not one that"):
         read(tmp_path)
@@ -263,7 +264,7 @@ def test_a_hub_id_streams_the_split_that_it_names(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     rows = list(read_rows("owner/name:test"))
     assert good(rows) == ROWS
-    assert rows[0].file == "owner/name:test"
+    assert rows[0].place == "owner/name:test:1"
     assert good(read_rows("owner/name")) == ROWS
     with pytest.raises(FormatError, match="the hub does not give it"):
         read_rows("no/such")

@@ -172,7 +172,7 @@ def test_text_that_is_not_utf_8_is_refused_and_not_guessed(tmp_path, name, packe
     with pytest.raises(FormatError) as caught:
         prompts(path)
     assert caught.value.where == f"{path.name}:1"
-    assert "UTF-16 and not UTF-8" in caught.value.what or encoding == "latin-1"
+    assert "is UTF-16: save it" in caught.value.what or encoding == "latin-1"
     assert "UTF-8" in caught.value.what
 
 

@@ -25,10 +25,16 @@ def prompts(path: Path) -> Any:
 
 
 READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
-    "prompts": (prompts, ("p.txt", "p.md", "p.txt.gz", "p.jsonl", "p.json", "p.parquet")),
+    "prompts": (
+        prompts,
+        ("p.txt", "p.md", "p.txt.gz", "p.txt.zst", "p.jsonl", "p.json", "p.parquet"),
+    ),
     "texts": (lambda path: list(read_texts([path])), ("t.txt", "t.txt.gz", "t.jsonl", "t.parquet")),
     "demonstrations": (lambda path: list(read_demonstrations([path])), ("d.jsonl", "d.json.gz")),
-    "feedback": (lambda path: list(read(path, "hh")), ("f.jsonl", "f.jsonl.gz", "f.parquet")),
+    "feedback": (
+        lambda path: list(read(path, "hh")),
+        ("f.jsonl", "f.jsonl.gz", "f.jsonl.zst", "f.parquet"),
+    ),
 }
 CASES = [(reader, name) for reader, names in READERS.values() for name in names]
 IDS = [f"{kind}-{name}" for kind, (_, names) in READERS.items() for name in names]

@@ -1,6 +1,5 @@
 """A good row of every format and shape, rich in fields, and files that hold rows in every way."""
 
-import copy
 import gzip
 import json
 import uuid
@@ -142,7 +141,7 @@ SHAPES = {
 def shapes(folder):
     """Format and row by name; the rows are the caller's to change."""
     rows = {"backflip-jsonl": own_row(folder), **SHAPES}
-    return {name: (name.split()[0], copy.deepcopy(row)) for name, row in rows.items()}
+    return {name: (name.split()[0], json.loads(json.dumps(row))) for name, row in rows.items()}
 
 
 ENDINGS = [".jsonl", ".ndjson", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".parquet"]

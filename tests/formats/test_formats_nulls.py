@@ -132,3 +132,24 @@ def test_a_column_that_only_others_use_does_not_hide_a_demonstration(tmp_path):
     ]
     samples = list(read_demonstrations([put(tmp_path / "d.jsonl", rows)]))
     assert [(s.prompt.text, s.text) for s in samples] == [("Why?", "Yes.")] * 2
+
+
+def test_cells_that_parquet_makes_up_are_no_arguments(tmp_path):
+    """Calls in one column have all their arguments in common there; null where they have none."""
+    given = [{"where": "out"}, {"until": [3, None]}]
+    rows = [
+        {
+            "messages": [
+                *PROMPTS["messages"]["messages"],
+                {"role": "assistant", "tool_calls": [{"name": "look", "arguments": arguments}]},
+                {"role": "tool", "content": "wet"},
+                YES,
+            ],
+            "tools": [{"name": "look", "parameters": {"properties": arguments}}],
+        }
+        for arguments in given
+    ]
+    samples = list(read_demonstrations([put(tmp_path / "d.parquet", rows)]))
+    assert [s.prompt.messages[1].tool_calls[0].arguments for s in samples] == given
+    tools = [s.prompt.tools[0]["function"]["parameters"]["properties"] for s in samples]
+    assert tools == given

@@ -143,7 +143,12 @@ PARTS = [
     ("trl-prompt-completion messages", ("messages", 2, "tool_calls", 0), 7, "call 1 in turn 3"),
     ("trl-prompt-completion", ("history", 0), ["Hi."], "pair 1 of 'history'"),
     ("trl-prompt-completion", ("tools", 0), {}, "tool 1 of 'tools'"),
-    ("trl-prompt-completion seeds", ("instances", 0), {"input": "x"}, "instance 1: field 'output'"),
+    (
+        "trl-prompt-completion seeds",
+        ("instances", 0),
+        {"input": "x"},
+        "instance 1 of 'instances': field",
+    ),
     ("argilla", ("responses", "strength", 0), 7, "response 1 to 'strength'"),
     ("label-studio", ("annotations", 0), 7, "annotation 1"),
     ("label-studio", ("annotations", 0, "result", 0), 7, "result 1 of annotation 1"),

@@ -242,7 +242,7 @@ def own_row(tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (["backflip"], 2, "is of version 2"),
+        (["backflip"], 2, "field 'backflip' is 2"),
         (["entry", "choice"], "c", "'entry' is no feedback"),
         (["entry", "kind"], "vote", "'entry' is no feedback"),
         (["entry", "annotator"], "a\x1b[2J", "control characters"),
@@ -250,8 +250,8 @@ def own_row(tmp_path):
         (["entry", "samples"], ["sample-1", "sample-2"], "which the row does not hold"),
         (["entry"], None, "'entry' is missing"),
         (["samples"], [], "not a list of samples"),
-        (["samples", 0], "x", "sample 1 is not valid JSON"),
-        (["samples", 0, "header", "text"], "another text", "not what it holds"),
+        (["samples", 0], "x", "sample 1 of 'samples': it is not valid JSON"),
+        (["samples", 0, "header", "text"], "another text", "which is not that of"),
         (["samples", 0, "header", "type"], "film", "cannot be rebuilt"),
         (["samples", 0, "header", "extra"], 1, "cannot be rebuilt"),
         (["samples", 0, "header", "finish"], "never", "text or finish"),
@@ -264,7 +264,7 @@ def own_row(tmp_path):
         (["samples", 0, "origin", "seed"], "x", "seed is not a whole number"),
         (["samples", 0, "origin", "model"], 3, "model is not a text"),
         (["samples", 0, "origin", "more"], 3, "origin has the fields"),
-        (["samples", 0, "prompt", "split"], "both", "sample 1's prompt"),
+        (["samples", 0, "prompt", "split"], "both", "sample 1 of 'samples': its prompt"),
         (["samples", 0, "more"], 3, "unknown field 'more'"),
     ],
 )

@@ -81,7 +81,8 @@ def test_bad_rows_are_told_and_good_ones_kept(
     workspace: Workspace, project: Project, lead: Browser
 ) -> None:
     good = {"prompt": "Hello?", "chosen": "Hello!", "rejected": "No."}
-    content = "\n".join([json.dumps(good), "{", json.dumps({**good, "chosen": ""})]).encode()
+    rows = [json.dumps(good | {"score": 3}), "{", json.dumps({**good, "chosen": ""})]
+    content = "\n".join(rows).encode()
     path = f"/api/projects/{project.id}/import"
     told = upload(lead, path, "../../votes.jsonl", content, axis="kind").json()
     assert (told["file"], told["entries"], told["new"], told["rejected"]) == (
@@ -91,6 +92,7 @@ def test_bad_rows_are_told_and_good_ones_kept(
         2,
     )
     assert told["faults"][0].startswith("line 2: ")
+    assert told["ignored"] == {"score": 1}
     (entry,) = workspace.journal.active(axis="kind")
     assert entry.origin == "import:votes.jsonl"
     assert len(lead.get(f"/api/projects/{project.id}/export").text.splitlines()) == 7

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from jinja2 import Environment, nodes
 
 import backflip.web
 from backflip.feedback.store import ProjectSettings
+from backflip.records.samples import Role
 from backflip.web.texts import catalogue, languages, translator
 
 WEB = Path(backflip.web.__file__).parent
@@ -94,3 +96,10 @@ def test_a_text_is_filled_in() -> None:
     assert translator("de")("version {number}", number=3) == "Fassung 3"
     assert translator("en")("version {number}", number=3) == "version 3"
     assert translator("de")("no text of ours") == "no text of ours"
+
+
+def test_every_role_of_a_turn_has_a_name_for_people():
+    sheet = (WEB / "static" / "label" / "sheet.js").read_text(encoding="utf-8")
+    named = re.search(r"const ROLES = \{(.*)\};", sheet)
+    assert named is not None
+    assert set(re.findall(r"(\w+): word\(", named[1])) == {*get_args(Role), "situation"}

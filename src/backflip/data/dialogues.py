@@ -171,8 +171,8 @@ def replies_from_row(row: Fields, *, source: str) -> tuple[Sample, ...]:
         pairs = [(_instruction(row, row, "question"), text_field(row, "answer"))]
     else:
         raise ValueError(
-            "is no demonstration: it has neither prompt and completion, nor messages, nor "
-            "instruction and output, nor question and answer"
+            "is no demonstration: it has neither prompt and completion, nor messages or "
+            "conversations, nor instruction and output or instances, nor question and answer"
         )
     return tuple(make_sample(prompt_beside(row, m, source=source), reply) for m, reply in pairs)
 
@@ -194,7 +194,8 @@ def prompt_beside(
             raise ValueError(f"field {name!r} is not read, and the row means less without it")
     weight = row.get("weight", 1)
     if weight != 1:
-        raise ValueError(f"field 'weight' is {weight!r}: all rows count alike")
+        said = weight if isinstance(weight, int | float) else "no number"
+        raise ValueError(f"field 'weight' is {said}: all rows count alike, with 1")
     opening = messages[:1] if messages[0].role == "system" else ()
     rest = tuple(messages[len(opening) :])
     whole = (*_system(row, opening), *_history(row), *rest)
@@ -248,7 +249,7 @@ def _instances(row: Fields) -> list[tuple[tuple[Message, ...], str]]:
         raise ValueError("field 'instances' is empty")
     pairs: list[tuple[tuple[Message, ...], str]] = []
     for i, instance in enumerate(instances, 1):
-        where = f"instance {i}"
+        where = f"instance {i} of 'instances'"
         fields = row.nested("instances", instance, where)
         try:
             pairs.append((_instruction(row, fields), text_field(fields, "output")))

@@ -92,7 +92,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes] | Rejected]:
             while raw := stream.readline(MAX_ROW_BYTES + 1):
                 line += 1
                 if line == 1 and raw.startswith(_UTF16):
-                    yield Rejected(path.name, line, "is UTF-16 and not UTF-8 text: save it as such")
+                    yield Rejected(path.name, line, "the file is UTF-16: save it as UTF-8")
                     return
                 if len(raw.rstrip(b"\n")) > MAX_ROW_BYTES:
                     while raw and not raw.endswith(b"\n"):

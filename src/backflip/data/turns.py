@@ -59,7 +59,7 @@ def turns(row: Fields, name: str, *, learned: bool = True) -> tuple[Message, ...
         messages.append(_turn(fields, where))
         weight = fields.get("weight", 1)
         if weight not in (0, 1):
-            raise ValueError(f"{where} has the weight {weight!r}; read are 0 and 1")
+            raise ValueError(f"{where} has a weight that is neither 0 nor 1")
         if learned and not weight and i == len(given) and messages[-1].role == "assistant":
             raise ValueError(f"{where} has the weight 0: the reply is not to be learned from")
     return tuple(messages)

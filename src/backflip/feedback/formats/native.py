@@ -31,11 +31,13 @@ _SAMPLE_FIELDS = frozenset(("id", "prompt", "header", "arrays", "origin"))
 
 def _parse(data: Fields, origin: Origin) -> Labelled:
     if data.get("backflip") != VERSION:
-        raise ValueError(f"is of version {data.get('backflip')!r}; this reads version {VERSION}")
+        raise ValueError(
+            f"field 'backflip' is {data.get('backflip')!r}, and this reads version {VERSION}"
+        )
     rows = data.get("samples")
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError("field 'samples' is not a list of samples")
-    samples = tuple(_parse_sample(row, f"sample {i}") for i, row in enumerate(rows, 1))
+    samples = tuple(_sample(row, f"sample {i} of 'samples'") for i, row in enumerate(rows, 1))
     try:
         entry = parse_feedback(_given(data.get("entry"), "field 'entry'"))
     except ValidationError as error:
@@ -50,23 +52,25 @@ def _parse(data: Fields, origin: Origin) -> Labelled:
     return Labelled(samples, (entry,))
 
 
-def _parse_sample(value: Any, what: str) -> Sample:
-    row = _given(value, what)
-    if unknown := set(row) - _SAMPLE_FIELDS:
-        raise ValueError(f"{what} has the unknown field {min(unknown)!r}")
+def _sample(value: Any, what: str) -> Sample:
     try:
-        prompt = Prompt.model_validate(_prompt(_given(row.get("prompt"), f"{what}'s prompt")))
-    except ValidationError as error:
-        raise ValueError(f"{what}'s prompt: {_first(error)}") from None
-    try:
-        content = _parse_content(_given(row.get("header"), "its header"), row.get("arrays"))
-        origin = _parse_origin(_given(row.get("origin"), "its origin"))
+        return _parse_sample(_given(value, "it"))
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
-    sample = Sample.of(prompt, content, **origin)
+
+
+def _parse_sample(row: dict[str, Any]) -> Sample:
+    if unknown := set(row) - _SAMPLE_FIELDS:
+        raise ValueError(f"unknown field {min(unknown)!r}")
+    try:
+        prompt = Prompt.model_validate(_prompt(_given(row.get("prompt"), "its prompt")))
+    except ValidationError as error:
+        raise ValueError(f"its prompt: {_first(error)}") from None
+    content = _parse_content(_given(row.get("header"), "its header"), row.get("arrays"))
+    sample = Sample.of(prompt, content, **_parse_origin(_given(row.get("origin"), "its origin")))
     # The check keeps a file from putting words under another sample's id.
     if sample.id != row.get("id"):
-        raise ValueError(f"{what} is named {row.get('id')!r}, which is not what it holds")
+        raise ValueError(f"its id is {row.get('id')!r}, which is not that of what it holds")
     return sample
 
 
@@ -97,7 +101,7 @@ def _parse_origin(origin: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"its {name} is not a whole number")
     if not (origin["model"] is None or isinstance(origin["model"], str)):
         raise ValueError("its model is not a text")
-    return origin | {"settings": _object(origin["settings"], "field 'settings'")}
+    return origin | {"settings": _object(origin["settings"], "its settings")}
 
 
 def _parse_content(header: dict[str, Any], blob: Any) -> Completion | Clip:
@@ -161,7 +165,8 @@ def _given(value: Any, what: str) -> dict[str, Any]:
 def _first(error: ValidationError) -> str:
     fault = error.errors()[0]
     place = ".".join(map(str, fault["loc"]))
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    said = " ".join(fault["msg"].split())  # it may quote what stands in the file
+    return f"{place}: {said}" if place else said
 
 
 def _render_text(

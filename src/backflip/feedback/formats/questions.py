@@ -290,5 +290,5 @@ def _seconds(value: Any) -> float | None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
-        raise ValueError("the time taken is not a number of seconds")
+        raise ValueError("the time taken ('lead_time') is not a number of seconds")
     return float(value)
