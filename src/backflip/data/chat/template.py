@@ -16,6 +16,14 @@ Turn = dict[str, Any]
 """One turn as templates take it: role, content, and what belongs to tools."""
 
 _DEFAULT, _TOOLS = "default", "tool_use"
+_DATE_LETTERS = "aAbBdmyYHIMSpjUwWxXc%"
+_FIXED_DATE = (
+    "{% macro strftime_now(format) %}{% set told = namespace(text=format) %}"
+    "{% for code, value in backflip_dates.items() %}"
+    "{% set told.text = told.text | replace(code, value) %}{% endfor %}"
+    "{{ told.text }}{% endmacro %}\n"
+)
+"""Stands before templates that ask for the date: by a clock a prompt had other tokens tomorrow."""
 SYSTEM_HINT = 'model.chat.system = "first_user" puts a system turn before the first user turn.'
 
 
@@ -33,8 +41,9 @@ class Template:
         self._plain, self._with_tools = self._chosen()
         self._beginning = _beginning(tokenizer) if self._plain is None else ""
         today = date.fromisoformat(settings.today)
-        # Clocks would give one prompt other tokens tomorrow.
-        self._variables = {"strftime_now": today.strftime, **settings.kwargs}
+        dates = {f"%{letter}": today.strftime(f"%{letter}") for letter in _DATE_LETTERS}
+        dates |= {f"%-{code[1]}": part.lstrip("0") or "0" for code, part in dates.items()}
+        self._variables = {"backflip_dates": dates, **settings.kwargs}
 
     def _chosen(self) -> tuple[str | None, str | None]:
         """The sources for prompts without and with tools; None for plain turns."""
@@ -89,6 +98,8 @@ class Template:
             ModelError: the template refuses these turns (some know no system turn), or fails.
         """
         source = self._with_tools if tools else self._plain
+        if source is not None and "strftime_now" in source:
+            source = _FIXED_DATE + source
         if source is None:
             return self._render_plainly(turns, tools, opening=opening)
         try:
