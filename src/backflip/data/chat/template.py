@@ -43,7 +43,7 @@ class Template:
         today = date.fromisoformat(settings.today)
         dates = {f"%{letter}": today.strftime(f"%{letter}") for letter in _DATE_LETTERS}
         dates |= {f"%-{code[1]}": part.lstrip("0") or "0" for code, part in dates.items()}
-        self._variables = {"backflip_dates": dates, **settings.kwargs}
+        self._dates = {"backflip_dates": dates}
 
     def _chosen(self) -> tuple[str | None, str | None]:
         """The sources for prompts without and with tools; None for plain turns."""
@@ -98,10 +98,11 @@ class Template:
             ModelError: the template refuses these turns (some know no system turn), or fails.
         """
         source = self._with_tools if tools else self._plain
-        if source is not None and "strftime_now" in source:
-            source = _FIXED_DATE + source
         if source is None:
             return self._render_plainly(turns, tools, opening=opening)
+        variables: dict[str, Any] = self._settings.kwargs
+        if "strftime_now" in source:
+            source, variables = _FIXED_DATE + source, {**self._dates, **variables}
         try:
             text = self._tokenizer.apply_chat_template(
                 list(turns),
@@ -109,7 +110,7 @@ class Template:
                 chat_template=source,
                 add_generation_prompt=opening,
                 tokenize=False,
-                **self._variables,
+                **variables,
             )
         except Exception as error:  # whatever the code of a template trips over
             roles = [turn["role"] for turn in turns]
