@@ -221,7 +221,7 @@ def test_end_tokens_come_from_the_model_and_the_tokenizer(make_tiny, byte_tokeni
 
 def test_the_token_that_a_template_ends_turns_with_ends_a_reply(make_tiny, byte_tokenizer):
     tokenizer = copy.deepcopy(byte_tokenizer)
-    tokenizer.eos_token = "<|pad|>"
+    tokenizer.eos_token = tokenizer.pad_token
     sampler = TextSampler(make_tiny("llama"), tokenizer)
     end, eos = (tokenizer.convert_tokens_to_ids(name) for name in ("<|end|>", "<|pad|>"))
     assert sampler.end_tokens >= {end, eos}
