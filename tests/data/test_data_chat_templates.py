@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from backflip.config import ChatSettings
 from backflip.data import Chat, template_problems
 from backflip.errors import ModelError, SettingsError
-from backflip.records import Dialogue, Message, Prompt, ToolCall
+from backflip.records import Completion, Dialogue, Message, Prompt, Sample, ToolCall
 
 TOOLS = (
     {
@@ -120,6 +120,44 @@ def test_tools_calls_and_results_reach_the_template(tokenizer):
     assert "It rains. from weather weather call7" in text
     assert tokenizer.eos_token_id not in Chat(tokenizer).encode_prompt(USED_TOOLS)
     assert template_problems(tokenizer, dialogues=[USED_TOOLS]) == []
+
+
+LONG = Dialogue(
+    messages=(
+        Message(role="system", content="Be brief. </s>"),
+        Message(role="user", content="Why?"),
+        Message(role="assistant", content="<|im_end|> so"),
+        Message(role="user", content="And?"),
+    )
+)
+
+
+@pytest.mark.parametrize("dialogue", [USED_TOOLS, LONG, WITH_SYSTEM])
+def test_a_reply_follows_on_its_own_dialogue(tokenizer, dialogue):
+    """What a template writes around a reply may depend on all that was before it."""
+    tokenizer.chat_template = USES_TOOLS.replace(
+        "{{ m.content }}",
+        "{% if m.role == 'assistant' and loop.last %}({{ loop.index }}"
+        "{{ ' with tools' if tools }}) {% endif %}{{ m.content }}",
+    )
+    chat = Chat(tokenizer)
+    assert template_problems(tokenizer, dialogues=[dialogue]) == []
+    prompt, reply = chat.encode_sample(Sample.of(Prompt(content=dialogue), Completion("It rains.")))
+    number = len(dialogue.messages) + 1
+    start = f"({number}{' with tools' if dialogue.tools else ''}) It rains.<|im_end|>"
+    assert tokenizer.decode(reply.tolist()) == start
+    assert tokenizer.decode(prompt.tolist()).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    for tokens in (chat.encode_reply("It rains.", prompt=dialogue), reply):
+        assert tokens.tolist() == reply.tolist()
+
+
+def test_a_template_for_tools_that_ends_turns_otherwise_is_a_problem(tokenizer):
+    other = USES_TOOLS.replace("<|im_end|>", "</s>")
+    tokenizer.chat_template = {"default": CHATML, "tool_use": other}
+    plain = Dialogue(messages=(Message(role="user", content="Why?"),))
+    assert template_problems(tokenizer, dialogues=[plain]) == []
+    (problem,) = template_problems(tokenizer, dialogues=[plain, USED_TOOLS])
+    assert "makes something else of the reply" in problem
 
 
 @pytest.mark.parametrize(

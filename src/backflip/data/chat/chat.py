@@ -185,9 +185,13 @@ class Chat:
                 ] = None
         except ModelError as error:
             found[error.what] = None
+        shapes: set[Shape] = set()
         for dialogue in dialogues:
             try:
-                self._render(dialogue)
+                prompt = self._render(dialogue)
+                if not found and (shape := Shape.of(dialogue)) not in shapes:
+                    shapes.add(shape)
+                    self._reply(prompt, PROBES[0], end=True)
             except ModelError as error:
                 found[f"{error.what} ({error.hint})" if error.hint else error.what] = None
         return list(found)
