@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backflip.data import decode_reply, encode_prompt, encode_reply, encode_sample, end_token
+from backflip.data import (
+    Chat,
+    decode_reply,
+    encode_prompt,
+    encode_reply,
+    encode_sample,
+    end_token,
+)
 from backflip.errors import ModelError
 from backflip.records import Clip, Completion, Message, Prompt, Sample
 
@@ -63,7 +70,7 @@ def test_a_reply_is_its_text_and_one_end_token(chat_tokenizer, text):
     end = end_token(chat_tokenizer)
     assert tokens[-1] == end
     assert end not in tokens[:-1]
-    assert decode_reply(chat_tokenizer, tokens) == text
+    assert decode_reply(chat_tokenizer, tokens) == text.strip()  # as the template has it
     np.testing.assert_array_equal(encode_reply(chat_tokenizer, text, end=False), tokens[:-1])
 
 
@@ -127,13 +134,17 @@ def test_turns_that_the_template_refuses_are_named(chat_tokenizer):
     assert "user, system" in str(caught.value)
 
 
-def test_a_tokenizer_without_an_end_token_is_an_error(chat_tokenizer):
+def test_a_tokenizer_without_an_end_token_is_an_error_where_the_template_has_none(chat_tokenizer):
     from copy import deepcopy
 
     endless = deepcopy(chat_tokenizer)
     endless.eos_token = None
-    with pytest.raises(ModelError, match="no end token"):
-        encode_reply(endless, "x")
+    assert Chat(endless).end_token == endless.convert_tokens_to_ids("<|end|>")
+    endless.chat_template = None
+    for ask in (encode_reply, lambda tokenizer, _: end_token(tokenizer)):
+        with pytest.raises(ModelError, match="no end token"):
+            ask(endless, "x")
+    assert "the tokenizer has no end token" in Chat(endless).problems()
 
 
 def test_a_clip_is_not_text(chat_tokenizer):

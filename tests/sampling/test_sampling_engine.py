@@ -1,5 +1,6 @@
 """The engine against transformers itself, and replies against the company they were drawn in."""
 
+import copy
 import re
 
 import numpy as np
@@ -216,6 +217,20 @@ def test_end_tokens_come_from_the_model_and_the_tokenizer(make_tiny, byte_tokeni
     assert TextSampler(model, byte_tokenizer).end_tokens == {7, 9, 257}
     model.generation_config.eos_token_id = 7
     assert TextSampler(model, byte_tokenizer).end_tokens == {7, 257}
+
+
+def test_the_token_that_a_template_ends_turns_with_ends_a_reply(make_tiny, byte_tokenizer):
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.eos_token = tokenizer.pad_token
+    sampler = TextSampler(make_tiny("llama"), tokenizer)
+    end, eos = (tokenizer.convert_tokens_to_ids(name) for name in ("<|end|>", "<|pad|>"))
+    assert sampler.end_tokens >= {end, eos}
+    drawn = sampler.sample(PROMPTS, SamplingSettings(max_tokens=40), num_samples=8, seed=1)
+    lasts = {int(s.completion.tokens[-1]) for s in drawn if s.completion.finish == "stop"}
+    assert end in lasts  # and it stays in the tokens that it was drawn with
+    for sample in drawn:
+        assert not {end, eos} & set(sample.completion.tokens[:-1].tolist())
+        assert "<|end|>" not in sample.text
 
 
 def test_a_reply_ends_before_a_stop_string(make_sampler):

@@ -1,7 +1,7 @@
 """Letting a language model act: prompts in, samples out."""
 
 from backflip.sampling.base import Advance, Sampler
-from backflip.sampling.engine import TextSampler
+from backflip.sampling.engine import TextSampler, model_end_tokens
 from backflip.sampling.stream import Stream, streaming
 
-__all__ = ["Advance", "Sampler", "Stream", "TextSampler", "streaming"]
+__all__ = ["Advance", "Sampler", "Stream", "TextSampler", "model_end_tokens", "streaming"]

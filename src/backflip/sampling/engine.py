@@ -57,7 +57,7 @@ class TextSampler:
         self.tokenizer = tokenizer
         self.model_id = model_id
         self.version = 0
-        self.chat = Chat(tokenizer, chat, end_tokens=_end_tokens(model))
+        self.chat = Chat(tokenizer, chat, end_tokens=model_end_tokens(model))
         self.end_tokens = self.chat.end_tokens
         self._never: dict[int, Tensor | None] = {}
         self.decoder = pick_decoder(model, _opening(self.chat))
@@ -194,7 +194,7 @@ def _opening(chat: Chat) -> IntArray:
     return pair[0][: int(np.argmin(same)) if not same.all() else length]
 
 
-def _end_tokens(model: PreTrainedModel) -> list[int]:
+def model_end_tokens(model: PreTrainedModel) -> list[int]:
     """Tokens that end a reply by the model's generation settings."""
     value = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if value is None:

@@ -34,7 +34,7 @@ from backflip.models import (
 )
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 from backflip.rewards.text import TextReward
-from backflip.sampling import TextSampler
+from backflip.sampling import TextSampler, model_end_tokens
 from backflip.training.domain import Save
 from backflip.training.fit import Trainee
 from backflip.training.language import (
@@ -74,7 +74,6 @@ class TextDomain:
         self.sft = sft
         self.seed = seed
         self._gold = find_gold(gold) if gold else None
-        self._tokenizer: Any = None
         self._chat: Chat | None = None
 
     def prompts(self) -> list[Prompt]:
@@ -179,9 +178,7 @@ class TextDomain:
         )
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
-        if self._chat is None:
-            self._chat = Chat(self._tokens(), self.model.chat)
-        encoded = [self._chat.encode_sample(sample) for sample in samples]
+        encoded = [self._the_chat().encode_sample(sample) for sample in samples]
         return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
 
     def gold(self, sample: Sample) -> float | None:
@@ -211,13 +208,17 @@ class TextDomain:
         return part
 
     def _read_by(self, policy: TextPolicy) -> TextPolicy:
-        self._tokenizer, self._chat = policy.tokenizer, None
+        ends = model_end_tokens(policy.model)
+        self._chat = Chat(policy.tokenizer, self.model.chat, end_tokens=ends)
         return policy
 
-    def _tokens(self) -> Any:
-        if self._tokenizer is None:
+    def _the_chat(self) -> Chat:
+        if self._chat is None:
             raise ValueError("load a policy first: it brings the tokenizer")
-        return self._tokenizer
+        return self._chat
+
+    def _tokens(self) -> Any:
+        return self._the_chat().tokenizer
 
 
 def _frozen(folder: Path, like: ModelSettings) -> ModelSettings:

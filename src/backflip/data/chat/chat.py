@@ -9,7 +9,7 @@ import numpy as np
 
 from backflip.config import ChatSettings
 from backflip.data.chat.shapes import Shape, left_out
-from backflip.data.chat.template import Template
+from backflip.data.chat.template import SYSTEM_HINT, Template
 from backflip.data.chat.tokens import Codec, end_token
 from backflip.data.chat.turn import (
     PROBES,
@@ -23,7 +23,7 @@ from backflip.data.chat.turn import (
     tail,
 )
 from backflip.errors import ModelError
-from backflip.records import Completion, Dialogue, Prompt, Sample
+from backflip.records import Dialogue, Prompt, Sample
 from backflip.records.samples import IntArray
 
 if TYPE_CHECKING:
@@ -143,11 +143,11 @@ class Chat:
         if ended is None:
             ended = bool(drawn.size) and int(drawn[-1]) in self.end_tokens
             drawn = drawn[:-1] if ended else drawn
-        anchored, before = self._reading
-        text, after = self._decode(drawn, anchored=anchored), self.turn.after
+        anchor, before = self._reading
+        text, after = self._read(drawn, anchor), self.turn.after
         if not ended and before.startswith(text):
             return ""
-        if before.strip() and squeezed(text) == squeezed(before):
+        if before.startswith(text) and squeezed(text) == squeezed(before):
             return ""  # an end token may take the white space before it
         text = text.removeprefix(before)
         return text.removesuffix(after) if ended else text
@@ -166,7 +166,7 @@ class Chat:
         completion = sample.completion
         prompt = self._render(_dialogue(sample.prompt))
         tokens = self._codec.encode(prompt.text, prompt.hidden)
-        if self._drew(completion, tokens):
+        if self._drew(sample, tokens):
             return completion.prompt_tokens, completion.tokens
         return tokens, self._reply(prompt, completion.text, end=not completion.truncated)
 
@@ -185,9 +185,13 @@ class Chat:
                 ] = None
         except ModelError as error:
             found[error.what] = None
+        shapes: set[Shape] = set()
         for dialogue in dialogues:
             try:
-                self._render(dialogue)
+                prompt = self._render(dialogue)
+                if not found and (shape := Shape.of(dialogue)) not in shapes:
+                    shapes.add(shape)
+                    self._reply(prompt, PROBES[0], end=True)
             except ModelError as error:
                 found[f"{error.what} ({error.hint})" if error.hint else error.what] = None
         return list(found)
@@ -211,8 +215,8 @@ class Chat:
             raise ModelError(
                 f"the chat template leaves out {' and '.join(missing)}",
                 where=self.template.where,
-                hint=f"turns: {roles}. Another template can be named as model.chat.template; "
-                'model.chat.system = "first_user" puts a system turn before the first user turn.',
+                hint=f"turns: {roles}. Another template can be named as model.chat.template. "
+                + (SYSTEM_HINT if "system" in roles else ""),
             )
 
     def _reply(self, prompt: _Rendered, text: str, *, end: bool) -> IntArray:
@@ -283,36 +287,33 @@ class Chat:
         return _Rendered(text, list(QUESTION), [])
 
     @cached_property
-    def _anchor(self) -> tuple[IntArray, str]:
-        """Tokens that come before a reply, and their text."""
-        tokens = self._codec.encode(tail(self._asked.text, self._codec.pattern), [])
-        return tokens, self._codec.decode(tokens)
-
-    @cached_property
-    def _reading(self) -> tuple[bool, str]:
-        """How tokens are read: whether after the opening, and what is read before each reply.
+    def _reading(self) -> tuple[IntArray, str]:
+        """Tokens after which replies are to be read, and what is then read before each reply.
 
         Read alone, the first token of a text loses its space in some tokenizers.
         """
-        if self.turn.fault is None:
-            probes = [*PROBES, " " + PROBES[0]]
-            written = [self._written(self._asked, text) for text in probes]
-            meant = [text.removeprefix(self.turn.before) for text in written]
-            tokens = [self._reply(self._asked, text, end=False) for text in probes]
-            for anchored in (True, False):
-                read = [self._decode(drawn, anchored=anchored) for drawn in tokens]
+        nothing = np.empty(0, np.int32)
+        if self.turn.fault is not None:
+            return nothing, self.turn.before
+        codec = self._codec
+        opening = codec.encode(tail(self._asked.text, codec.pattern), [])
+        probes = [*PROBES, " " + PROBES[0]]
+        written = [self._written(self._asked, text) for text in probes]
+        meant = [text.removeprefix(self.turn.before) for text in written]
+        tokens = [self._reply(self._asked, text, end=False) for text in probes]
+        for number in (len(probes), len(PROBES)):  # not all keep a first space in any way
+            for anchor in (opening, codec.encode("a", []), nothing):
+                read = [self._read(drawn, anchor) for drawn in tokens[:number]]
                 before = read[0].removesuffix(meant[0])
-                if read == [before + text for text in meant]:
-                    return anchored, before
-        return False, self.turn.before
+                if read == [before + text for text in meant[:number]]:
+                    return anchor, before
+        return nothing, self.turn.before
 
-    def _decode(self, tokens: IntArray, *, anchored: bool) -> str:
-        if anchored:
-            before, text = self._anchor
-            whole = self._codec.decode(np.concatenate([before, tokens]))
-            if whole.startswith(text):
-                return whole[len(text) :]
-        return self._codec.decode(tokens)
+    def _read(self, tokens: IntArray, anchor: IntArray) -> str:
+        """The text of tokens as they are read after others."""
+        before = self._codec.decode(anchor)
+        whole = self._codec.decode(np.concatenate([anchor, tokens]))
+        return whole[len(before) :] if whole.startswith(before) else self._codec.decode(tokens)
 
     def _keeps_borders(self) -> bool:
         """Whether the tokens of a prompt stay as they are when a reply comes after it."""
@@ -322,17 +323,23 @@ class Chat:
             for text in PROBES
         )
 
-    def _drew(self, completion: Completion, prompt: IntArray) -> bool:
-        """Whether the completion's own tokens are tokens of this tokenizer."""
+    def _drew(self, sample: Sample, prompt: IntArray) -> bool:
+        """Whether a sample's own tokens are tokens of this tokenizer."""
+        completion = sample.completion
         tokens = completion.tokens
         if not tokens.size or not np.array_equal(completion.prompt_tokens, prompt):
             return False
         if tokens.min() < 0 or tokens.max() >= len(self.tokenizer):
             return False
         # Tokenizers with other tokens may agree on a prompt, and do not on what a reply says.
-        # How it is spaced, and half characters, may differ where another program decoded it. A
-        # stop string is cut from the text and stays in the tokens.
-        return _letters(self._codec.decode(tokens)).startswith(_letters(completion.text))
+        # How it is spaced, and half characters, may differ where another program decoded it.
+        told = _letters(completion.text)
+        read = [_letters(text) for text in (self.decode_reply(tokens), self._codec.decode(tokens))]
+        if told in read:
+            return True
+        # A stop string is cut from the text and stays in the tokens.
+        cut = bool(told) or bool(sample.settings.get("stop"))
+        return cut and any(text.startswith(told) for text in read)
 
 
 def _letters(text: str) -> str:

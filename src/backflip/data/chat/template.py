@@ -16,6 +16,14 @@ Turn = dict[str, Any]
 """One turn as templates take it: role, content, and what belongs to tools."""
 
 _DEFAULT, _TOOLS = "default", "tool_use"
+_DATE_LETTERS = "aAbBdmyYHIMSpjUwWxXc%"
+_FIXED_DATE = (
+    "{% macro strftime_now(format) %}{% set told = namespace(text=format) %}"
+    "{% for code, value in backflip_dates.items() %}"
+    "{% set told.text = told.text | replace(code, value) %}{% endfor %}"
+    "{{ told.text }}{% endmacro %}\n"
+)
+"""Stands before templates that ask for the date: by a clock a prompt had other tokens tomorrow."""
 SYSTEM_HINT = 'model.chat.system = "first_user" puts a system turn before the first user turn.'
 
 
@@ -33,8 +41,9 @@ class Template:
         self._plain, self._with_tools = self._chosen()
         self._beginning = _beginning(tokenizer) if self._plain is None else ""
         today = date.fromisoformat(settings.today)
-        # Clocks would give one prompt other tokens tomorrow.
-        self._variables = {"strftime_now": today.strftime, **settings.kwargs}
+        dates = {f"%{letter}": today.strftime(f"%{letter}") for letter in _DATE_LETTERS}
+        dates |= {f"%-{code[1]}": part.lstrip("0") or "0" for code, part in dates.items()}
+        self._dates = {"backflip_dates": dates}
 
     def _chosen(self) -> tuple[str | None, str | None]:
         """The sources for prompts without and with tools; None for plain turns."""
@@ -91,6 +100,9 @@ class Template:
         source = self._with_tools if tools else self._plain
         if source is None:
             return self._render_plainly(turns, tools, opening=opening)
+        variables: dict[str, Any] = self._settings.kwargs
+        if "strftime_now" in source:
+            source, variables = _FIXED_DATE + source, {**self._dates, **variables}
         try:
             text = self._tokenizer.apply_chat_template(
                 list(turns),
@@ -98,7 +110,7 @@ class Template:
                 chat_template=source,
                 add_generation_prompt=opening,
                 tokenize=False,
-                **self._variables,
+                **variables,
             )
         except Exception as error:  # whatever the code of a template trips over
             roles = [turn["role"] for turn in turns]

@@ -10,7 +10,7 @@ that no text can hold; everything else in it is the same.
 
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -47,7 +47,6 @@ class Codec:
         # Unknown characters come out of any text.
         unknown: Any = tokenizer.unk_token_id
         self._counted = {i for i in self.control.values() if i != unknown}
-        self._ids = np.asarray(sorted(self._counted), np.int32)
 
     def hide(self, value: T, hidden: list[str]) -> T:
         """`value` with each control token that is spelt in it under another word.
@@ -89,29 +88,29 @@ class Codec:
         expected = [i for i in spelt if i in self._counted]
         if not hidden:
             ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
-            tokens = np.asarray(ids, np.int32)
-            if self.control_tokens(tokens) == expected:
-                return tokens
+            if self.control_tokens(ids) == expected:
+                return np.asarray(ids, np.int32)
             # A piece of the vocabulary that is spelt like a control token, once normalised.
         names = self._twin.names
         told = self.pattern.sub(lambda match: names[match[0]], text)
-        tokens = np.asarray(self._twin.encode(self.reveal(told, hidden)), np.int32)
-        if self.control_tokens(tokens) != expected:
+        ids = self._twin.encode(self.reveal(told, hidden))
+        if self.control_tokens(ids) != expected:
             raise ModelError(
                 "the tokenizer does not find its own control tokens in a text",
                 where=str(self.tokenizer.name_or_path) or None,
                 hint=f"They are {', '.join(self.control)}.",
             )
-        return tokens
+        return np.asarray(ids, np.int32)
 
     def encode_text(self, text: str) -> IntArray:
         """(T,) int32 tokens of a text in which nothing is a control token."""
         hidden: list[str] = []
         return self.encode(self.hide(text, hidden), hidden)
 
-    def control_tokens(self, tokens: IntArray) -> list[int]:
+    def control_tokens(self, tokens: Sequence[int]) -> list[int]:
         """The control tokens among `tokens`, that of unknown characters left out, in order."""
-        return tokens[np.isin(tokens, self._ids)].tolist()
+        counted = self._counted
+        return [token for token in tokens if token in counted]
 
     def decode(self, tokens: IntArray) -> str:
         """The text of tokens as people read it: special tokens left out, nothing tidied."""
