@@ -1,6 +1,6 @@
 """Settings of models, optimisers and sampling."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -111,7 +111,9 @@ class SamplingSettings(Settings):
         lt=1,
         description="drop tokens less likely than this share of the likeliest; 0: none",
     )
-    stop: tuple[str, ...] = Field(default=(), description="a reply ends before any of these")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="a reply ends before any of these texts, none of them empty"
+    )
     batch_size: int = Field(default=64, ge=1, description="replies drawn at once; memory only")
 
     @property

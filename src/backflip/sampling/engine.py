@@ -125,12 +125,13 @@ class TextSampler:
 
     def encode(self, prompt: Prompt, settings: SamplingSettings) -> IntArray:
         """(P,) tokens of a prompt; a `SettingsError` where it is too long."""
+        where = prompt.id if prompt.source == "unknown" else prompt.source
         tokens = encode_prompt(self.tokenizer, prompt.messages)
         if len(tokens) > settings.max_prompt_tokens:
             raise SettingsError(
                 f"the prompt has {len(tokens)} tokens, max_prompt_tokens is "
                 f"{settings.max_prompt_tokens}",
-                where=prompt.id,
+                where=where,
                 hint=f"raise sampling.max_prompt_tokens or shorten it: {prompt.text[:80]!r}",
             )
         positions = self.decoder.num_positions
@@ -138,7 +139,7 @@ class TextSampler:
             raise SettingsError(
                 f"the prompt's {len(tokens)} tokens and a reply of {settings.max_tokens} exceed "
                 f"the model's {positions} positions",
-                where=prompt.id,
+                where=where,
                 hint="lower sampling.max_tokens or shorten the prompt",
             )
         return tokens
