@@ -99,9 +99,7 @@ class Decoder(ABC):
     @property
     def num_positions(self) -> int | None:
         """Positions that the model knows; None where it does not say."""
-        config = self.model.config.get_text_config()
-        told = (getattr(config, name, None) for name in _POSITIONS)
-        return next((number for number in told if number is not None), None)
+        return num_positions(self.model)
 
     def shape(self, prompt: IntArray) -> Shape:
         """How `prompt` is read. Prompts of one shape are read together."""
@@ -136,6 +134,13 @@ class Decoder(ABC):
     def _ids(self, tokens: Any) -> Tensor:
         """Token ids as the model takes them."""
         return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device)
+
+
+def num_positions(model: PreTrainedModel) -> int | None:
+    """Positions that a model knows; None where it does not say."""
+    config = model.config.get_text_config()
+    told = (getattr(config, name, None) for name in _POSITIONS)
+    return next((number for number in told if isinstance(number, int)), None)
 
 
 def _unit(model: PreTrainedModel) -> int:
