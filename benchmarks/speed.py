@@ -259,6 +259,8 @@ def prepare_ppo(bench: Bench) -> Callable[[int], float]:
         sampling=bench.sampling,
         collate=domain.collate,
         seed=0,
+        precision=domain.precision,
+        spell=domain.spell,
     )
 
     def step(number: int) -> float:

@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 import typer
@@ -163,6 +163,8 @@ def _type(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         named = list(dict.fromkeys(_type(part) for part in inner if part is not type(None)))
         return " or ".join([*named, *(["none"] if type(None) in inner else [])])
+    if origin is Annotated:
+        return _type(inner[0])
     if origin is Literal:
         return " or ".join(f"`{json.dumps(part)}`" for part in inner)
     if origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:

@@ -117,3 +117,14 @@ def test_what_does_go_together_is_taken(cls: type[Settings], data: dict[str, Any
 )
 def test_plain_sampling_is_the_policys_own(changed: dict[str, Any], plain: bool) -> None:
     assert SamplingSettings(**changed).is_plain is plain
+
+
+@pytest.mark.parametrize("stop", [[""], ["END", ""]])
+def test_a_reply_cannot_stop_before_nothing(stop):
+    with pytest.raises(SettingsError, match=r"stop\.\d: .* at least 1 character"):
+        SamplingSettings.parse({"stop": stop})
+
+
+@pytest.mark.parametrize("stop", [[" "], ["\n"], ["\n\n", "User:"], []])
+def test_a_reply_may_stop_before_anything_else(stop):
+    assert SamplingSettings.parse({"stop": stop}).stop == tuple(stop)

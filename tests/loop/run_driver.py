@@ -30,7 +30,7 @@ from backflip.agents import AgentSampler  # noqa: E402
 from backflip.feedback.store import Workspace  # noqa: E402
 from backflip.loop import Recipe, Run, make_domain  # noqa: E402
 from backflip.models import files  # noqa: E402
-from backflip.sampling.decoder import Decoder  # noqa: E402
+from backflip.sampling.fast import FastDecoder  # noqa: E402
 from backflip.training import Checkpoints, Optimizer, checkpoints  # noqa: E402
 
 
@@ -85,7 +85,7 @@ def watch(instants: Instants) -> None:
     before(Checkpoints, "save", "checkpoint")
     before(Optimizer, "step", "learn")
     before(AgentSampler, "_choose", "act")
-    before(Decoder, "step", "act")
+    before(FastDecoder, "step", "act")
     event.listen(Engine, "before_cursor_execute", lambda *_: instants("database"))
     event.listen(Engine, "commit", lambda *_: instants("commit"))
     event.listen(Pool, "checkin", lambda *_: instants("commit"))

@@ -30,7 +30,7 @@ from backflip.feedback.store import ModelRecord, Workspace
 from backflip.loop import Silent, worker
 from backflip.loop.worker import Worker
 from backflip.records import Prompt
-from backflip.sampling.decoder import Decoder
+from backflip.sampling.fast import FastDecoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,9 +153,9 @@ def test_a_cancelled_reply_costs_no_more(
             assert desk.generations.cancel(unwanted)
 
     widths: list[int] = []
-    real = Decoder.step
+    real = FastDecoder.step
     monkeypatch.setattr(
-        Decoder, "step", lambda *given: widths.append(len(given[1])) or real(*given)
+        FastDecoder, "step", lambda *given: widths.append(len(given[1])) or real(*given)
     )
     seen = seen_by_a_page(desk, monkeypatch, cancel)
     counts, _ = work(desk)
@@ -216,7 +216,7 @@ def test_what_cannot_be_answered_fails_and_the_rest_goes_on(
         ask("model-judge"): ["judge is a reward model", "does not talk"],
         ask("model-agent"): ["agent acts in an environment"],
         ask("model-unlike"): ["cannot be loaded"],
-        ask("model-diverged"): ["cannot be sampled"],
+        ask("model-diverged"): ["logits are not finite", "training has diverged"],
         ask("model-strict"): ["chat template refuses"],
         ask(prompt=long): ["exceed the model's 256 positions", "shorten the prompt"],
         ask(settings={"max_prompt_tokens": 5}): ["max_prompt_tokens is 5"],
@@ -243,7 +243,7 @@ def test_a_fault_of_the_machine_fails_only_what_it_met(
     desk: Workspace, models: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met, other = [ask(settings=HOT), ask(settings=HOT, seed=1)], ask()
-    real = Decoder.step
+    real = FastDecoder.step
     left = [9]
 
     def step(*given: Any) -> Any:
@@ -252,7 +252,7 @@ def test_a_fault_of_the_machine_fails_only_what_it_met(
             raise RuntimeError("out of memory")
         return real(*given)
 
-    monkeypatch.setattr(Decoder, "step", step)
+    monkeypatch.setattr(FastDecoder, "step", step)
     counts, reporter = work(desk)
     assert counts == {"done": 1, "failed": 2, "cancelled": 0}
     for name in met:

@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 from backflip.cli import main
-from backflip.sampling.decoder import Decoder
+from backflip.sampling.fast import FastDecoder
 
-STEP = Decoder.step
+STEP = FastDecoder.step
 
 
 def slowly(seconds: float) -> None:
@@ -15,7 +15,7 @@ def slowly(seconds: float) -> None:
         time.sleep(seconds)
         return STEP(*given)
 
-    Decoder.step = step
+    FastDecoder.step = step
 
 
 if __name__ == "__main__":

@@ -217,6 +217,25 @@ def test_end_tokens_come_from_the_model_and_the_tokenizer(make_tiny, byte_tokeni
     assert TextSampler(model, byte_tokenizer).end_tokens == {7, 9, 257}
     model.generation_config.eos_token_id = 7
     assert TextSampler(model, byte_tokenizer).end_tokens == {7, 257}
+    assert TextSampler(model, byte_tokenizer, end_tokens=[3, 7]).end_tokens == {3, 7, 257}
+
+
+def test_any_end_token_ends_a_reply(make_tiny, byte_tokenizer):
+    """Those of the model, of the tokenizer, and those that are told; none is part of the text."""
+    model = make_tiny("llama")
+    named = [*range(0, 60, 2)]
+    model.generation_config.eos_token_id = named
+    sampler = TextSampler(model, byte_tokenizer, end_tokens=range(1, 60, 2))
+    samples = sampler.sample(PROMPTS, SamplingSettings(max_tokens=30), num_samples=6, seed=2)
+    last = [int(s.completion.tokens[-1]) for s in samples if s.completion.finish == "stop"]
+    assert {*last} & {*named}
+    assert {*last} & {*range(1, 60, 2)}
+    for sample in samples:
+        tokens = sample.completion.tokens.tolist()
+        assert not {*tokens[:-1]} & {*range(60)}
+        ended = sample.completion.finish == "stop"
+        shown = tokens[:-1] if ended else tokens
+        assert sample.text == byte_tokenizer.decode(shown, skip_special_tokens=True)
 
 
 def test_the_token_that_a_template_ends_turns_with_ends_a_reply(make_tiny, byte_tokenizer):
@@ -252,6 +271,16 @@ def test_a_reply_ends_before_a_stop_string(make_sampler):
         assert reply.text == (whole.text[: min(found)] if found else whole.text)
         cut += bool(found)
     assert cut >= 2
+
+
+def test_a_stop_string_that_is_named_twice_is_one(make_sampler):
+    sampler = make_sampler(ends=())
+    once, twice = (
+        sampler.sample(PROMPTS, SamplingSettings(max_tokens=40, stop=stop), num_samples=2, seed=4)
+        for stop in (("e", " "), ("e", " ", "e", " "))
+    )
+    assert [s.text for s in once] == [s.text for s in twice]
+    assert any(s.completion.finish == "stop" for s in once)
 
 
 def test_places_are_refilled_at_once(make_sampler, monkeypatch):
@@ -295,6 +324,18 @@ def test_long_prompts_are_refused_by_name(make_sampler):
     with pytest.raises(SettingsError, match="256 positions") as caught:
         sampler.sample(PROMPTS[3:], SamplingSettings(max_tokens=200), seed=0)
     assert caught.value.where == PROMPTS[3].id
+
+
+def test_a_long_prompt_is_named_by_the_line_it_stands_in(make_sampler):
+    sampler = make_sampler()
+    prompt = Prompt.from_text("Hello there.", source="mine.jsonl:12")
+    for settings in (
+        SamplingSettings(max_prompt_tokens=20),
+        SamplingSettings(max_tokens=250),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            sampler.sample([prompt], settings, seed=0)
+        assert caught.value.where == "mine.jsonl:12"
 
 
 def test_the_model_is_left_as_it_was(make_tiny, byte_tokenizer):

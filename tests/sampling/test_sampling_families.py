@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from backflip.config import SamplingSettings
+from backflip.errors import ModelError
 from backflip.records import Prompt
-from backflip.sampling import TextSampler
+from backflip.sampling import TextSampler, fast
 from backflip.sampling.aligned import AlignedDecoder
 from backflip.sampling.fast import FastDecoder
 from backflip.sampling.probe import pick_decoder, standing_in
@@ -112,8 +113,6 @@ def test_the_decoder_does_not_depend_on_what_the_weights_are(family, enlarge, dt
 
 @pytest.mark.parametrize("name", ["mistral", "gemma2"])
 def test_a_window_that_a_decoder_forgets_is_seen_however_wide_it_is(name, monkeypatch):
-    from backflip.sampling import fast
-
     model = build_family(name, vocabulary=259, sliding_window=4096)
     assert type(pick_decoder(model, NO_OPENING)) is FastDecoder
     bias = fast.RowCache.begin
@@ -134,3 +133,29 @@ def test_tied_weights_stay_tied_while_numbers_stand_in():
     with standing_in(model):
         assert model.lm_head.weight is model.transformer.wte.weight
         assert model.lm_head.weight.untyped_storage().nbytes() < 200_000
+
+
+def test_a_model_that_takes_no_other_weights_is_sampled_all_the_same():
+    model = build_family("llama", vocabulary=259)
+
+    def refuse(layer, _):
+        if not layer.weight.is_contiguous():
+            raise RuntimeError("strides")
+
+    model.lm_head.register_forward_pre_hook(refuse)
+    assert type(pick_decoder(model, NO_OPENING)) is RereadingDecoder
+
+
+def test_a_model_that_cannot_be_run_is_an_error_with_the_reason():
+    model = build_family("llama", vocabulary=259)
+
+    def refuse(*_):
+        raise RuntimeError("out of order")
+
+    hook = model.lm_head.register_forward_pre_hook(refuse)
+    weight = model.lm_head.weight
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM .* RuntimeError: out of order"):
+        pick_decoder(model, NO_OPENING)
+    assert model.lm_head.weight is weight
+    hook.remove()
+    assert type(pick_decoder(model, NO_OPENING)) is FastDecoder

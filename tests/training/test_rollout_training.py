@@ -52,6 +52,8 @@ def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> RolloutT
         sampling=SamplingSettings(max_tokens=3),
         collate=lambda samples: ClipInputs.of([sample.clip for sample in samples]),
         seed=seed,
+        precision=torch.float32,
+        spell=lambda sample, place: str(sample.clip.actions[place]),
         watch=watch,
         mix=mix,
     )
@@ -230,6 +232,8 @@ def test_clips_that_are_cut_off_are_learned_from():
         sampling=SamplingSettings(max_tokens=20),
         collate=lambda samples: ClipInputs.of([sample.clip for sample in samples]),
         seed=0,
+        precision=torch.float32,
+        spell=lambda sample, place: str(sample.clip.actions[place]),
     )
     rewards = [m["reward"] for m in run(training)]
     first, last = sum(rewards[:5]) / 5, sum(rewards[-5:]) / 5

@@ -1,7 +1,7 @@
 """Settings of models, optimisers and sampling."""
 
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -147,7 +147,9 @@ class SamplingSettings(Settings):
         lt=1,
         description="drop tokens less likely than this share of the likeliest; 0: none",
     )
-    stop: tuple[str, ...] = Field(default=(), description="a reply ends before any of these")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="a reply ends before any of these texts, none of them empty"
+    )
     batch_size: int = Field(default=64, ge=1, description="replies drawn at once; memory only")
 
     @property

@@ -127,12 +127,13 @@ class TextSampler:
 
     def encode(self, prompt: Prompt, settings: SamplingSettings) -> IntArray:
         """(P,) tokens of a prompt; a `SettingsError` where it is too long."""
+        where = prompt.id if prompt.source == "unknown" else prompt.source
         tokens = self.chat.encode_prompt(prompt)
         if len(tokens) > settings.max_prompt_tokens:
             raise SettingsError(
                 f"the prompt has {len(tokens)} tokens, max_prompt_tokens is "
                 f"{settings.max_prompt_tokens}",
-                where=prompt.id,
+                where=where,
                 hint=f"raise sampling.max_prompt_tokens or shorten it: {prompt.text[:80]!r}",
             )
         positions = self.decoder.num_positions
@@ -140,7 +141,7 @@ class TextSampler:
             raise SettingsError(
                 f"the prompt's {len(tokens)} tokens and a reply of {settings.max_tokens} exceed "
                 f"the model's {positions} positions",
-                where=prompt.id,
+                where=where,
                 hint="lower sampling.max_tokens or shorten the prompt",
             )
         return tokens

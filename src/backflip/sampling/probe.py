@@ -7,7 +7,6 @@ configuration keeps their widths, are narrower than the rows meanwhile: where a 
 window, that shows too.
 """
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from backflip.errors import ModelError
+from backflip.models.limits import position_limit
 from backflip.models.quiet import quiet
 from backflip.records.samples import IntArray
 from backflip.sampling import experts
@@ -51,32 +51,44 @@ def pick_decoder(model: PreTrainedModel, opening: IntArray) -> Decoder:
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), quiet(), standing_in(model):
-            rows = _rows(model)
-            try:
-                # The model's own experts: its quicker ones take no weights that overlap.
-                with experts.in_place(model, "eager"):
-                    own = [model(input_ids=_tensor(row, model)[None]).logits[0] for row, _ in rows]
-            except _MISFIT as error:
-                raise ModelError(
-                    f"{type(model).__name__} cannot be sampled from: {type(error).__name__}: "
-                    f"{error}",
-                    hint="Use a causal language model.",
-                ) from error
-            expected = torch.cat([of[read:] for of, (_, read) in zip(own, rows, strict=True)])
-            fitting = next((d for d in _DECODERS if _fits(d, model, rows, expected)), None)
+        with torch.inference_mode(), quiet():
+            kind = _find(model)
     finally:
         model.train(training)
-    return (fitting or RereadingDecoder)(model, opening)
+    return kind(model, opening)
+
+
+def _find(model: PreTrainedModel) -> type[Decoder]:
+    rows = _rows(model)
+    try:
+        with standing_in(model):
+            # The model's own experts: its quicker ones take no weights that overlap.
+            with experts.in_place(model, "eager"):
+                own = [_forward(model, row) for row, _ in rows]
+            expected = torch.cat([of[read:] for of, (_, read) in zip(own, rows, strict=True)])
+            return next((d for d in _DECODERS if _fits(d, model, rows, expected)), RereadingDecoder)
+    except _MISFIT:
+        pass  # perhaps it takes no numbers in the place of its weights
+    try:
+        _forward(model, rows[-1][0])
+    except _MISFIT as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be sampled from: {type(error).__name__}: {error}",
+            hint="Use a causal language model.",
+        ) from error
+    return RereadingDecoder
+
+
+def _forward(model: PreTrainedModel, row: IntArray) -> Tensor:
+    """(T, V) logits by the model's own forward pass."""
+    return model(input_ids=torch.from_numpy(row).long().to(model.device)[None]).logits[0]
 
 
 def _rows(model: PreTrainedModel) -> list[tuple[IntArray, int]]:
     size = model.config.get_text_config().vocab_size
-    most = SingleDecoder(model, np.empty(0, np.int32)).num_positions or math.inf
+    most = position_limit(model.config) or _ROWS[0][0]
     rows = [(min(length, most), min(read, most - 2)) for length, read in _ROWS]
-    return [
-        (np.linspace(1, size - 1, int(length)).astype(np.int32), int(read)) for length, read in rows
-    ]
+    return [(np.linspace(1, size - 1, length).astype(np.int32), read) for length, read in rows]
 
 
 def _fits(
@@ -162,7 +174,10 @@ class _Numbers:
         self._made: dict[int, nn.Parameter] = {}
 
     def of(self, name: str, weight: Tensor) -> nn.Parameter:
-        """What stands in for a weight, the same for weights that are one: it keeps sizes even."""
+        """What stands in for a weight, the same for places that share it: tied weights stay tied.
+
+        Matrices keep the size of what they are given, whatever their width; norms do about nothing.
+        """
         known = self._made.get(id(weight))
         if known is not None:
             return known
@@ -179,7 +194,3 @@ class _Numbers:
     def _reach(self, shape: Sequence[int]) -> int:
         strides = self.STRIDES[: len(shape)][::-1]
         return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-
-
-def _tensor(row: IntArray, model: PreTrainedModel) -> Tensor:
-    return torch.from_numpy(row).long().to(model.device)

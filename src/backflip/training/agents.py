@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch
 
 from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipReward, ClipScorer, ClipValue
 from backflip.algorithms import Algorithm
@@ -28,6 +29,8 @@ class AgentDomain:
         self.seed = seed
         self.environment = prompts.source.removeprefix("env:")
         self._gold = find_gold(gold) if gold else None
+
+    precision = torch.float32
 
     def prompts(self) -> list[Prompt]:
         return self._prompts
@@ -74,6 +77,9 @@ class AgentDomain:
 
     def collate(self, samples: Sequence[Sample]) -> ClipInputs:
         return ClipInputs.of([sample.clip for sample in samples])
+
+    def spell(self, sample: Sample, place: int) -> str:
+        return str(sample.clip.actions[place])
 
     def gold(self, sample: Sample) -> float | None:
         return self._gold(sample) if self._gold else None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from backflip.algorithms import Algorithm
 from backflip.records import Prompt, Sample
 from backflip.rewards import TrainedReward
@@ -21,6 +23,11 @@ Save = Callable[[Path, dict[str, Any]], None]
 
 class Domain(Protocol):
     """Makes the parts of a run from folders in which models lie."""
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What policies are computed in, when they act and when they learn."""
+        ...
 
     def prompts(self) -> list[Prompt]:
         """All prompts of the recipe, each marked "train" or "heldout"."""
@@ -71,6 +78,10 @@ class Domain(Protocol):
 
     def collate(self, samples: Sequence[Sample]) -> Any:
         """Samples as inputs of the policy and the value model."""
+        ...
+
+    def spell(self, sample: Sample, place: int) -> str:
+        """What a sample's action at a place looks like to a reader."""
         ...
 
     def gold(self, sample: Sample) -> float | None:

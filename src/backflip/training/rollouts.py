@@ -14,6 +14,7 @@ from backflip.errors import TrainingError
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 from backflip.rewards.base import Reward
 from backflip.sampling import Sampler
+from backflip.training.agreement import Spell, require_agreement, tolerance
 from backflip.training.checkpoints import State
 from backflip.training.learner import Learner, Part
 
@@ -27,6 +28,8 @@ class RolloutTraining:
 
     Args:
         collate: makes the policy's inputs of samples.
+        precision: what policy and sampler are computed in: how far rounding may part the two.
+        spell: names an action of a sample in messages.
         watch: measures of the rollouts that training never sees (gold, length).
         mix: a part to add to every update, by the number of the update (pre-training mix).
     """
@@ -42,6 +45,8 @@ class RolloutTraining:
         sampling: SamplingSettings,
         collate: Collate,
         seed: int,
+        precision: torch.dtype,
+        spell: Spell,
         watch: Watch | None = None,
         mix: Mix | None = None,
     ):
@@ -56,6 +61,8 @@ class RolloutTraining:
         self.seed = seed
         self.watch = watch
         self.mix = mix
+        self.tolerance = tolerance(precision)
+        self.spell = spell
         self.order = Order(len(prompts), derive_seed(seed, "prompts"))
         self.num_steps = self.settings.steps
 
@@ -69,6 +76,9 @@ class RolloutTraining:
             seed = derive_seed(self.seed, "rollout", step, turn)
             samples += self.sampler.sample(asked, self.sampling, num_samples=each, seed=seed)
         rollouts = self.observe(samples)
+        require_agreement(
+            rollouts.samples, rollouts.logprobs_BT, rollouts.mask_BT, self.tolerance, self.spell
+        )
         batch, metrics = self.algorithm.credit(rollouts)
         metrics |= describe(rollouts) | (self.watch(samples) if self.watch else {})
         metrics |= self.update(batch, step)

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig
 
 from backflip.algorithms import Algorithm, Batch, Outputs, PPOSettings, Term
@@ -76,6 +77,10 @@ class TextDomain:
         self._gold = find_gold(gold) if gold else None
         self._chat: Chat | None = None
 
+    @property
+    def precision(self) -> torch.dtype:
+        return pick_precision(self.model.precision, pick_device(self.model.device))
+
     def prompts(self) -> list[Prompt]:
         return self._prompts
 
@@ -134,8 +139,7 @@ class TextDomain:
 
     def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
         device = pick_device(self.model.device)
-        dtype = pick_precision(self.model.precision, device)
-        model, tokenizer = load_causal_lm(str(folder), dtype=dtype, device=device)
+        model, tokenizer = load_causal_lm(str(folder), dtype=self.precision, device=device)
         return TextSampler(model, tokenizer, model_id=model_id, chat=self.model.chat)
 
     def policy(self, folder: Path, *, seed: int) -> TextPolicy:
@@ -180,6 +184,10 @@ class TextDomain:
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
         encoded = [self._the_chat().encode_sample(sample) for sample in samples]
         return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
+
+    def spell(self, sample: Sample, place: int) -> str:
+        token = int(sample.completion.tokens[place])
+        return f"token {token} {self._tokens().decode([token])!r}"
 
     def gold(self, sample: Sample) -> float | None:
         return self._gold(sample) if self._gold else None

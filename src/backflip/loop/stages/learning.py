@@ -282,6 +282,8 @@ def _online(
         sampling=recipe.sampling,
         collate=domain.collate,
         seed=stage.seed,
+        precision=domain.precision,
+        spell=domain.spell,
         watch=lambda samples: mean_gold(stage, samples),
         mix=domain.mixed_in(algorithm, seed=stage.seed),
     )
