@@ -135,8 +135,10 @@ def share(right: float, count: float) -> dict[str, float]:
 
 
 def test_a_reward_model_that_is_not_shown_to_beat_chance_is_doubted() -> None:
-    """The bound decides: of 48 pairs 33 right are enough, and of 3 not even all."""
-    for right, count, shown in ((27, 48, False), (33, 48, True), (3, 3, False), (4, 4, True)):
+    """The bound decides: of 48 pairs 33 right are enough. A coin is right on 5 of 5 in 1 of 32
+    cases, which is more than the bound allows, and on 6 of 6 in 1 of 64.
+    """
+    for right, count, shown in ((27, 48, False), (33, 48, True), (5, 5, False), (6, 6, True)):
         chance = {**share(right, count), "of": "pairs"}
         doubt = doubt_of_reward("overall", {"chance": chance, "heldout": count})
         assert (doubt is None) == shown, (right, count)
@@ -145,6 +147,9 @@ def test_a_reward_model_that_is_not_shown_to_beat_chance_is_doubted() -> None:
         "the reward model of 'safe' is not shown to beat chance: 54% [40%, 67%] of 48 held-out "
         "pairs"
     )
+    few = {**share(4, 4), "of": "prompts rated apart"}
+    told = str(doubt_of_reward("overall", {"chance": few, "heldout": 9}))
+    assert told.endswith("100% [51%, 100%] of 4 held-out prompts rated apart, too few to tell")
     assert "none of 7 held-out answers" in str(doubt_of_reward("x", {"chance": None, "heldout": 7}))
 
 

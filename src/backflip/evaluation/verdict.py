@@ -14,6 +14,8 @@ Result = Mapping[str, Any]
 
 JUDGES = ("gold", "judge", "people")
 """Who may say that a policy is better."""
+MIN_ANSWERS = 6
+"""Held-out answers below which a coin is right on all of them in more than 1 of 40 cases."""
 
 
 def win_rate_of(evaluation: Result) -> Result | None:
@@ -109,11 +111,12 @@ def doubt_of_reward(axis: str, report: Result) -> str | None:
             f"{doubt}: none of {report['heldout']} held-out answers tells two samples of one "
             "prompt apart"
         )
-    if chance["low"] > 0.5:
+    few = chance["count"] < MIN_ANSWERS
+    if chance["low"] > 0.5 and not few:
         return None
     return (
         f"{doubt}: {chance['value']:.0%} [{chance['low']:.0%}, {chance['high']:.0%}] of "
-        f"{chance['count']:.0f} held-out {chance['of']}"
+        f"{chance['count']:.0f} held-out {chance['of']}{', too few to tell' if few else ''}"
     )
 
 
