@@ -46,7 +46,7 @@ def _is_padding_alone(tokenizer: PreTrainedTokenizerBase, end_ids: set[int]) -> 
     if pad in {getattr(tokenizer, role, None) for role in _ROLES}:
         return False
     text = str(tokenizer.pad_token)
-    if text in str(tokenizer.chat_template):
+    if text in str(tokenizer.chat_template or ""):
         return False
     plain = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     return pad not in plain
