@@ -247,6 +247,17 @@ def test_markers_of_turns_are_no_words_of_users_even_where_they_are_not_flagged(
     make_case.cache_clear()
 
 
+def test_marks_of_thoughts_are_words_where_every_turn_has_them(tokenizer):
+    tokenizer.chat_template = CHATML.replace(
+        "{{ m.content }}",
+        "{% if m.role == 'assistant' and '</think>' not in m.content %}<think></think>\n{% endif %}"
+        "{{ m.content }}",
+    )
+    reply = Chat(tokenizer).encode_reply("<think>hm</think>so").tolist()
+    assert reply[0] == tokenizer.convert_tokens_to_ids("<think>")
+    assert tokenizer.convert_tokens_to_ids("</think>") in reply
+
+
 def test_a_gpt2_like_tokenizer_has_one_special_token_and_no_template():
     core = make_case("gpt2", "none", writes_bos=False).backend_tokenizer
     only = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>"}

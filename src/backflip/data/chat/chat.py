@@ -62,6 +62,9 @@ class Chat:
         settings: which template, and what it is given.
         end_tokens: more tokens that end a reply as it is drawn, by the model's own settings.
 
+    Attributes:
+        turn: what the template writes around a reply.
+
     Raises:
         ModelError: the template that the settings ask for is not there.
     """
@@ -75,15 +78,11 @@ class Chat:
     ):
         self.tokenizer = tokenizer
         self.template = Template(tokenizer, settings or ChatSettings())
-        self._codec = Codec(tokenizer, find_markers(self.template, tokenizer))
+        self.turn: ReplyTurn = find_turn(self.template, tokenizer)
+        self._codec = Codec(tokenizer, find_markers(self.template, tokenizer, self.turn))
         self._more_ends = frozenset(end_tokens)
         self._left_out: dict[Shape, list[str]] = {}
         self._last_tail: tuple[str, IntArray] = ("", np.empty(0, np.int32))
-
-    @cached_property
-    def turn(self) -> ReplyTurn:
-        """What the template writes around a reply."""
-        return find_turn(self.template, self.tokenizer)
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -70,14 +70,19 @@ def find_turn(template: Template, tokenizer: "PreTrainedTokenizerBase") -> Reply
     return turn if end is None else replace(turn, after=rest[: end.start()], end=end[0])
 
 
-def find_markers(template: Template, tokenizer: "PreTrainedTokenizerBase") -> set[str]:
-    """Added tokens that mark the turns of any dialogue, whether flagged as special or not."""
+def find_markers(
+    template: Template, tokenizer: "PreTrainedTokenizerBase", turn: ReplyTurn
+) -> set[str]:
+    """Added tokens that mark the turns of any dialogue, whether flagged as special or not.
+
+    What stands between a prompt and a reply is the reply's own, as the marks of a thought are.
+    """
     try:
         text = template.render([*QUESTION, reply_of(PROBES[0]), *QUESTION])
     except ModelError:
         return set()
     pattern = _added_tokens(tokenizer)
-    return set(pattern.findall(text)) if pattern is not None else set()
+    return set(pattern.findall(text)) - set(pattern.findall(turn.before)) if pattern else set()
 
 
 def _first_token(text: str, tokenizer: "PreTrainedTokenizerBase") -> re.Match[str] | None:
