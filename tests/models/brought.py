@@ -88,6 +88,7 @@ def bring(
     make, spare = TOKENIZERS[padding]
     tokenizer = make()
     tokenizer.padding_side = "left" if left else "right"
+    tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side  # what is written to files
     end = tokenizer.eos_token_id
     model = build_family(
         family, vocabulary=len(tokenizer) + spare, eos_token_id=end, enlarge=enlarge
@@ -95,7 +96,9 @@ def bring(
     ends = [end, tokenizer.pad_token_id] if padding == "another end" else end
     model.generation_config = GenerationConfig(eos_token_id=ends)
     save_model(model, tokenizer, folder)
-    return AutoTokenizer.from_pretrained(folder)
+    read = AutoTokenizer.from_pretrained(folder)
+    assert read.padding_side == tokenizer.padding_side
+    return read
 
 
 def dialogues(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

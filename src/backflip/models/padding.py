@@ -32,6 +32,7 @@ def with_own_padding(
     """
     own = copy.deepcopy(tokenizer)
     own.padding_side = "right"
+    own.init_kwargs["padding_side"] = "right"  # else a class whose default is left forgets it
     if not _is_padding_alone(own, set(end_ids)):
         known = own.get_vocab()
         names = (PADDING if n == 0 else f"<|pad_{n}|>" for n in range(len(known) + 1))
@@ -46,7 +47,7 @@ def _is_padding_alone(tokenizer: PreTrainedTokenizerBase, end_ids: set[int]) -> 
     if pad in {getattr(tokenizer, role, None) for role in _ROLES}:
         return False
     text = str(tokenizer.pad_token)
-    if text in str(tokenizer.chat_template):
+    if text in str(tokenizer.chat_template or ""):
         return False
     plain = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     return pad not in plain
