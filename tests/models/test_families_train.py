@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from brought import as_inputs, bring, logprobs_alone
+from brought import SCORED, as_inputs, bring, logprobs_alone
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from backflip.config import LoraSettings, ModelSettings
@@ -80,10 +80,9 @@ def test_every_matrix_of_the_blocks_is_adapted_and_nothing_else(family, tokenize
         assert ".lora_" not in name or parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("family", SCORED)
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_a_scorer_is_saved_as_it_was_trained(family, lora, tmp_path):
-    if family in ("cohere", "granite"):
-        return  # `test_families_padding`: refused
     bring(tmp_path / "language", family, "the end")
     scorer = load(tmp_path / "language", TextScorer, lora=lora)
     disturb(scorer)

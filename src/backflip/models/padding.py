@@ -32,6 +32,7 @@ def with_own_padding(
     """
     own = copy.deepcopy(tokenizer)
     own.padding_side = "right"
+    own.init_kwargs["padding_side"] = "right"  # else a class whose default is left forgets it
     if not _is_padding_alone(own, set(end_ids)):
         known = own.get_vocab()
         names = (PADDING if n == 0 else f"<|pad_{n}|>" for n in range(len(known) + 1))
