@@ -12,6 +12,7 @@ from backflip.feedback.formats.base import Labelled
 from backflip.feedback.formats.registry import Written, detect, find_format, read, write
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import Workspace
+from backflip.records import Sample
 
 _BATCH = 256
 _REJECTED_KEPT = 1000
@@ -86,7 +87,10 @@ def import_file(
         bad = [row for row in batch if isinstance(row, Rejected)]
         found = [entry for row in good for entry in row.entries]
         # Samples first: an entry may only speak of samples that are there.
-        samples += ws.samples.add({s.id: s for row in good for s in row.samples}.values())
+        said = dict[str, Sample]()
+        for sample in (s for row in good for s in row.samples):
+            said.setdefault(sample.id, sample)  # of the same one twice the first place is kept
+        samples += ws.samples.add(said.values())
         new += len(ws.journal.add(found, run=run, round=None if run is None else 0))
         entries += len(found)
         num_rejected += len(bad)

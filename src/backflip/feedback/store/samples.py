@@ -13,7 +13,7 @@ from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new
 from backflip.feedback.store.prompts import give_back, insert_prompts, select_prompts
-from backflip.records import Completion, Content, Sample, content_from
+from backflip.records import Completion, Content, Prompt, Sample, content_from
 
 ERASED_HEADER = Completion(text=ERASED).header()
 """What a sample holds whose writer had it erased."""
@@ -70,7 +70,10 @@ def insert_samples(connection: Connection, samples: Iterable[Sample]) -> int:
 
 
 def _insert(connection: Connection, samples: list[Sample]) -> int:
-    insert_prompts(connection, {s.prompt_id: s.prompt for s in samples}.values())
+    prompts = dict[str, Prompt]()
+    for sample in samples:
+        prompts.setdefault(sample.prompt_id, sample.prompt)  # its first source stays
+    insert_prompts(connection, prompts.values())
     rows = [
         {
             "id": check_name(sample.id, "the sample's id"),
