@@ -73,7 +73,6 @@ def _go(folder: Path, recipe: Any, *, as_json: bool, database: str | None = None
     from backflip.evaluation.report import summary, write_report
 
     with run_in(folder, recipe, database=database) as active:
-        active.domain.prompts()  # a fault in them is found before hours of training, not after
         results = active.go()
         path = write_report(active.workspace, active.id)
         facts = {"run": active.id, "report": str(path), "rounds": results}

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from backflip.config.base import Settings
+from backflip.config.identity import knob
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
@@ -85,6 +86,7 @@ class OptimizerSettings(Settings):
         default=4096,
         ge=1,
         description="padded tokens in one forward pass; changes memory, not the result",
+        json_schema_extra=knob(),
     )
 
 
@@ -95,7 +97,10 @@ class SamplingSettings(Settings):
         default=64, ge=1, description="a reply is cut off here; for agents, the steps of a clip"
     )
     max_prompt_tokens: int = Field(
-        default=512, ge=1, description="prompts of more tokens are refused"
+        default=512,
+        ge=1,
+        description="the most tokens that a prompt may have",
+        json_schema_extra=knob("prompts.too_long"),
     )
     temperature: float = Field(default=1.0, ge=0, description="0: always the likeliest token")
     top_k: int = Field(default=0, ge=0, description="draw from the k likeliest tokens; 0: from all")
@@ -112,7 +117,9 @@ class SamplingSettings(Settings):
         description="drop tokens less likely than this share of the likeliest; 0: none",
     )
     stop: tuple[str, ...] = Field(default=(), description="a reply ends before any of these")
-    batch_size: int = Field(default=64, ge=1, description="replies drawn at once; memory only")
+    batch_size: int = Field(
+        default=64, ge=1, description="replies drawn at once; memory only", json_schema_extra=knob()
+    )
 
     @property
     def is_plain(self) -> bool:

@@ -6,14 +6,23 @@ from pathlib import Path
 
 from backflip.config import PromptSettings
 from backflip.data.dialogues import make_prompt, prompt_from_row
-from backflip.data.files import Rejected, is_text, read_lines, read_rows, stop_at_rejected
+from backflip.data.files import (
+    OnRejected,
+    Rejected,
+    is_text,
+    read_lines,
+    read_rows,
+    stop_at_rejected,
+)
 from backflip.errors import SettingsError
 from backflip.records import Message, Prompt, Situation, content_id
 
 NUM_SITUATIONS = 512
 
 
-def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
+def load_prompts(
+    settings: PromptSettings, seed: int, *, on_rejected: OnRejected = stop_at_rejected
+) -> list[Prompt]:
     """Load the prompts that the settings name, each marked "train" or "heldout".
 
     Sources: `builtin:NAME`; a `.txt` or `.md` file (also with `.gz`) with a prompt on each line;
@@ -25,6 +34,12 @@ def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
     `heldout` ones whose hash with the seed is lowest. The order of the source and `limit` change
     nothing about it, and prompts added later push out few. `limit` counts both kinds.
 
+    Args:
+        settings: the source, and how many are held out.
+        seed: of the held-out split.
+        on_rejected: called with each row that cannot be read; by default the first one ends the
+            reading with a `FormatError`.
+
     Returns:
         Prompts in the order of the source.
 
@@ -32,7 +47,7 @@ def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
         SettingsError: an unknown built-in list, or too few prompts for `heldout`.
         FormatError: a file or a row of it that cannot be read.
     """
-    found = {prompt.id: prompt for prompt in _read(settings, seed)}
+    found = {prompt.id: prompt for prompt in _read(settings, seed, on_rejected)}
     allowed = len(found) if settings.limit is None else min(settings.limit, len(found))
     if allowed <= settings.heldout:
         raise SettingsError(
@@ -59,7 +74,7 @@ def builtin_prompts() -> list[str]:
     return sorted(n.removesuffix(".jsonl") for n in names if n.endswith(".jsonl"))
 
 
-def _read(settings: PromptSettings, seed: int) -> Iterator[Prompt]:
+def _read(settings: PromptSettings, seed: int, on_rejected: OnRejected) -> Iterator[Prompt]:
     source = settings.source
     if source.startswith("env:"):
         count = settings.limit or max(NUM_SITUATIONS, 2 * settings.heldout)
@@ -73,32 +88,37 @@ def _read(settings: PromptSettings, seed: int) -> Iterator[Prompt]:
                 hint=f"built in: {', '.join(builtin_prompts())}",
             )
         with resources.as_file(resources.files("backflip.data") / "prompts" / f"{name}.jsonl") as p:
-            yield from _rows(p, source)
+            yield from _rows(p, source, on_rejected)
     elif is_text(Path(source)):
-        yield from _lines(Path(source))
+        yield from _lines(Path(source), on_rejected)
     else:
-        yield from _rows(source, Path(source).name)
+        yield from _rows(source, Path(source).name, on_rejected)
 
 
-def _rows(path: str | Path, source: str) -> Iterator[Prompt]:
+def _rows(path: str | Path, source: str, on_rejected: OnRejected) -> Iterator[Prompt]:
     for row in read_rows(path):
+        if isinstance(row, Rejected):
+            on_rejected(row)
+            continue
         try:
-            if isinstance(row, Rejected):
-                stop_at_rejected(row)
-            yield prompt_from_row(row.data, source=source)
+            prompt = prompt_from_row(row.data, source=source)
         except ValueError as error:
-            stop_at_rejected(Rejected(row.file, row.line, str(error)))
+            on_rejected(Rejected(row.file, row.line, str(error)))
+            continue
+        yield prompt
 
 
-def _lines(path: Path) -> Iterator[Prompt]:
+def _lines(path: Path, on_rejected: OnRejected) -> Iterator[Prompt]:
     for item in read_lines(path):
         if isinstance(item, Rejected):
-            stop_at_rejected(item)
+            on_rejected(item)
+            continue
         number, raw = item
         try:
             text = raw.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            stop_at_rejected(Rejected(path.name, number, f"not valid UTF-8 at byte {error.start}"))
+            on_rejected(Rejected(path.name, number, f"not valid UTF-8 at byte {error.start}"))
+            continue
         if text:
             yield make_prompt((Message(role="user", content=text),), source=path.name)
 

@@ -17,6 +17,7 @@ from backflip.config import (
     SftSettings,
 )
 from backflip.data import encode_sample, load_prompts, read_texts
+from backflip.data.lengths import Limit, fit_prompts, fit_samples, named, place_of
 from backflip.errors import SettingsError
 from backflip.feedback.gold import find_gold
 from backflip.models import (
@@ -32,9 +33,10 @@ from backflip.models import (
     train_tokenizer,
 )
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.records.problems import Findings
 from backflip.rewards.text import TextReward
 from backflip.sampling import TextSampler
-from backflip.training.domain import Save
+from backflip.training.domain import Given, Save
 from backflip.training.fit import Trainee
 from backflip.training.language import (
     encode_texts,
@@ -43,7 +45,9 @@ from backflip.training.language import (
     read_demonstrations,
 )
 from backflip.training.learner import Part
+from backflip.training.limits import Reader, feedback_limits, prompt_limits
 from backflip.training.rollouts import Mix
+from backflip.training.text_checks import TextCheck
 
 
 class TextDomain:
@@ -64,6 +68,7 @@ class TextDomain:
         sft: SftSettings | None = None,
         gold: str | None = None,
         seed: int = 0,
+        trains_reward: bool = True,
     ):
         self.model = model
         self.prompt_settings = prompts
@@ -72,15 +77,82 @@ class TextDomain:
         self.pretrain = pretrain
         self.sft = sft
         self.seed = seed
+        self.trains_reward = trains_reward
         self._gold = find_gold(gold) if gold else None
         self._tokenizer: Any = None
+        self._home: Path | None = None
+        self._reader: Reader | None = None
+        self._reward_reader: Reader | None = None
 
     def prompts(self) -> list[Prompt]:
         return self._prompts
 
     @cached_property
     def _prompts(self) -> list[Prompt]:
-        return load_prompts(self.prompt_settings, self.seed)
+        found = load_prompts(self.prompt_settings, self.seed)
+        if self.prompt_settings.too_long == "refuse":  # which is said before the run begins
+            return found
+        fitted = fit_prompts(found, self.limits_of_prompts(), self.prompt_settings.too_long)
+        for item, error in fitted.failed:
+            raise named(error, item)
+        for excess in fitted.refused:
+            raise SettingsError(str(excess), where=place_of(excess.item))
+        return fitted.kept
+
+    def read_with(self, folder: Path) -> None:
+        if folder != self._home:
+            self._home, self._reader, self._reward_reader = folder, None, None
+
+    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+        if self.reward_settings.too_long == "refuse":
+            return set()
+        fitted = fit_samples(samples, self.limits_of_feedback(), "drop")
+        return {excess.item.id for excess in fitted.dropped}
+
+    def check(
+        self, folder: Path, given: Given, *, seed: int, model: Path | None = None
+    ) -> tuple[Findings, Path | None]:
+        checking = TextCheck(self, given)
+        ready = checking.sources()
+        if model is None and ready:
+            with checking.found.noting():
+                model = self.start(folder, seed=seed)
+        if model is not None:
+            self.read_with(model)
+            checking.lengths()
+        return checking.found, model
+
+    def limits_of_prompts(self, *, scored: bool = True) -> list[Limit]:
+        """What prompts must keep within; `scored` says whether reward models read them too."""
+        reward = self.reward_reader() if scored and self.trains_reward else None
+        return prompt_limits(self.sampling, self.reader(), reward, self.reward_settings)
+
+    def limits_of_feedback(self) -> list[Limit]:
+        """What samples must keep within that feedback is learned from."""
+        reader = self.reward_reader() if self.trains_reward else self.reader()
+        return feedback_limits(self.reward_settings, reader, reward=self.trains_reward)
+
+    def reader(self) -> Reader:
+        """How the policy reads."""
+        if self._reader is None:
+            self._reader = Reader.of(self._place())
+        return self._reader
+
+    def reward_reader(self) -> Reader:
+        """How reward models read."""
+        if self._reward_reader is None:
+            home = self._place()
+            start = self._reward_start(home)
+            policy = self.reader()
+            self._reward_reader = policy if start == home else Reader.of(start, policy)
+        return self._reward_reader
+
+    def _place(self) -> str:
+        if self._home is not None:
+            return str(self._home)
+        if self.pretrain is not None and self.pretrain.scratch is not None:
+            raise ValueError("say first where the model lies that was made: read_with")
+        return str(find_model(self.model.name))
 
     def start(self, folder: Path, *, seed: int) -> Path:
         """The model named in the settings; one of random weights where `pretrain.scratch` asks."""
@@ -150,10 +222,14 @@ class TextDomain:
 
     def scorer(self, folder: Path, *, seed: int) -> TextReward:
         own = self.reward_settings.model
-        start = str(folder) if own.name == self.model.name else own.name
-        settings = own.model_copy(update={"name": start})
+        settings = own.model_copy(update={"name": self._reward_start(folder)})
         scale = self.reward_settings.head_scale
         return TextReward(TextScorer.load(settings, seed=seed, head_scale=scale))
+
+    def _reward_start(self, home: Path | str) -> str:
+        """What reward models grow from in a run that starts from the model in `home`."""
+        own = self.reward_settings.model.name
+        return str(home) if own == self.model.name else own
 
     def value(self, folder: Path, *, seed: int) -> TextScorer:
         settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
