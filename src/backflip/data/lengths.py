@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from backflip.data.chat import encode_prompt, encode_sample
-from backflip.errors import BackflipError
+from backflip.errors import BackflipError, ModelError, SettingsError
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.samples import IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,6 +75,22 @@ class Fitted(Generic[Item]):
     num_cut: int = 0
     longest: int = 0
     total: int = 0
+
+    def require(self) -> None:
+        """Raise the error of the first that could not be read, or that is refused, by its place.
+
+        Raises:
+            SettingsError: one is refused.
+            BackflipError: one could not be read.
+        """
+        for item, error in self.failed:
+            raise named(error, item)
+        for excess in self.refused:
+            limit, tokens = excess.broken[0]
+            hint = limit.mend(tokens)
+            raise SettingsError(
+                str(excess), where=place_of(excess.item), hint=f"{hint[0].upper()}{hint[1:]}."
+            )
 
     def facts(self) -> dict[str, int]:
         """The figures."""
@@ -184,13 +201,43 @@ def _sample_tokens(tokenizer: "PreTrainedTokenizerBase", sample: Sample) -> int:
     return sum(map(len, encode_sample(tokenizer, sample)))
 
 
+def encode_samples(
+    tokenizer: "PreTrainedTokenizerBase", samples: Iterable[Sample], positions: int | None = None
+) -> list[tuple[IntArray, IntArray]]:
+    """Samples as `encode_sample` gives each, for a model that reads so many positions.
+
+    Raises:
+        ModelError: the tokenizer cannot read one of them, or it is longer than that; it is named.
+    """
+    encoded: list[tuple[IntArray, IntArray]] = []
+    for sample in samples:
+        try:
+            prompt, reply = encode_sample(tokenizer, sample)
+        except BackflipError as error:
+            raise named(error, sample) from None
+        if not len(prompt):
+            raise ModelError(
+                "has no tokens, so nothing predicts the first of its reply", where=place_of(sample)
+            )
+        length = len(prompt) + len(reply)
+        if positions is not None and length > positions:
+            raise ModelError(
+                f"has {length} tokens; the model reads at most {positions}", where=place_of(sample)
+            )
+        encoded.append((prompt, reply))
+    return encoded
+
+
 def place_of(item: Prompt | Sample) -> str:
-    """Where a user finds a prompt, or what a sample answers: its file and row, where it has one."""
+    """Where a user finds a prompt or a sample: its file and row, where it has one, else its name.
+
+    What a model said to a prompt is told by both.
+    """
     prompt = item.prompt if isinstance(item, Sample) else item
-    if _ROW.search(prompt.source):
+    drawn = isinstance(item, Sample) and item.model is not None
+    if _ROW.search(prompt.source) and not drawn:
         return prompt.source
-    name = item.id if isinstance(item, Sample) else prompt.id
-    return f"{prompt.source}, {name}"
+    return f"{prompt.source}, {item.id}"
 
 
 def named(error: BackflipError, item: Prompt | Sample) -> BackflipError:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from backflip.algorithms import OnlineAlgorithm, OnlineSettings, make_algorithm
-from backflip.errors import SettingsError
+from backflip.errors import BackflipError, SettingsError
 from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.teachers import make_crowd
@@ -171,9 +171,6 @@ def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
         network.score(drawn)
         network.save(reward, {})
 
-    def load_reward() -> None:
-        domain.reward(reward)
-
     drawn: list[Sample] = []
     parts: dict[str, Callable[[], Any]] = {
         "model": save_policy,
@@ -181,9 +178,13 @@ def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
         "model, as the reference": lambda: domain.reference(home),
     }
     if isinstance(algorithm, OnlineAlgorithm):
-        parts |= {"reward.model": save_reward, "reward.model, loaded again": load_reward}
-        if algorithm.uses_values:
-            parts["reward.model, as the value model"] = lambda: domain.value(reward, seed=seed)
+        # A value model is the reward model, loaded again.
+        as_value = algorithm.uses_values
+        again = "reward.model, as the value model" if as_value else "reward.model, loaded again"
+        parts["reward.model"] = save_reward
+        parts[again] = lambda: (
+            domain.value(reward, seed=seed) if as_value else domain.reward(reward)
+        )
     for where, make in parts.items():
         before = len(found.fatal)
         with _making(found, where):
@@ -206,7 +207,7 @@ def _first(prompts: Callable[[], Sequence[Prompt]]) -> list[Prompt]:
     """One prompt to train on, if prompts can be read at all: else that is told already."""
     try:
         return [prompt for prompt in prompts() if prompt.split == "train"][:1]
-    except SettingsError:
+    except BackflipError:
         return []
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from backflip.config import RewardSettings
+from backflip.data.lengths import place_of
 from backflip.errors import SettingsError, TrainingError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.records import Sample
@@ -272,9 +273,9 @@ def _check_lengths(
     if long:
         raise SettingsError(
             f"{len(long)} of {len(ids)} samples are longer than max_tokens {limit}, "
-            f"the longest with {max(long)[0]} tokens is {max(long)[1]}",
+            f"the longest with {max(long)[0]} tokens is {place_of(samples[max(long)[1]])}",
             where="reward.max_tokens",
-            hint=f"Set it to {max(long)[0]}, or leave out the feedback on these samples.",
+            hint=f'Set it to {max(long)[0]}, or say reward.too_long = "drop".',
         )
 
 

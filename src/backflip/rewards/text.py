@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from backflip.data.chat import encode_sample
+from backflip.data.lengths import encode_samples
 from backflip.models import TextInputs, TextScorer
 from backflip.records import Completion, Dialogue, Sample
 from backflip.rewards.batching import SCORING_TOKENS
@@ -44,8 +44,14 @@ class TextReward(TrainedReward):
         self.load_record(scorer.record)
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
-        """Samples as tokens, prompt and reply end to end."""
-        encoded = [encode_sample(self.tokenizer, sample) for sample in samples]
+        """Samples as tokens, prompt and reply end to end.
+
+        Raises:
+            ModelError: the network cannot read one of them; it is named.
+        """
+        config = self.scorer.model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None)
+        encoded = encode_samples(self.tokenizer, samples, positions)
         prompts, replies = zip(*encoded, strict=True) if encoded else ((), ())
         return TextInputs.of(prompts, replies, pad_id=self.scorer.pad_id)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backflip.data.lengths import place_of
 from backflip.errors import ModelError, TrainingError
 from backflip.records import Sample
 from backflip.rewards.batching import SCORING_TOKENS, score_samples
@@ -80,7 +81,9 @@ class TrainedReward(nn.Module, ABC):
         features = found.double().numpy()
         for sample, row in zip(samples, features, strict=True):
             if not np.isfinite(row).all():
-                raise TrainingError("the network makes no finite features of it", where=sample.id)
+                raise TrainingError(
+                    "the network makes no finite features of it", where=place_of(sample)
+                )
         return features
 
     def normalise(self, samples: Sequence[Sample]) -> None:
@@ -134,7 +137,7 @@ class TrainedReward(nn.Module, ABC):
         scores = score_samples(self, samples, max_tokens=self.max_tokens).tolist()
         for sample, value in zip(samples, scores, strict=True):
             if not math.isfinite(value):
-                raise TrainingError(f"the reward model scores it {value}", where=sample.id)
+                raise TrainingError(f"the reward model scores it {value}", where=place_of(sample))
         return scores
 
 

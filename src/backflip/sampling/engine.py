@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.config import SamplingSettings
 from backflip.data.chat import decode_reply, encode_prompt
-from backflip.errors import SettingsError
+from backflip.data.lengths import named, place_of
+from backflip.errors import BackflipError, SettingsError
 from backflip.records import Completion, Message, Prompt, Sample
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
@@ -118,12 +119,15 @@ class TextSampler:
 
     def encode(self, prompt: Prompt, settings: SamplingSettings) -> IntArray:
         """(P,) tokens of a prompt; a `SettingsError` where it is too long."""
-        tokens = encode_prompt(self.tokenizer, prompt.messages)
+        try:
+            tokens = encode_prompt(self.tokenizer, prompt.messages)
+        except BackflipError as error:
+            raise named(error, prompt) from None
         if len(tokens) > settings.max_prompt_tokens:
             raise SettingsError(
                 f"the prompt has {len(tokens)} tokens, max_prompt_tokens is "
                 f"{settings.max_prompt_tokens}",
-                where=prompt.id,
+                where=place_of(prompt),
                 hint=f"raise sampling.max_prompt_tokens or shorten it: {prompt.text[:80]!r}",
             )
         positions = self.decoder.num_positions
@@ -131,7 +135,7 @@ class TextSampler:
             raise SettingsError(
                 f"the prompt's {len(tokens)} tokens and a reply of {settings.max_tokens} exceed "
                 f"the model's {positions} positions",
-                where=prompt.id,
+                where=place_of(prompt),
                 hint="lower sampling.max_tokens or shorten the prompt",
             )
         return tokens

@@ -19,6 +19,7 @@ from backflip.data import (
     read_texts,
 )
 from backflip.data import read_demonstrations as read_files
+from backflip.data.lengths import fit_samples, place_of
 from backflip.errors import SettingsError, TrainingError
 from backflip.losses import next_token_loss
 from backflip.models import TextPolicy
@@ -26,6 +27,7 @@ from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.samples import IntArray
 from backflip.training.checkpoints import State
 from backflip.training.learner import not_finite, under
+from backflip.training.limits import Reader, dialogue_limits
 from backflip.training.optimizer import Optimizer
 
 
@@ -131,16 +133,23 @@ def finetuning(
     token, and attention, whose work grows with the square of a row, would spend it on tokens that
     do not see each other.
 
+    Those that are longer than a row, or than the policy reads, become what `too_long` says.
+
     Raises:
         TrainingError: there are no demonstrations.
+        SettingsError: one is too long, and may not be left out; it is named.
     """
-    if not demonstrations:
+    limits = dialogue_limits(settings, Reader.of_model(policy))
+    fitted = fit_samples(demonstrations, limits, settings.too_long)
+    fitted.require()
+    if not fitted.kept:
+        left_out = f": all {len(fitted.dropped)} are too long" if fitted.dropped else ""
         raise TrainingError(
-            "there are no demonstrations to learn from",
+            f"there are no demonstrations to learn from{left_out}",
             where="sft.data",
             hint="Name files of demonstrations, or import them into the workspace.",
         )
-    encoded = [encode_sample(policy.tokenizer, sample) for sample in demonstrations]
+    encoded = [encode_sample(policy.tokenizer, sample) for sample in fitted.kept]
     order = Order(len(encoded), derive_seed(seed, "dialogues"))
     size = settings.batch_size
     per_epoch = -(-len(encoded) // size)
@@ -148,10 +157,12 @@ def finetuning(
     def batch(step: int) -> Packed:
         epoch, index = divmod(step, per_epoch)
         number = min(size, len(encoded) - index * size)
-        chosen = pick(encoded, order.take(epoch * len(encoded) + index * size, number))
+        places = order.take(epoch * len(encoded) + index * size, number)
+        chosen = pick(encoded, places)
+        names = [place_of(sample) for sample in pick(fitted.kept, places)]
         longest = max(len(prompt) + len(reply) for prompt, reply in chosen)
         length = min(longest, settings.sequence_length)
-        return pack_dialogues(chosen, length=length, packing=settings.packing)
+        return pack_dialogues(chosen, length=length, packing=settings.packing, names=names)
 
     return LanguageTraining(
         policy, batch, num_steps=settings.epochs * per_epoch, optimizer=settings.optimizer

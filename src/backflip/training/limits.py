@@ -8,6 +8,7 @@ from transformers import AutoConfig
 from backflip.config import RewardSettings, SamplingSettings, SftSettings
 from backflip.data.lengths import Limit
 from backflip.models import find_model, load_tokenizer
+from backflip.models.adapted import AdaptedModel
 from backflip.models.load import from_files
 
 
@@ -33,8 +34,16 @@ class Reader:
         tokenizer = load_tokenizer(name)
         if like is not None and _alike(tokenizer, like.tokenizer):
             tokenizer = like.tokenizer
-        config = from_files(AutoConfig, find_model(name)).get_text_config()
-        return cls(tokenizer, getattr(config, "max_position_embeddings", None))
+        return cls(tokenizer, _positions_of(from_files(AutoConfig, find_model(name))))
+
+    @classmethod
+    def of_model(cls, network: AdaptedModel) -> Self:
+        """The reader of a network that is loaded."""
+        return cls(network.tokenizer, _positions_of(network.model.config))
+
+
+def _positions_of(config: Any) -> int | None:
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _alike(one: Any, other: Any) -> bool:

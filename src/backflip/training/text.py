@@ -16,8 +16,8 @@ from backflip.config import (
     SamplingSettings,
     SftSettings,
 )
-from backflip.data import encode_sample, load_prompts, read_texts
-from backflip.data.lengths import Limit, fit_prompts, fit_samples, named, place_of
+from backflip.data import load_prompts, read_texts
+from backflip.data.lengths import Limit, encode_samples, fit_prompts, fit_samples
 from backflip.errors import SettingsError
 from backflip.feedback.gold import find_gold
 from backflip.models import (
@@ -80,6 +80,7 @@ class TextDomain:
         self.trains_reward = trains_reward
         self._gold = find_gold(gold) if gold else None
         self._tokenizer: Any = None
+        self._positions: int | None = None
         self._home: Path | None = None
         self._reader: Reader | None = None
         self._reward_reader: Reader | None = None
@@ -93,10 +94,7 @@ class TextDomain:
         if self.prompt_settings.too_long == "refuse":  # which is said before the run begins
             return found
         fitted = fit_prompts(found, self.limits_of_prompts(), self.prompt_settings.too_long)
-        for item, error in fitted.failed:
-            raise named(error, item)
-        for excess in fitted.refused:
-            raise SettingsError(str(excess), where=place_of(excess.item))
+        fitted.require()
         return fitted.kept
 
     def read_with(self, folder: Path) -> None:
@@ -249,7 +247,7 @@ class TextDomain:
         return TextReward(TextScorer.load(settings, trainable=False))
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
-        encoded = [encode_sample(self._tokens(), sample) for sample in samples]
+        encoded = encode_samples(self._tokens(), samples, self._positions)
         return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
 
     def gold(self, sample: Sample) -> float | None:
@@ -281,6 +279,7 @@ class TextDomain:
     def _tempered(self, policy: TextPolicy) -> TextPolicy:
         policy.temperature = self.sampling.temperature or 1.0
         self._tokenizer = policy.tokenizer
+        self._positions = Reader.of_model(policy).positions
         return policy
 
     def _tokens(self) -> Any:

@@ -100,11 +100,12 @@ class TextCheck:
             prompts = load_prompts(domain.prompt_settings, domain.seed, on_rejected=self._reject)
             limits = domain.limits_of_prompts(scored=self._scored)
             fitted = fit_prompts(prompts, limits, domain.prompt_settings.too_long)
-            sides = {side: sum(p.split == side for p in fitted.kept) for side in SIDES}
+            there = [*fitted.kept, *(excess.item for excess in fitted.refused)]
+            sides = {side: sum(p.split == side for p in there) for side in SIDES}
             self._note(fitted, "prompts", "prompts.too_long", domain.prompt_settings.too_long)
             self.found.facts["prompts"] |= sides
             for side, number in sides.items():
-                if not number and not fitted.refused and not fitted.failed:
+                if not number and fitted.dropped:
                     self.found.add(
                         f"no {side} prompt is left: all {len(fitted.dropped)} that were left out "
                         "are too long",
