@@ -56,7 +56,7 @@ class Findings:
 
     def note(self, problem: Problem) -> None:
         """Note a problem; the same one counts once."""
-        if problem not in self.problems:
+        if str(problem) not in map(str, self.problems):
             self.problems.append(problem)
 
     @contextmanager

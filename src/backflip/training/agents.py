@@ -42,12 +42,14 @@ class AgentDomain:
     ) -> tuple[Findings, Path | None]:
         found = Findings()
         try:
+            self._shape()
             if model is None:
                 model = self.start(folder, seed=seed)
             sides = [prompt.split for prompt in self.prompts()]
             found.facts["prompts"] = {side: sides.count(side) for side in ("train", "heldout")}
         except BackflipError as error:
             found.note(Problem.of(error, "prompts.source"))
+            model = None
         return found, model
 
     def read_with(self, folder: Path) -> None:
