@@ -8,10 +8,13 @@ import pytest
 from loop_helpers import agent_recipe, make_run
 from transformers import AutoTokenizer
 
-from backflip.errors import SettingsError
+from backflip.errors import SettingsError, TrainingError
+from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Workspace
 from backflip.loop import Run
 from backflip.loop.preflight import preflight
+from backflip.loop.stages.learnable import learned_from
+from backflip.records import Completion, Prompt, Sample
 from backflip.records.problems import Findings
 
 SHORT = [f"How is the {subject}?" for subject in ("river", "sea", "rain", "day", "sky", "sun")]
@@ -245,3 +248,49 @@ def test_a_check_is_made_once(desk: Workspace, tmp_path: Path, models: Path, mon
     monkeypatch.setattr("backflip.loop.stages.preparing.preflight", None)
     again, _ = make_run(desk, recipe_of(tmp_path, models, prompts()))
     assert again.start() == run.start()
+
+
+def say(desk: Workspace, prompt: Prompt, *replies: str) -> str:
+    """One reply is better than the other; both are known from a file. Returns the entry's id."""
+    samples = [Sample.of(prompt, Completion(text=reply)) for reply in replies]
+    desk.samples.add(samples)
+    entry = Comparison(annotator="mia", samples=(samples[0].id, samples[1].id), choice="a")
+    desk.annotators.add("mia")
+    desk.journal.add([entry])
+    return entry.id
+
+
+@pytest.mark.usefixtures("texts_alone")
+@pytest.mark.parametrize("algorithm", ["ppo", "dpo"])
+def test_feedback_on_long_samples_is_refused_or_left_out(
+    desk: Workspace, tmp_path: Path, models: Path, algorithm: str
+):
+    # A reward model is held to reward.max_tokens, a policy to its 256 positions alone.
+    text = LONG * (1 if algorithm == "ppo" else 6)
+    short = say(desk, Prompt.from_text("A?", source="told.jsonl:1"), "Yes.", "No.")
+    long = say(desk, Prompt.from_text(text, source="told.jsonl:2"), "Yes.", "No.")
+    recipe = recipe_of(
+        tmp_path,
+        models,
+        prompts(),
+        reward={"max_tokens": 50},
+        feedback={"use": "workspace"},
+        algorithm={"type": algorithm},
+    )
+    if algorithm == "dpo":
+        recipe["algorithm"] = {"type": "dpo"}
+    found, run = found_in(desk, recipe, tmp_path)
+    assert [problem.where for problem in found.fatal] == ["told.jsonl:2"] * 2
+    assert 'reward.too_long = "drop"' in str(found.fatal[0].hint)
+    assert "reward.max_tokens" in found.fatal[0].what or algorithm == "dpo"
+    snapshot = desk.snapshots.take([short, long]).id
+    assert len(learned_from(run, snapshot)[0]) == 2
+
+    recipe["reward"]["too_long"] = "drop"
+    found, run = found_in(desk, recipe, tmp_path)
+    assert told(found) == []
+    assert found.facts["feedback"]["dropped"] == 2
+    assert [entry.id for entry in learned_from(run, snapshot)[0]] == [short]
+    only_long = desk.snapshots.take([long]).id
+    with pytest.raises(TrainingError, match="too long"):
+        learned_from(run, only_long)
