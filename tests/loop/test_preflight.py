@@ -266,7 +266,7 @@ def test_feedback_on_long_samples_is_refused_or_left_out(
     desk: Workspace, tmp_path: Path, models: Path, algorithm: str
 ):
     # A reward model is held to reward.max_tokens, a policy to its 256 positions alone.
-    text = LONG * (1 if algorithm == "ppo" else 6)
+    text = LONG * (1 if algorithm == "ppo" else 12)
     short = say(desk, Prompt.from_text("A?", source="told.jsonl:1"), "Yes.", "No.")
     long = say(desk, Prompt.from_text(text, source="told.jsonl:2"), "Yes.", "No.")
     recipe = recipe_of(
