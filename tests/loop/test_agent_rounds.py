@@ -50,7 +50,10 @@ def _one_thread():
 
 
 class Nothing:
-    """A domain that must not be asked for anything."""
+    """A domain that must not be asked for anything; it may be told where the model lies."""
+
+    def read_with(self, folder: Path) -> None:
+        assert folder.is_dir()
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"asked for {name}")
