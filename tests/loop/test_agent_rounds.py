@@ -50,7 +50,10 @@ def _one_thread():
 
 
 class Nothing:
-    """A domain that must not be asked for anything."""
+    """A domain that must not be asked for anything; it may be told where the model lies."""
+
+    def read_with(self, folder: Path) -> None:
+        assert folder.is_dir()
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"asked for {name}")
@@ -80,7 +83,9 @@ def test_two_rounds_and_what_they_leave(environment, workspace: Workspace):
     assert warned(reporter) == []
     assert workspace.runs.get(run.id).status == "finished"
     stages = {s.key: s.result for s in workspace.stages.all(run.id)}
-    assert list(stages) == [
+    checked, *keys = stages
+    assert checked.startswith("check-")
+    assert keys == [
         "start",
         "baseline",
         *(f"round-{n}/{k}" for n in (1, 2) for k in KINDS_OF_STAGE),

@@ -11,7 +11,6 @@ from backflip.config import ModelSettings, PromptSettings, RewardSettings, Sampl
 from backflip.errors import SettingsError
 from backflip.feedback.store import Workspace
 from backflip.loop import Recipe
-from backflip.loop.stages import start
 from backflip.training.text import TextDomain
 
 
@@ -133,7 +132,7 @@ def test_files_that_are_missing_are_told_before_the_first_stage(
     run, _ = make_run(workspace, missing(text_recipe(tmp_path), key))
     run.begin()
     with pytest.raises(SettingsError, match=r"no such file: nowhere/gone\.jsonl") as caught:
-        run.stage("start", start)
+        run.start()
     assert caught.value.where == key
     assert workspace.models.all() == []
 

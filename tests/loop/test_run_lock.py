@@ -9,12 +9,13 @@ from typing import Any, cast
 import pytest
 
 from backflip.errors import WorkspaceError
-from backflip.loop import Run
+from backflip.loop import Recipe, Run
 
 
 def run_in(folder: Path) -> Run:
-    workspace: Any = SimpleNamespace(artifacts=folder)
-    return Run(workspace, cast(Any, SimpleNamespace(run_id="run-1")), cast(Any, None))
+    runs = SimpleNamespace(all=list)
+    workspace: Any = SimpleNamespace(artifacts=folder, runs=runs)
+    return Run(workspace, Recipe(), cast(Any, None))
 
 
 def test_another_process_is_told_apart_from_a_broken_place(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_another_process_is_told_apart_from_a_broken_place(tmp_path: Path) -> No
     with pytest.raises(WorkspaceError) as told, run_in(tmp_path / "file").alone():
         pass
     assert told.value.what == "the run's lock cannot be written: Not a directory"
-    assert told.value.where == str(tmp_path / "file" / "runs" / "run-1" / "lock")
+    assert told.value.where == str(tmp_path / "file" / "runs" / Recipe().run_id / "lock")
     assert "free space" in str(told.value.hint)
 
 

@@ -320,10 +320,10 @@ def test_long_prompts_are_refused_by_name(make_sampler):
     sampler = make_sampler()
     with pytest.raises(SettingsError, match="max_prompt_tokens is 70") as caught:
         sampler.sample(PROMPTS, SamplingSettings(max_tokens=4, max_prompt_tokens=70), seed=0)
-    assert caught.value.where == PROMPTS[3].id
+    assert caught.value.where == f"unknown, {PROMPTS[3].id}"
     with pytest.raises(SettingsError, match="256 positions") as caught:
         sampler.sample(PROMPTS[3:], SamplingSettings(max_tokens=200), seed=0)
-    assert caught.value.where == PROMPTS[3].id
+    assert caught.value.where == f"unknown, {PROMPTS[3].id}"
 
 
 def test_a_long_prompt_is_named_by_the_line_it_stands_in(make_sampler):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from backflip.config import OptimizerSettings, PretrainSettings, SftSettings
 from backflip.data import encode_sample
-from backflip.errors import FormatError, SettingsError, TrainingError
+from backflip.data.lengths import place_of
+from backflip.errors import SettingsError, TrainingError
 from backflip.models import TextPolicy
 from backflip.records import Completion, Prompt, Sample
 from backflip.training.fit import fit
@@ -141,8 +142,20 @@ def test_a_row_is_as_long_as_the_longest_dialogue(build_model, tokenizer):
     assert packed.tokens.shape == (packed.num_rows, max(lengths))
     assert packed.segments.max() > 1
     assert apart.tokens.shape == (5, max(lengths))
-    with pytest.raises(FormatError, match=f"{max(lengths)} tokens do not fit a row of 40"):
-        sft(policy, sequence_length=40).batch(0)
+
+
+def test_dialogues_longer_than_a_row_are_refused_or_left_out(build_model, tokenizer):
+    policy = TextPolicy.from_model(build_model(), tokenizer)
+    lengths = sorted(sum(map(len, encode_sample(tokenizer, sample))) for sample in dialogues())
+    limit = lengths[2]
+    assert limit < lengths[-1]
+    with pytest.raises(SettingsError, match=f"sft.sequence_length allows {limit}") as caught:
+        sft(policy, sequence_length=limit)
+    assert caught.value.where in {place_of(sample) for sample in dialogues()}
+    kept = sft(policy, packing=False, sequence_length=limit, too_long="drop").batch(0)
+    assert kept.num_rows == sum(length <= limit for length in lengths)
+    with pytest.raises(TrainingError, match="all 5 are too long"):
+        sft(policy, sequence_length=8, too_long="drop")
 
 
 def test_nothing_flows_from_where_no_reply_is_predicted(build_model, tokenizer):

@@ -22,13 +22,21 @@ def stages_of(folder: Path, recipe: "Recipe", *, database: str | None = None) ->
         yield run
 
 
-def start_of(run: "Run", model: str | None, before: str | None = None) -> Result:
-    """The model that a stage begins with: a named one, or what the recipe comes to before it."""
+def start_of(
+    run: "Run", model: str | None, before: str | None = None, snapshot: str | None = None
+) -> Result:
+    """The model that a stage begins with: a named one, or what the recipe comes to before it.
+
+    That all can be done is checked first: with the feedback of `snapshot`, where it is given.
+    """
     from backflip.loop import stages
 
     if model is not None:
-        return {"model": acting_model(run, model)}
-    start = run.stage("start", stages.start)
+        chosen = acting_model(run, model)
+        run.check(chosen, [] if before is None else [before], snapshot)
+        run.domain.read_with(run.model_folder(chosen))
+        return {"model": chosen}
+    start = run.start(snapshot)
     for name in ("pretrain", "sft"):
         if name == before:
             break

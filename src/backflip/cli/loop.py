@@ -1,6 +1,7 @@
-"""Commands of the whole loop: run, demo, report, lineage."""
+"""Commands of the whole loop: run, demo, check, report, lineage."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,8 @@ from backflip.cli.output import (
     show,
     table,
 )
-from backflip.cli.workspaces import open_workspace, run_in
+from backflip.cli.results import check_lines
+from backflip.cli.workspaces import open_workspace, run_in, standing_or_new
 from backflip.errors import WorkspaceError
 
 # A crowd answers a thousand questions in a second, and one more than once; a person does not.
@@ -69,11 +71,40 @@ def demo(
     _go(workspace, recipe, as_json=as_json, database=database)
 
 
+def check(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """See whether a recipe can be carried out, without doing it: everything that is wrong at once.
+
+    Reads every prompt and demonstration, holds them to every limit, and makes every part once. Ends
+    with status 1 where something keeps the recipe from working. run and the stages do the same
+    before their first work.
+    """
+    from backflip.loop import Run, load_recipe, make_domain
+    from backflip.loop.preflight import preflight
+
+    chosen = load_recipe(recipe, overrides or [])
+    with standing_or_new(workspace) as opened, TemporaryDirectory() as made:
+        run = Run(opened, chosen, make_domain(chosen, opened))
+        found = preflight(run, Path(made))
+    facts = {
+        "works": not found.fatal,
+        "problems": [problem.model_dump(exclude={"fatal"}) for problem in found.fatal],
+        "warnings": [problem.model_dump(exclude={"fatal"}) for problem in found.warnings],
+        "checked": found.facts,
+    }
+    show(facts, as_json, lambda: check_lines(found))
+    if found.fatal:
+        raise typer.Exit(1)
+
+
 def _go(folder: Path, recipe: Any, *, as_json: bool, database: str | None = None) -> None:
     from backflip.evaluation.report import summary, write_report
 
     with run_in(folder, recipe, database=database) as active:
-        active.domain.prompts()  # a fault in them is found before hours of training, not after
         results = active.go()
         path = write_report(active.workspace, active.id)
         facts = {"run": active.id, "report": str(path), "rounds": results}
@@ -142,5 +173,5 @@ def _lineage_lines(found: Any) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
-    for command in (run, demo, report, lineage):
+    for command in (run, demo, check, report, lineage):
         app.command()(command)

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 from backflip.cli.output import table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backflip.feedback.store import ModelRecord
     from backflip.loop import Run
+    from backflip.records.problems import Findings, Problem
 
 
 def model_lines(run: "Run", model: "ModelRecord") -> str:
@@ -14,6 +17,32 @@ def model_lines(run: "Run", model: "ModelRecord") -> str:
     rows = [{"metric": name, "value": value} for name, value in model.metrics.items()]
     folder = run.workspace.models.folder(model)
     return f"{model.stage} model {model.id} ({model.name})\n{folder}\n\n{table(rows)}"
+
+
+def check_lines(found: "Findings") -> str:
+    """What was checked, and everything that is wrong, each with what to do about it."""
+    checked = [
+        {"checked": part, "": ", ".join(f"{name} {number}" for name, number in figures.items())}
+        for part, figures in found.facts.items()
+    ]
+    sections = [table(checked)]
+    if found.warnings:
+        sections.append(f"Warnings:\n{_problem_lines(found.warnings)}")
+    if found.fatal:
+        sections.append(f"This keeps the recipe from working:\n{_problem_lines(found.fatal)}")
+    else:
+        sections.append("The recipe can be carried out.")
+    return "\n\n".join(sections)
+
+
+def _problem_lines(problems: "Sequence[Problem]") -> str:
+    """Problems, one a line; what mends several of them is said once, below them."""
+    by_hint: dict[str | None, list[str]] = {}
+    for problem in problems:
+        by_hint.setdefault(problem.hint, []).append(f"  {problem}")
+    return "\n".join(
+        "\n".join([*lines, f"  -> {hint}"] if hint else lines) for hint, lines in by_hint.items()
+    )
 
 
 def reply_lines(rows: list[dict[str, Any]]) -> str:

@@ -241,9 +241,9 @@ def reward(
     from backflip.loop import load_recipe, stages
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
-        start = start_of(run, model)
-        baseline = baseline_of(run, start, model)
         told = {"snapshot": snapshot_of(run, snapshot)}
+        start = start_of(run, model, snapshot=told["snapshot"])
+        baseline = baseline_of(run, start, model)
         key = stage_key("reward", start, told)
         result = run.stage(key, stages.reward, start, told, baseline)
         if bench:
@@ -271,7 +271,7 @@ def policy(
             rewards, told = rewards_needed(run, reward, snapshot)
         else:
             rewards, told = pairs_needed(run, reward, snapshot)
-        start = start_of(run, model)
+        start = start_of(run, model, snapshot=None if rewards else told["snapshot"])
         key = stage_key("policy", start, told, rewards)
         result = run.stage(key, stages.policy, start, start, told, rewards)
         trained = run.workspace.models.get(result["model"])

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from backflip.cli.output import TerminalReporter
@@ -54,6 +55,19 @@ def open_workspace(
     finally:
         if bare and (unused or not marker.is_file()):
             _remove(folder, standing)
+
+
+@contextmanager
+def standing_or_new(folder: Path) -> "Iterator[Workspace]":
+    """The workspace in `folder`, or an empty one for a while where there is none."""
+    from backflip.feedback.store import Workspace
+
+    if (folder / MARKER).is_file():
+        with Workspace.open(folder) as opened:
+            yield opened
+        return
+    with TemporaryDirectory() as made, Workspace.create(Path(made) / "workspace") as empty:
+        yield empty
 
 
 def _check_there(folder: Path, database: str | None) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from backflip.config.base import Settings
+from backflip.config.identity import ADDED, knob
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
@@ -75,7 +76,9 @@ class ModelSettings(Settings):
         default=None, description="train adapters only; none: train every weight"
     )
     chat: ChatSettings = Field(
-        default=ChatSettings(), description="how dialogues become text for it"
+        default=ChatSettings(),
+        description="how dialogues become text for it",
+        json_schema_extra=ADDED,
     )
 
 
@@ -121,6 +124,7 @@ class OptimizerSettings(Settings):
         default=4096,
         ge=1,
         description="padded tokens in one forward pass; changes memory, not the result",
+        json_schema_extra=knob(),
     )
 
 
@@ -131,7 +135,10 @@ class SamplingSettings(Settings):
         default=64, ge=1, description="a reply is cut off here; for agents, the steps of a clip"
     )
     max_prompt_tokens: int = Field(
-        default=512, ge=1, description="prompts of more tokens are refused"
+        default=512,
+        ge=1,
+        description="the most tokens that a prompt may have",
+        json_schema_extra=knob("prompts.too_long"),
     )
     temperature: float = Field(default=1.0, ge=0, description="0: always the likeliest token")
     top_k: int = Field(default=0, ge=0, description="draw from the k likeliest tokens; 0: from all")
@@ -150,7 +157,9 @@ class SamplingSettings(Settings):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="a reply ends before any of these texts, none of them empty"
     )
-    batch_size: int = Field(default=64, ge=1, description="replies drawn at once; memory only")
+    batch_size: int = Field(
+        default=64, ge=1, description="replies drawn at once; memory only", json_schema_extra=knob()
+    )
 
     @property
     def is_plain(self) -> bool:

@@ -5,7 +5,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backflip.config.base import Settings
+from backflip.config.identity import ADDED, knob
 from backflip.config.models import ModelSettings, OptimizerSettings, ScratchSettings
+
+TooLong = Literal["refuse", "drop", "cut"]
 
 
 class PromptSettings(Settings):
@@ -20,6 +23,12 @@ class PromptSettings(Settings):
         default=None,
         ge=2,
         description="use only so many prompts, held-out ones included; none: all",
+    )
+    too_long: TooLong = Field(
+        default="refuse",
+        description="what becomes of prompts above a limit. refuse: the run does not start, and "
+        "all are listed; drop: they are left out; cut: their oldest turns are",
+        json_schema_extra=ADDED,
     )
 
 
@@ -44,7 +53,16 @@ class SftSettings(Settings):
         description="files of demonstrations; none: the workspace's demonstrations and corrections",
     )
     sequence_length: int = Field(
-        default=512, ge=8, description="tokens a row; longer dialogues are refused"
+        default=512,
+        ge=8,
+        description="tokens a row, and the most that a dialogue may have",
+        json_schema_extra=knob("sft.too_long"),
+    )
+    too_long: TooLong = Field(
+        default="refuse",
+        description="what becomes of longer dialogues. refuse: the run does not start, and all "
+        "are listed; drop: they are left out; cut: their oldest turns are",
+        json_schema_extra=ADDED,
     )
     packing: bool = Field(
         default=True,
@@ -94,11 +112,28 @@ class JudgeSettings(Settings):
     both_orders: bool = Field(
         default=True, description="compare A-B and B-A; disagreement is a tie"
     )
-    timeout: float = Field(default=60.0, gt=0, description="seconds for one answer")
-    retries: int = Field(default=2, ge=0, description="times a failed request is sent again")
-    parallel: int = Field(default=4, ge=1, description="requests under way at once")
+    timeout: float = Field(
+        default=60.0,
+        gt=0,
+        description="seconds for one answer",
+        json_schema_extra=knob(),
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        description="times a failed request is sent again",
+        json_schema_extra=knob(),
+    )
+    parallel: int = Field(
+        default=4,
+        ge=1,
+        description="requests under way at once",
+        json_schema_extra=knob(),
+    )
     api_key_variable: str = Field(
-        default="OPENAI_API_KEY", description="name of the environment variable with the key"
+        default="OPENAI_API_KEY",
+        description="name of the environment variable with the key",
+        json_schema_extra=knob(),
     )
 
 
@@ -199,7 +234,10 @@ class FeedbackSettings(Settings):
         "counts from the next round on",
     )
     poll_seconds: float = Field(
-        default=2.0, gt=0, description="seconds between two looks for people's answers"
+        default=2.0,
+        gt=0,
+        description="seconds between two looks for people's answers",
+        json_schema_extra=knob(),
     )
     anchors: int = Field(
         default=0,
@@ -287,7 +325,17 @@ class RewardSettings(Settings):
         description="multiplies the new head's first weights; below 1 for little feedback",
     )
     max_tokens: int = Field(
-        default=512, ge=8, description="samples of more tokens, prompt included, are refused"
+        default=512,
+        ge=8,
+        description="the most tokens that a sample may have, prompt included",
+        json_schema_extra=knob("prompts.too_long", "reward.too_long"),
+    )
+    too_long: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="what becomes of feedback on samples that are longer, or longer than what is "
+        "trained reads. refuse: it stops the run, as do prompts that with a reply might be; drop: "
+        "it is left out",
+        json_schema_extra=ADDED,
     )
     heldout: float = Field(
         default=0.15, gt=0, lt=1, description="share of prompts whose feedback is never trained on"
@@ -348,16 +396,21 @@ class LoopSettings(Settings):
 
     rounds: int = Field(default=2, ge=1, description="times round the loop")
     checkpoint_every: int = Field(
-        default=5, ge=1, description="steps between two checkpoints, from which a run goes on"
+        default=5,
+        ge=1,
+        description="steps between two checkpoints, from which a run goes on",
+        json_schema_extra=knob(),
     )
     warn_kl: float = Field(
         default=30.0,
         gt=0,
         description="KL from the reference, in nats a sample, above which training is flagged",
+        json_schema_extra=knob(),
     )
     warn_length: float = Field(
         default=2.0,
         gt=1,
         description="growth of the mean length beside the starting model's, as a factor, above "
         "which training is flagged",
+        json_schema_extra=knob(),
     )

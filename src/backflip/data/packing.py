@@ -67,7 +67,11 @@ class Packed:
 
 
 def pack_dialogues(
-    dialogues: Sequence[tuple[IntArray, IntArray]], *, length: int, packing: bool = True
+    dialogues: Sequence[tuple[IntArray, IntArray]],
+    *,
+    length: int,
+    packing: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Packed:
     """Lay prompts and replies into as few rows as best-fit decreasing finds; replies count.
 
@@ -79,20 +83,22 @@ def pack_dialogues(
         dialogues: `(prompt_tokens (P,), reply_tokens (T,))`, P and T at least 1.
         length: tokens in a row.
         packing: False gives every dialogue a row of its own, in the given order.
+        names: of the dialogues, for errors; None: their indices.
 
     Raises:
-        FormatError: a dialogue that is longer than a row, by its index, or an empty part.
+        FormatError: a dialogue that is longer than a row, or has an empty part; it is named.
     """
     sizes = [len(prompt) + len(reply) for prompt, reply in dialogues]
     for i, ((prompt, reply), size) in enumerate(zip(dialogues, sizes, strict=True)):
+        name = names[i] if names else f"dialogue {i}"
         if size > length:
             raise FormatError(
                 f"{size} tokens do not fit a row of {length}",
-                where=f"dialogue {i}",
+                where=name,
                 hint="raise sequence_length, or leave the dialogue out",
             )
         if not len(prompt) or not len(reply):
-            raise FormatError("has an empty prompt or reply", where=f"dialogue {i}")
+            raise FormatError("has an empty prompt or reply", where=name)
     bins = _best_fit(sizes, length) if packing else [[i] for i in range(len(sizes))]
     packed = _blank(len(bins), length)
     for row, members in enumerate(bins):

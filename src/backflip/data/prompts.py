@@ -9,7 +9,7 @@ from backflip.config import PromptSettings
 from backflip.data.dialogues import prompt_from_row
 from backflip.data.fields import Fields
 from backflip.data.files import is_text, read_rows, read_text_lines
-from backflip.data.rows import Rejected, stop_at_rejected
+from backflip.data.rows import OnRejected, Rejected, stop_at_rejected
 from backflip.errors import SettingsError
 from backflip.records import Prompt, Situation, content_id
 
@@ -17,7 +17,11 @@ NUM_SITUATIONS = 512
 
 
 def load_prompts(
-    settings: PromptSettings, seed: int, *, ignored: Counter[str] | None = None
+    settings: PromptSettings,
+    seed: int,
+    *,
+    ignored: Counter[str] | None = None,
+    on_rejected: OnRejected = stop_at_rejected,
 ) -> list[Prompt]:
     """Load the prompts that the settings name, each marked "train" or "heldout".
 
@@ -33,9 +37,11 @@ def load_prompts(
     nothing about it, and prompts added later push out few. `limit` counts both kinds.
 
     Args:
-        settings: name the source.
-        seed: of the choice.
+        settings: name the source, and how many are held out.
+        seed: of the held-out split.
         ignored: counts, by its name, in how many rows each column was not used.
+        on_rejected: called with each row that cannot be read; by default the first one ends the
+            reading with a `FormatError`.
 
     Returns:
         Prompts in the order of the source.
@@ -45,7 +51,8 @@ def load_prompts(
         FormatError: a file or a row of it that cannot be read.
     """
     found: dict[str, Prompt] = {}
-    for prompt in _read(settings, seed, Counter() if ignored is None else ignored):
+    unused = Counter() if ignored is None else ignored
+    for prompt in _read(settings, seed, unused, on_rejected):
         found.setdefault(prompt.id, prompt)  # of the same prompt twice the first place is told
     allowed = len(found) if settings.limit is None else min(settings.limit, len(found))
     if allowed <= settings.heldout:
@@ -73,7 +80,9 @@ def builtin_prompts() -> list[str]:
     return sorted(n.removesuffix(".jsonl") for n in names if n.endswith(".jsonl"))
 
 
-def _read(settings: PromptSettings, seed: int, ignored: Counter[str]) -> Iterator[Prompt]:
+def _read(
+    settings: PromptSettings, seed: int, ignored: Counter[str], on_rejected: OnRejected
+) -> Iterator[Prompt]:
     source = settings.source
     if source.startswith("env:"):
         count = settings.limit or max(NUM_SITUATIONS, 2 * settings.heldout)
@@ -87,30 +96,35 @@ def _read(settings: PromptSettings, seed: int, ignored: Counter[str]) -> Iterato
                 hint=f"built in: {', '.join(builtin_prompts())}",
             )
         with resources.as_file(resources.files("backflip.data") / "prompts" / f"{name}.jsonl") as p:
-            yield from _rows(p, ignored, source)
+            yield from _rows(p, ignored, on_rejected, source)
     elif is_text(Path(source)):
-        yield from _lines(Path(source))
+        yield from _lines(Path(source), on_rejected)
     else:
-        yield from _rows(source, ignored)
+        yield from _rows(source, ignored, on_rejected)
 
 
-def _rows(path: str | Path, ignored: Counter[str], source: str | None = None) -> Iterator[Prompt]:
+def _rows(
+    path: str | Path, ignored: Counter[str], on_rejected: OnRejected, source: str | None = None
+) -> Iterator[Prompt]:
     for row in read_rows(path):
         if isinstance(row, Rejected):
-            stop_at_rejected(row)
+            on_rejected(row)
+            continue
         fields = Fields(row.data)
         try:
             prompt = prompt_from_row(fields, source=source or row.place)
         except ValueError as error:
-            stop_at_rejected(Rejected(row.file, row.line, str(error)))
+            on_rejected(Rejected(row.file, row.line, str(error)))
+            continue
         ignored.update(sorted(fields.unread))
         yield prompt
 
 
-def _lines(path: Path) -> Iterator[Prompt]:
+def _lines(path: Path, on_rejected: OnRejected) -> Iterator[Prompt]:
     for item in read_text_lines(path):
         if isinstance(item, Rejected):
-            stop_at_rejected(item)
+            on_rejected(item)
+            continue
         number, line = item
         if text := line.strip():
             yield Prompt.from_text(text, source=f"{path.name}:{number}")

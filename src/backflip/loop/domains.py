@@ -1,5 +1,6 @@
 """Which domain a recipe speaks of."""
 
+from backflip.algorithms import OnlineSettings
 from backflip.config import ModelSettings
 from backflip.errors import SettingsError
 from backflip.feedback.store import Workspace
@@ -33,6 +34,7 @@ def make_domain(recipe: Recipe, workspace: Workspace) -> Domain:
         sft=recipe.sft,
         gold=gold,
         seed=recipe.seed,
+        trains_reward=isinstance(recipe.algorithm, OnlineSettings),
     )
 
 

@@ -30,6 +30,7 @@ from backflip.config import (
     merge,
     read_toml,
 )
+from backflip.config.identity import named_by
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
 from backflip.records import content_id
@@ -91,8 +92,8 @@ class Recipe(Settings):
 
     @property
     def run_id(self) -> str:
-        """The run that this recipe stands for: the same recipe goes on with the same run."""
-        return content_id("run", self.model_dump(mode="json"))
+        """The run that this recipe begins; see `loop.known.run_of` for one that it goes on with."""
+        return content_id("run", named_by(self))
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -8,7 +8,7 @@ started again with the same command.
 """
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ from backflip.algorithms import OnlineSettings
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.feedback.store import Workspace
 from backflip.loop import stages
+from backflip.loop.known import changes, run_of
 from backflip.loop.recipe import Recipe
 from backflip.loop.reporter import Reporter, Silent
-from backflip.records import derive_seed
+from backflip.records import content_id, derive_seed
 from backflip.training import Domain
 
 Result = dict[str, Any]
+CHECK = "check"
+"""How the keys of checks begin."""
+PREPARING = ("pretrain", "sft")
 
 
 class Run:
@@ -40,7 +44,12 @@ class Run:
         self.recipe = recipe
         self.domain = domain
         self.reporter = reporter or Silent()
-        self.id = recipe.run_id
+        self.id = run_of(recipe, workspace)
+
+    @property
+    def run_id(self) -> str:
+        """Its id, by the name that a stage knows it by."""
+        return self.id
 
     def go(self) -> list[Result]:
         """Do what is not done yet.
@@ -54,7 +63,7 @@ class Run:
     def _go(self) -> list[Result]:
         recipe = self.recipe
         self.begin()
-        start = self.stage("start", stages.start)
+        start = self.start()
         if recipe.pretrain is not None:
             start = self.stage("pretrain", stages.pretrain, start)
         if recipe.sft is not None:
@@ -102,9 +111,69 @@ class Run:
             yield
 
     def begin(self) -> None:
-        """Enter the run in the workspace; again changes nothing."""
-        recipe = self.recipe
-        self.workspace.runs.start(self.id, recipe.name, recipe.model_dump(mode="json"), __version__)
+        """Enter the run in the workspace, or its settings where knobs were turned meanwhile."""
+        recipe, runs = self.recipe, self.workspace.runs
+        resolved = recipe.model_dump(mode="json")
+        known = next((run.recipe for run in runs.all() if run.id == self.id), resolved)
+        if known != resolved:
+            if told := changes(known, resolved):
+                self.reporter.say(f"Going on with {self.id}, with {', '.join(told)}.")
+            runs.change_recipe(self.id, resolved)
+        runs.start(self.id, recipe.name, resolved, __version__)
+
+    def start(self, snapshot: str | None = None) -> Result:
+        """The stage that finds or makes the model, behind a check that all stages can be done.
+
+        Args:
+            snapshot: of feedback that is learned from; None: what the recipe says.
+        """
+        begun = {kept.key for kept in self.workspace.stages.all(self.id) if kept.result is not None}
+        # A run that got past its start in a version without checks goes on without one.
+        if "start" not in begun or any(key.startswith(CHECK) for key in begun):
+            self.check(snapshot=snapshot)
+        start = self.stage("start", stages.start)
+        self.domain.read_with(self.model_folder(start["model"]))
+        return start
+
+    def check(
+        self,
+        model: str | None = None,
+        ahead: Sequence[str] = PREPARING,
+        snapshot: str | None = None,
+    ) -> None:
+        """See, once for these settings, that all that is asked for can be done.
+
+        Args:
+            model: id of the model that work begins with; None: the recipe's.
+            ahead: stages that are still to prepare that model, where the recipe has them.
+            snapshot: of feedback that is learned from; None: what the recipe says.
+
+        Raises:
+            SettingsError: something cannot; it lists everything.
+        """
+        settings = self.recipe.model_dump(mode="json")
+        key = content_id(CHECK, settings, model, ahead, snapshot)
+        self.stage(key, stages.check, model, ahead, snapshot)
+
+    def model_folder(self, model_id: str) -> Path:
+        """Where a model of the workspace lies.
+
+        Raises:
+            WorkspaceError: its files are gone.
+        """
+        models = self.workspace.models
+        folder = models.folder(models.get(model_id))
+        if not folder.is_dir():
+            raise WorkspaceError(
+                f"the files of model {model_id} are missing",
+                where=str(folder),
+                hint="Restore the folder, or start a new run with another seed.",
+            )
+        return folder
+
+    def place(self, key: str) -> Path:
+        """Where the files of a stage lie."""
+        return self.workspace.artifacts / "runs" / self.id / key
 
     def stage(self, key: str, work: Callable[..., Result], *inputs: Any) -> Result:
         """The result of a stage: the one that is kept, or that of doing it now."""
@@ -134,6 +203,7 @@ class Stage:
         self.recipe = run.recipe
         self.domain = run.domain
         self.reporter = run.reporter
+        self.run_id = run.id
         self.seed = derive_seed(run.recipe.seed, key)
 
     @property
@@ -144,20 +214,8 @@ class Stage:
     @property
     def folder(self) -> Path:
         """Where the checkpoints of this stage lie."""
-        return self.workspace.artifacts / "runs" / self.run.id / self.key
+        return self.run.place(self.key)
 
     def model_folder(self, model_id: str) -> Path:
-        """Where a model of the workspace lies.
-
-        Raises:
-            WorkspaceError: its files are gone.
-        """
-        models = self.workspace.models
-        folder = models.folder(models.get(model_id))
-        if not folder.is_dir():
-            raise WorkspaceError(
-                f"the files of model {model_id} are missing",
-                where=str(folder),
-                hint="Restore the folder, or start a new run with another seed.",
-            )
-        return folder
+        """Where a model of the workspace lies; see `Run.model_folder`."""
+        return self.run.model_folder(model_id)

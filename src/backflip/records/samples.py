@@ -10,6 +10,7 @@ policy did there: a completion or a clip. Store, feedback, losses and loop see o
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +24,8 @@ from backflip.records.base import Record, content_id
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 Role = Literal["system", "user", "assistant", "tool"]
+_ROW = re.compile(r":\d+$")
+"""How the source of what was read from a file ends: with its row."""
 
 
 def _is_absent(value: object) -> bool:
@@ -112,8 +115,8 @@ class Prompt(Record):
 
     @property
     def place(self) -> str:
-        """Where to look when something is wrong with it: its id, and what it was read from."""
-        return f"{self.id} ({self.source})"
+        """Where a user finds it: the file and the row it was read from, else its id and source."""
+        return self.source if _ROW.search(self.source) else f"{self.id} ({self.source})"
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -289,7 +292,9 @@ class Sample:
 
     @property
     def place(self) -> str:
-        """Where to look when something is wrong with it: its id, and what its prompt is from."""
+        """Where a user finds it: its row, where somebody wrote it there, else id and source."""
+        if self.model is None and _ROW.search(self.prompt.source):
+            return self.prompt.source
         return f"{self.id} ({self.prompt.source})"
 
     @property

@@ -272,9 +272,9 @@ def _check_lengths(
     if long:
         raise SettingsError(
             f"{len(long)} of {len(ids)} samples are longer than max_tokens {limit}, "
-            f"the longest with {max(long)[0]} tokens is {max(long)[1]}",
+            f"the longest with {max(long)[0]} tokens is {samples[max(long)[1]].place}",
             where="reward.max_tokens",
-            hint=f"Set it to {max(long)[0]}, or leave out the feedback on these samples.",
+            hint=f'Set it to {max(long)[0]}, or say reward.too_long = "drop".',
         )
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from backflip.config import ChatSettings
 from backflip.data.chat import Chat
-from backflip.models import TextInputs, TextScorer
+from backflip.data.lengths import encode_samples
+from backflip.models import TextInputs, TextScorer, position_limit
 from backflip.records import Completion, Dialogue, Sample
 from backflip.rewards.batching import SCORING_TOKENS
 from backflip.rewards.trained import TrainedReward
@@ -48,8 +49,12 @@ class TextReward(TrainedReward):
         self.load_record(scorer.record)
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
-        """Samples as tokens, prompt and reply end to end."""
-        encoded = [self.chat.encode_sample(sample) for sample in samples]
+        """Samples as tokens, prompt and reply end to end.
+
+        Raises:
+            ModelError: the network cannot read one of them; it is named.
+        """
+        encoded = encode_samples(self.chat, samples, position_limit(self.scorer.model.config))
         prompts, replies = zip(*encoded, strict=True) if encoded else ((), ())
         return TextInputs.of(prompts, replies, pad_id=self.scorer.pad_id)
 

@@ -80,7 +80,9 @@ class TrainedReward(nn.Module, ABC):
         features = found.double().numpy()
         for sample, row in zip(samples, features, strict=True):
             if not np.isfinite(row).all():
-                raise TrainingError("the network makes no finite features of it", where=sample.id)
+                raise TrainingError(
+                    "the network makes no finite features of it", where=sample.place
+                )
         return features
 
     def normalise(self, samples: Sequence[Sample]) -> None:
@@ -134,7 +136,7 @@ class TrainedReward(nn.Module, ABC):
         scores = score_samples(self, samples, max_tokens=self.max_tokens).tolist()
         for sample, value in zip(samples, scores, strict=True):
             if not math.isfinite(value):
-                raise TrainingError(f"the reward model scores it {value}", where=sample.id)
+                raise TrainingError(f"the reward model scores it {value}", where=sample.place)
         return scores
 
 

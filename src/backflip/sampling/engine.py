@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.config import ChatSettings, SamplingSettings
 from backflip.data.chat import Chat
-from backflip.errors import SettingsError
+from backflip.data.lengths import named
+from backflip.errors import BackflipError, SettingsError
 from backflip.models.vocabulary import ids_without_text
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.samples import IntArray
@@ -127,13 +128,15 @@ class TextSampler:
 
     def encode(self, prompt: Prompt, settings: SamplingSettings) -> IntArray:
         """(P,) tokens of a prompt; a `SettingsError` where it is too long."""
-        where = prompt.id if prompt.source == "unknown" else prompt.source
-        tokens = self.chat.encode_prompt(prompt)
+        try:
+            tokens = self.chat.encode_prompt(prompt)
+        except BackflipError as error:
+            raise named(error, prompt) from None
         if len(tokens) > settings.max_prompt_tokens:
             raise SettingsError(
                 f"the prompt has {len(tokens)} tokens, max_prompt_tokens is "
                 f"{settings.max_prompt_tokens}",
-                where=where,
+                where=prompt.place,
                 hint=f"raise sampling.max_prompt_tokens or shorten it: {prompt.text[:80]!r}",
             )
         positions = self.decoder.num_positions
@@ -141,7 +144,7 @@ class TextSampler:
             raise SettingsError(
                 f"the prompt's {len(tokens)} tokens and a reply of {settings.max_tokens} exceed "
                 f"the model's {positions} positions",
-                where=where,
+                where=prompt.place,
                 hint="lower sampling.max_tokens or shorten the prompt",
             )
         return tokens

@@ -1,7 +1,7 @@
 """Training: the learner, checkpoints, and a trainee for every stage."""
 
 from backflip.training.checkpoints import Checkpoints, State
-from backflip.training.domain import Domain, Save
+from backflip.training.domain import Domain, Given, Save
 from backflip.training.fit import Trainee, fit
 from backflip.training.learner import Learner, Part, Policy, ValueModel
 from backflip.training.optimizer import Optimizer
@@ -12,6 +12,7 @@ from backflip.training.rollouts import RolloutTraining
 __all__ = [
     "Checkpoints",
     "Domain",
+    "Given",
     "Learner",
     "Optimizer",
     "PairTraining",

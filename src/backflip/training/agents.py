@@ -12,10 +12,11 @@ from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipReward, C
 from backflip.algorithms import Algorithm
 from backflip.config import PromptSettings
 from backflip.data import load_prompts
-from backflip.errors import SettingsError
+from backflip.errors import BackflipError, SettingsError
 from backflip.feedback.gold import find_gold
 from backflip.records import Prompt, Sample
-from backflip.training.domain import Save
+from backflip.records.problems import Findings, Problem
+from backflip.training.domain import Given, Save
 from backflip.training.fit import Trainee
 
 WIDTH = 64
@@ -38,6 +39,27 @@ class AgentDomain:
     @cached_property
     def _prompts(self) -> list[Prompt]:
         return load_prompts(self.prompt_settings, self.seed)
+
+    def check(
+        self, folder: Path, given: Given, *, seed: int, model: Path | None = None
+    ) -> tuple[Findings, Path | None]:
+        found = Findings()
+        try:
+            self._shape()
+            if model is None:
+                model = self.start(folder, seed=seed)
+            sides = [prompt.split for prompt in self.prompts()]
+            found.facts["prompts"] = {side: sides.count(side) for side in ("train", "heldout")}
+        except BackflipError as error:
+            found.note(Problem.of(error, "prompts.source"))
+            model = None
+        return found, model
+
+    def read_with(self, folder: Path) -> None:
+        """An agent reads no text."""
+
+    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+        return set()
 
     def start(self, folder: Path, *, seed: int) -> Path:
         """A policy of random weights for the environment."""

@@ -4,6 +4,7 @@ The loop, the store, feedback, losses and algorithms know only this seam.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import torch
 
 from backflip.algorithms import Algorithm
 from backflip.records import Prompt, Sample
+from backflip.records.problems import Findings
 from backflip.rewards import TrainedReward
 from backflip.sampling import Sampler
 from backflip.training.fit import Trainee
@@ -19,6 +21,29 @@ from backflip.training.rollouts import Mix
 
 Save = Callable[[Path, dict[str, Any]], None]
 """Writes a model and its record into a new folder."""
+
+
+def _nothing() -> Sequence[Sample]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run is given beside the settings of its domain.
+
+    Attributes:
+        ahead: stages that are still to prepare the starting model, where the settings have them.
+        texts: files of text that training mixes in.
+        texts_key: the key that names them.
+        shown: gives the workspace's demonstrations, where the recipe names no file of them.
+        told: gives the samples on which the workspace has feedback that is learned from.
+    """
+
+    ahead: Sequence[str] = ("pretrain", "sft")
+    texts: tuple[str, ...] = ()
+    texts_key: str = "algorithm.ptx_text"
+    shown: Callable[[], Sequence[Sample]] = _nothing
+    told: Callable[[], Sequence[Sample]] = _nothing
 
 
 class Domain(Protocol):
@@ -30,7 +55,35 @@ class Domain(Protocol):
         ...
 
     def prompts(self) -> list[Prompt]:
-        """All prompts of the recipe, each marked "train" or "heldout"."""
+        """All prompts of the recipe, each marked "train" or "heldout".
+
+        Those that are too long are left out, or cut, where the recipe asks for it.
+        """
+        ...
+
+    def check(
+        self, folder: Path, given: Given, *, seed: int, model: Path | None = None
+    ) -> tuple[Findings, Path | None]:
+        """See whether what the recipe and the workspace give can be used, before any work.
+
+        Args:
+            folder: where the starting model is made if it must be, as `start` does.
+            given: what is used beside the domain's own settings.
+            seed: of `start`.
+            model: where the model lies that work begins with; None: what `start` gives.
+
+        Returns:
+            what was found, every problem and not the first; and where the model lies that the run
+            starts from, None if a problem keeps it from being made.
+        """
+        ...
+
+    def read_with(self, folder: Path) -> None:
+        """Take the measure of texts from the model in `folder`, which the run starts from."""
+        ...
+
+    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+        """Ids of those samples on which feedback is left out, by `reward.too_long`."""
         ...
 
     def start(self, folder: Path, *, seed: int) -> Path:

@@ -9,8 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from backflip.algorithms import cut_by_size
 from backflip.config import ChatSettings, OptimizerSettings, PretrainSettings, SftSettings
-from backflip.data import Chat, Codec, Packed, end_token, pack_dialogues, pack_texts, read_texts
+from backflip.data import Codec, Packed, end_token, pack_dialogues, pack_texts, read_texts
 from backflip.data import read_demonstrations as read_files
+from backflip.data.lengths import fit_samples
 from backflip.errors import SettingsError, TrainingError
 from backflip.losses import next_token_loss
 from backflip.models import TextPolicy
@@ -18,6 +19,7 @@ from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.samples import IntArray
 from backflip.training.checkpoints import State
 from backflip.training.learner import not_finite, under
+from backflip.training.limits import Reader, dialogue_limits
 from backflip.training.optimizer import Optimizer
 
 NO_PACKING = (
@@ -139,17 +141,24 @@ def finetuning(
     token, and attention, whose work grows with the square of a row, would spend it on tokens that
     do not see each other. Where the model would have them see each other, a row is one dialogue.
 
+    Those that are longer than a row, or than the policy reads, become what `too_long` says.
+
     Raises:
         TrainingError: there are no demonstrations.
+        SettingsError: one is too long, and may not be left out; it is named.
     """
-    if not demonstrations:
+    reader = Reader.of_model(policy, chat)
+    limits = dialogue_limits(settings, reader)
+    fitted = fit_samples(demonstrations, limits, settings.too_long)
+    fitted.require()
+    if not fitted.kept:
+        left_out = f": all {len(fitted.dropped)} are too long" if fitted.dropped else ""
         raise TrainingError(
-            "there are no demonstrations to learn from",
+            f"there are no demonstrations to learn from{left_out}",
             where="sft.data",
             hint="Name files of demonstrations, or import them into the workspace.",
         )
-    encode = Chat(policy.tokenizer, chat).encode_sample
-    encoded = [encode(sample) for sample in demonstrations]
+    encoded = [reader.chat.encode_sample(sample) for sample in fitted.kept]
     order = Order(len(encoded), derive_seed(seed, "dialogues"))
     size = settings.batch_size
     per_epoch = -(-len(encoded) // size)
@@ -158,10 +167,12 @@ def finetuning(
     def batch(step: int) -> Packed:
         epoch, index = divmod(step, per_epoch)
         number = min(size, len(encoded) - index * size)
-        chosen = pick(encoded, order.take(epoch * len(encoded) + index * size, number))
+        places = order.take(epoch * len(encoded) + index * size, number)
+        chosen = pick(encoded, places)
+        names = [sample.place for sample in pick(fitted.kept, places)]
         longest = max(len(prompt) + len(reply) for prompt, reply in chosen)
         length = min(longest, settings.sequence_length)
-        return pack_dialogues(chosen, length=length, packing=packing)
+        return pack_dialogues(chosen, length=length, packing=packing, names=names)
 
     return LanguageTraining(
         policy,

@@ -18,6 +18,7 @@ from backflip.config import (
     SftSettings,
 )
 from backflip.data import Chat, load_prompts, read_texts
+from backflip.data.lengths import Limit, encode_samples, fit_prompts, fit_samples
 from backflip.errors import SettingsError
 from backflip.feedback.gold import find_gold
 from backflip.models import (
@@ -34,9 +35,10 @@ from backflip.models import (
     train_tokenizer,
 )
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.records.problems import Findings
 from backflip.rewards.text import TextReward
 from backflip.sampling import TextSampler, model_end_tokens
-from backflip.training.domain import Save
+from backflip.training.domain import Given, Save
 from backflip.training.fit import Trainee
 from backflip.training.language import (
     encode_texts,
@@ -45,7 +47,9 @@ from backflip.training.language import (
     read_demonstrations,
 )
 from backflip.training.learner import Part
+from backflip.training.limits import Reader, feedback_limits, prompt_limits
 from backflip.training.rollouts import Mix
+from backflip.training.text_checks import TextCheck
 
 
 class TextDomain:
@@ -66,6 +70,7 @@ class TextDomain:
         sft: SftSettings | None = None,
         gold: str | None = None,
         seed: int = 0,
+        trains_reward: bool = True,
     ):
         self.model = model
         self.prompt_settings = prompts
@@ -74,8 +79,13 @@ class TextDomain:
         self.pretrain = pretrain
         self.sft = sft
         self.seed = seed
+        self.trains_reward = trains_reward
         self._gold = find_gold(gold) if gold else None
         self._chat: Chat | None = None
+        self._positions: int | None = None
+        self._home: Path | None = None
+        self._reader: Reader | None = None
+        self._reward_reader: Reader | None = None
 
     @property
     def precision(self) -> torch.dtype:
@@ -86,7 +96,68 @@ class TextDomain:
 
     @cached_property
     def _prompts(self) -> list[Prompt]:
-        return load_prompts(self.prompt_settings, self.seed)
+        found = load_prompts(self.prompt_settings, self.seed)
+        if self.prompt_settings.too_long == "refuse":  # which is said before the run begins
+            return found
+        fitted = fit_prompts(found, self.limits_of_prompts(), self.prompt_settings.too_long)
+        fitted.require()
+        return fitted.kept
+
+    def read_with(self, folder: Path) -> None:
+        if folder != self._home:
+            self._home, self._reader, self._reward_reader = folder, None, None
+
+    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+        if self.reward_settings.too_long == "refuse":
+            return set()
+        fitted = fit_samples(samples, self.limits_of_feedback(), "drop")
+        return {excess.item.id for excess in fitted.dropped}
+
+    def check(
+        self, folder: Path, given: Given, *, seed: int, model: Path | None = None
+    ) -> tuple[Findings, Path | None]:
+        checking = TextCheck(self, given)
+        ready = checking.sources()
+        if model is None and ready:
+            with checking.found.noting():
+                model = self.start(folder, seed=seed)
+        if model is not None:
+            self.read_with(model)
+            checking.lengths()
+        return checking.found, model
+
+    def limits_of_prompts(self, *, scored: bool = True) -> list[Limit]:
+        """What prompts must keep within; `scored` says whether reward models read them too."""
+        reward = self.reward_reader() if scored and self.trains_reward else None
+        return prompt_limits(self.sampling, self.reader(), reward, self.reward_settings)
+
+    def limits_of_feedback(self) -> list[Limit]:
+        """What samples must keep within that feedback is learned from."""
+        reader = self.reward_reader() if self.trains_reward else self.reader()
+        return feedback_limits(self.reward_settings, reader, reward=self.trains_reward)
+
+    def reader(self) -> Reader:
+        """How the policy reads."""
+        if self._reader is None:
+            self._reader = Reader.of(self._place(), self.model.chat)
+        return self._reader
+
+    def reward_reader(self) -> Reader:
+        """How reward models read."""
+        if self._reward_reader is None:
+            home = self._place()
+            start = self._reward_start(home)
+            policy, chat = self.reader(), self.reward_settings.model.chat
+            same = start == home and chat == self.model.chat
+            self._reward_reader = policy if same else Reader.of(start, chat, policy)
+        return self._reward_reader
+
+    def _place(self) -> str:
+        if self._home is not None:
+            return str(self._home)
+        if self.pretrain is not None and self.pretrain.scratch is not None:
+            raise ValueError("say first where the model lies that was made: read_with")
+        return str(find_model(self.model.name))
 
     def start(self, folder: Path, *, seed: int) -> Path:
         """The model named in the settings; one of random weights where `pretrain.scratch` asks."""
@@ -155,12 +226,16 @@ class TextDomain:
 
     def scorer(self, folder: Path, *, seed: int) -> TextReward:
         own = self.reward_settings.model
-        start = str(folder) if own.name == self.model.name else own.name
-        settings = own.model_copy(update={"name": start})
+        settings = own.model_copy(update={"name": self._reward_start(folder)})
         scale = self.reward_settings.head_scale
         return TextReward(
             TextScorer.load(settings, seed=seed, head_scale=scale), chat=settings.chat
         )
+
+    def _reward_start(self, home: Path | str) -> str:
+        """What reward models grow from in a run that starts from the model in `home`."""
+        own = self.reward_settings.model.name
+        return str(home) if own == self.model.name else own
 
     def value(self, folder: Path, *, seed: int) -> TextScorer:
         settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
@@ -182,7 +257,7 @@ class TextDomain:
         )
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:
-        encoded = [self._the_chat().encode_sample(sample) for sample in samples]
+        encoded = encode_samples(self._the_chat(), samples, self._positions)
         return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
 
     def spell(self, sample: Sample, place: int) -> str:
@@ -218,6 +293,7 @@ class TextDomain:
     def _read_by(self, policy: TextPolicy) -> TextPolicy:
         ends = model_end_tokens(policy.model)
         self._chat = Chat(policy.tokenizer, self.model.chat, end_tokens=ends)
+        self._positions = position_limit(policy.model.config)
         return policy
 
     def _the_chat(self) -> Chat:

@@ -77,7 +77,8 @@ class Chat:
         end_tokens: Iterable[int] = (),
     ):
         self.tokenizer = tokenizer
-        self.template = Template(tokenizer, settings or ChatSettings())
+        self.settings = settings or ChatSettings()
+        self.template = Template(tokenizer, self.settings)
         self.turn: ReplyTurn = find_turn(self.template, tokenizer)
         self._codec = Codec(tokenizer, find_markers(self.template, tokenizer, self.turn))
         self._more_ends = frozenset(end_tokens)

@@ -100,6 +100,13 @@ class Projects:
                 return _insert(connection, name, None)
             return get_project(connection, known)
 
+    def find(self, name: str) -> Project | None:
+        """The project that `ensure` gives for a name; None where it would have to be made."""
+        chosen = _projects.c.id == MAIN if name == _main_row()["name"] else _projects.c.name == name
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(_projects).where(chosen)).first()
+        return None if row is None else _project(row)
+
     def get(self, id: str) -> Project:  # noqa: A002
         """A project by its id; a `WorkspaceError` when there is none."""
         with self._database.read() as connection:

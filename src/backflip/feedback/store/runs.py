@@ -76,6 +76,16 @@ class Runs:
                 connection.execute(sa.update(table).where(table.c.id == id).values(again))
         return self.get(id)
 
+    def change_recipe(self, id: str, recipe: dict[str, Any]) -> None:  # noqa: A002
+        """Keep the settings that a run goes on with in the place of those that it had.
+
+        Models keep those that they were made with.
+        """
+        table = schema.runs
+        with self._database.write("runs") as connection:
+            require_run(connection, id)
+            connection.execute(sa.update(table).where(table.c.id == id).values(recipe=recipe))
+
     def get(self, id: str) -> Run:  # noqa: A002
         """A run by its id; a `WorkspaceError` when there is none."""
         for run in self._select(schema.runs.c.id == id):

@@ -8,10 +8,11 @@ from backflip.loop.stages.acting import baseline, feedback, sample
 from backflip.loop.stages.keeping import discard
 from backflip.loop.stages.learning import policy, reward
 from backflip.loop.stages.measuring import evaluate
-from backflip.loop.stages.preparing import pretrain, sft, start
+from backflip.loop.stages.preparing import check, pretrain, sft, start
 
 __all__ = [
     "baseline",
+    "check",
     "discard",
     "evaluate",
     "feedback",

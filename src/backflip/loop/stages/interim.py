@@ -9,7 +9,7 @@ import torch
 from backflip.errors import BackflipError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.stages.choosing import heldout_seed, picked_samples
-from backflip.loop.stages.learnable import usable_entries
+from backflip.loop.stages.learnable import usable_entries, without_long
 from backflip.records import Sample, derive_seed
 from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
 from backflip.training import RewardTraining
@@ -55,6 +55,7 @@ class InterimReward:
             samples = self._stage.workspace.samples.get(
                 {name for entry in entries for name in entry.sample_ids}
             )
+            entries = without_long(self._stage, entries, samples)
             for axis in self._stage.recipe.reward.axes:
                 of_axis = [entry for entry in entries if entry.axis == axis]
                 if over():

@@ -22,19 +22,33 @@ def learnable(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> list[Fee
     return _kept(place, entries, _samples(place, entries))
 
 
-def usable_entries(stage: "Stage") -> list[FeedbackBase]:
+def usable_entries(place: "Run | Stage") -> list[FeedbackBase]:
     """The entries that count and may be learned from: of this run's rounds so far, of all that
     was said in its project, or of the whole workspace.
     """
-    workspace, settings = stage.workspace, stage.recipe.feedback
-    runs: list[str] | None = [stage.run.id]
+    workspace, settings = place.workspace, place.recipe.feedback
+    runs: list[str] | None = [place.run_id]
     if settings.use == "workspace":
         runs = None
-    elif settings.use == "project":
-        project = workspace.projects.ensure(settings.project)
+    elif settings.use == "project" and (project := workspace.projects.find(settings.project)):
         batches = workspace.batches.all(project.id)
-        runs = [stage.run.id, *(b.run for b in batches if b.purpose != "checks")]
-    return learnable(stage, workspace.journal.active(run=runs))
+        runs += [batch.run for batch in batches if batch.purpose != "checks"]
+    return learnable(place, workspace.journal.active(run=runs))
+
+
+def without_long(
+    place: "Run | Stage", entries: list[FeedbackBase], samples: Mapping[str, Sample]
+) -> list[FeedbackBase]:
+    """Those of the entries whose samples are not too long, where the others are to be left out."""
+    speak_of = {name: samples[name] for entry in entries for name in entry.sample_ids}
+    long = place.domain.too_long(list(speak_of.values()))
+    kept = [entry for entry in entries if long.isdisjoint(entry.sample_ids)]
+    if left_out := len(entries) - len(kept):
+        place.reporter.warn(
+            f"{left_out} of {len(entries)} entries are left out: they are on samples that are too "
+            "long (reward.too_long)."
+        )
+    return kept
 
 
 def learned_from(
@@ -48,6 +62,12 @@ def learned_from(
     entries = place.workspace.snapshots.rows(snapshot)
     samples = _samples(place, entries)
     kept = _kept(place, entries, samples)
+    if kept and not (kept := without_long(place, kept, samples)):
+        raise TrainingError(
+            "there is no feedback to learn from: every entry is on samples that are too long",
+            where="reward.too_long",
+            hint="Raise reward.max_tokens, or lower sampling.max_tokens.",
+        )
     if entries and not kept:
         raise TrainingError(
             "there is no feedback to learn from: every entry is on prompts that are held out, or "

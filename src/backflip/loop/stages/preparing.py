@@ -1,28 +1,56 @@
 """Where a run starts: the model, and the stages before any feedback is asked for."""
 
-from pathlib import Path
+import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from backflip.data.files import may_be_on_hub
-from backflip.data.opening import look_up, no_such_file
-from backflip.errors import SettingsError, TrainingError
+from backflip.errors import TrainingError
 from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.store import ModelStage
+from backflip.loop.preflight import preflight, refusal
 from backflip.loop.stages.keeping import keep_model, made_here, train
 from backflip.loop.stages.learnable import learnable
 
 if TYPE_CHECKING:
-    from backflip.loop.recipe import Recipe
     from backflip.loop.run import Stage
 
 Result = dict[str, Any]
 
 
+def check(stage: "Stage", model: str | None, ahead: Sequence[str], snapshot: str | None) -> Result:
+    """See that all stages can be done, before any of them is.
+
+    Args:
+        stage: whose work it is.
+        model: id of the model that work begins with; None: the recipe's.
+        ahead: stages that are still to prepare that model.
+        snapshot: of feedback that is learned from; None: what the recipe says.
+
+    Raises:
+        SettingsError: something cannot be done; it lists everything.
+    """
+    # The model that is made here is the one that the run starts from.
+    place = stage.run.place("start")
+    begun = place.exists()
+    found = preflight(
+        stage.run,
+        place,
+        model=None if model is None else stage.model_folder(model),
+        ahead=ahead,
+        snapshot=snapshot,
+    )
+    for problem in found.warnings:
+        stage.reporter.warn(str(problem))
+    if found.fatal:
+        if not begun:
+            shutil.rmtree(place, ignore_errors=True)
+        raise refusal(found)
+    return {"facts": found.facts, "warnings": [str(problem) for problem in found.warnings]}
+
+
 def start(stage: "Stage") -> Result:
     """Find or make the model that the run starts from, and enter it in the workspace."""
     recipe = stage.recipe
-    check_files(recipe)
-    stage.domain.prompts()  # what cannot be read, or is too little, is told before any work
     folder = stage.domain.start(stage.folder, seed=stage.seed)
     from_nothing = recipe.prompts.source.startswith("env:") or (
         recipe.pretrain is not None and recipe.pretrain.scratch is not None
@@ -31,29 +59,6 @@ def start(stage: "Stage") -> Result:
     parents = made_here(stage, folder)
     name = None if from_nothing or parents else recipe.model.name
     return {"model": keep_model(stage, "base", folder, name=name, parents=parents)}
-
-
-def check_files(recipe: "Recipe") -> None:
-    """See that the files that the recipe names are there, before hours of work lead up to them.
-
-    Raises:
-        SettingsError: one is not; it names the key.
-    """
-    source, settings = recipe.prompts.source, recipe.algorithm
-    named = {
-        "prompts.source": () if source.startswith(("env:", "builtin:")) else (source,),
-        "pretrain.text": recipe.pretrain.text if recipe.pretrain else (),
-        "sft.data": recipe.sft.data if recipe.sft else (),
-        "algorithm.ptx_text": getattr(settings, "ptx_text", ()),
-    }
-    for key, files in named.items():
-        for file in files:
-            path = Path(file)
-            on_hub = key in ("prompts.source", "sft.data") and may_be_on_hub(file)
-            if look_up(path) is None and not on_hub:
-                raise SettingsError(
-                    f"no such file: {file}", where=key, hint=no_such_file(path).hint
-                )
 
 
 def pretrain(stage: "Stage", start: Result) -> Result:

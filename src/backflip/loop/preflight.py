@@ -1,0 +1,227 @@
+"""Seeing, before any work, that a run can be carried out: everything that cannot is said at once.
+
+Every text is encoded and held to every limit, and every part is made once, saved and loaded again,
+as the stages will do it. The parts are made one after the other: memory holds one or two of them.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from backflip.algorithms import OnlineAlgorithm, OnlineSettings, make_algorithm
+from backflip.errors import BackflipError, SettingsError
+from backflip.feedback.judge import Judge
+from backflip.feedback.kinds import WRITTEN_KINDS
+from backflip.feedback.teachers import make_crowd
+from backflip.loop.stages.learnable import learnable, usable_entries
+from backflip.records import Prompt, Sample, derive_seed
+from backflip.records.problems import Findings, Problem
+from backflip.training import Given
+
+if TYPE_CHECKING:
+    from backflip.loop.recipe import Recipe
+    from backflip.loop.run import Run
+
+SHOWN = 20
+"""Problems that an error lists; `backflip check --json` lists them all."""
+
+
+def preflight(
+    run: "Run",
+    folder: Path,
+    *,
+    model: Path | None = None,
+    ahead: Sequence[str] = ("pretrain", "sft"),
+    snapshot: str | None = None,
+) -> Findings:
+    """Check a run, which need not have begun.
+
+    Args:
+        run: the recipe, its domain and the workspace.
+        folder: where the starting model is made, if it must be.
+        model: where the model lies that work begins with; None: the recipe's.
+        ahead: stages that are still to prepare that model, where the recipe has them.
+        snapshot: of feedback that is learned from; None: what the recipe says.
+    """
+    recipe, domain = run.recipe, run.domain
+    given = Given(
+        ahead=ahead,
+        texts=getattr(recipe.algorithm, "ptx_text", ()),
+        shown=lambda: _shown(run),
+        told=lambda: _told(run, snapshot),
+    )
+    seed = derive_seed(recipe.seed, "start")
+    found, home = domain.check(folder, given, seed=seed, model=model)
+    for problem in _of_the_whole(recipe, found.facts.get("prompts")):
+        found.note(problem)
+    _check_annotators(recipe, found)
+    if home is not None:
+        # Beside the model and not in the system's own place, which may be small.
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".check-") as made:
+            _make_parts(run, home, Path(made), found)
+    found.facts["work"] = _work(recipe, found.facts.get("prompts"))
+    return found
+
+
+def refusal(found: Findings) -> SettingsError:
+    """The error that tells all problems which keep a run from working."""
+    fatal = found.fatal
+    if len(fatal) == 1:
+        (problem,) = fatal
+        return SettingsError(problem.what, where=problem.where, hint=problem.hint)
+    lines = [f"  {problem}" for problem in fatal[:SHOWN]]
+    if more := len(fatal) - SHOWN:
+        lines += [f"  and {more} more, which backflip check lists with --json"] * (more > 0)
+    hints = list(dict.fromkeys(p.hint for p in fatal if p.hint))[:SHOWN]
+    told = "\n".join((f"{len(fatal)} things keep this run from working:", *lines))
+    return SettingsError(told, hint="\n".join(hints) or None)
+
+
+def _shown(run: "Run") -> list[Sample]:
+    """What people wrote, as `stages.sft` takes it from the workspace."""
+    written = learnable(run, run.workspace.journal.active(kinds=WRITTEN_KINDS))
+    ids = [entry.sample_ids[0] for entry in written]
+    return list(run.workspace.samples.get(ids).values())
+
+
+def _told(run: "Run", snapshot: str | None) -> list[Sample]:
+    entries = (
+        usable_entries(run)
+        if snapshot is None
+        else learnable(run, run.workspace.snapshots.rows(snapshot))
+    )
+    ids = {name for entry in entries for name in entry.sample_ids}
+    return list(run.workspace.samples.get(sorted(ids)).values())
+
+
+def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[Problem]:
+    """What the numbers come to together."""
+    if recipe.prompts.source.startswith("env:"):
+        for name in ("pretrain", "sft"):
+            if getattr(recipe, name) is not None:
+                yield Problem(what="an agent is not trained on text", where=name)
+    if prompts is None:
+        return
+    heldout, train = prompts["heldout"], prompts["train"]
+    online = isinstance(recipe.algorithm, OnlineSettings)
+    evaluated = min(heldout, recipe.evaluation.prompts)
+    replies = evaluated * recipe.evaluation.samples_per_prompt
+    if online and replies < 2:
+        yield Problem(
+            what=f"{replies} replies of the starting model are too few to find the zero and the "
+            "unit of a reward model by",
+            where="prompts.heldout",
+            hint="Hold out 2 prompts or more, or raise evaluation.samples_per_prompt.",
+        )
+    elif evaluated < 2:
+        yield Problem(
+            what=f"the policy is measured on {evaluated} prompt, which says nothing about others",
+            where="prompts.heldout",
+            hint="Hold out more.",
+            fatal=False,
+        )
+    asked = min(train, recipe.feedback.prompts)
+    if online and asked < 2 and recipe.feedback.use == "run":
+        yield Problem(
+            what=f"feedback on {asked} prompt cannot be parted into what a reward model is "
+            "trained on and what it is measured on",
+            where="feedback.prompts" if recipe.feedback.prompts < 2 else "prompts.source",
+            hint="Ask about 2 prompts or more.",
+        )
+    if train < recipe.feedback.prompts:
+        yield Problem(
+            what=f"there are {train} prompts to ask about, so each round asks about these",
+            where="feedback.prompts",
+            fatal=False,
+        )
+
+
+def _check_annotators(recipe: "Recipe", found: Findings) -> None:
+    feedback = recipe.feedback
+    if feedback.source == "teachers":
+        with found.noting("feedback.teachers"):
+            make_crowd(feedback.teachers, feedback.gold, seed=recipe.seed)
+    if feedback.the_judge is not None:
+        with found.noting("feedback.judge"), Judge(feedback.the_judge):
+            pass
+
+
+def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
+    """Make each part of the run as its stages do, save it and load it again."""
+    recipe, domain, seed = run.recipe, run.domain, run.recipe.seed
+    algorithm = make_algorithm(recipe.algorithm)
+    policy, reward = folder / "policy", folder / "reward"
+
+    def save_policy() -> None:
+        domain.policy(home, seed=seed).save(policy, {})
+        domain.mixed_in(algorithm, seed=seed)
+
+    def act() -> None:
+        sampler = domain.sampler(policy, model_id="checked")
+        if prompts := _first(domain.prompts):
+            settings = recipe.sampling.model_copy(update={"max_tokens": 1})
+            drawn.extend(sampler.sample(prompts, settings, seed=seed))
+
+    def save_reward() -> None:
+        network = domain.scorer(home, seed=seed)
+        network.score(drawn)
+        network.save(reward, {})
+
+    drawn: list[Sample] = []
+    parts: dict[str, Callable[[], Any]] = {
+        "model": save_policy,
+        "sampling": act,
+        "model, as the reference": lambda: domain.reference(home),
+    }
+    if isinstance(algorithm, OnlineAlgorithm):
+        # A value model is the reward model, loaded again.
+        as_value = algorithm.uses_values
+        again = "reward.model, as the value model" if as_value else "reward.model, loaded again"
+        parts["reward.model"] = save_reward
+        parts[again] = lambda: (
+            domain.value(reward, seed=seed) if as_value else domain.reward(reward)
+        )
+    for where, make in parts.items():
+        before = len(found.fatal)
+        with _making(found, where):
+            make()
+        gc.collect()  # layers and hooks of a model are rings
+        if len(found.fatal) > before and where in ("model", "reward.model"):
+            return  # what follows is made of it
+
+
+@contextmanager
+def _making(found: Findings, where: str) -> Iterator[None]:
+    with found.noting(where):
+        try:
+            yield
+        except MemoryError as error:
+            raise SettingsError(f"there is no memory for it: {error}", where=where) from None
+
+
+def _first(prompts: Callable[[], Sequence[Prompt]]) -> list[Prompt]:
+    """One prompt to train on, if prompts can be read at all: else that is told already."""
+    try:
+        return [prompt for prompt in prompts() if prompt.split == "train"][:1]
+    except BackflipError:
+        return []
+
+
+def _work(recipe: "Recipe", prompts: dict[str, Any] | None) -> dict[str, int]:
+    """How much there is to do: replies that are drawn, and the most tokens of them."""
+    if prompts is None:
+        return {}
+    feedback, evaluation, algorithm = recipe.feedback, recipe.evaluation, recipe.algorithm
+    measured = min(prompts["heldout"], evaluation.prompts) * evaluation.samples_per_prompt
+    asked = min(prompts["train"], feedback.prompts) * feedback.samples_per_prompt
+    if feedback.selection.strategy != "random":
+        asked *= feedback.selection.pool
+    trained = 0
+    if isinstance(algorithm, OnlineSettings):
+        trained = algorithm.steps * algorithm.prompts_per_step * algorithm.samples_per_prompt
+    replies = measured + recipe.loop.rounds * (asked + trained + measured)
+    return {"replies": replies, "tokens": replies * recipe.sampling.max_tokens}

@@ -1,0 +1,217 @@
+"""What can be told about the texts of a run before any work: rows, lengths, templates."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backflip.data import Codec, load_prompts, read_demonstrations, read_texts
+from backflip.data.files import Rejected, may_be_on_hub
+from backflip.data.lengths import Fitted, Limit, fit_prompts, fit_samples
+from backflip.data.opening import look_up, no_such_file
+from backflip.records import Prompt, Sample
+from backflip.records.problems import Findings, Problem
+from backflip.training.domain import Given
+from backflip.training.limits import Reader, dialogue_limits
+
+if TYPE_CHECKING:
+    from backflip.training.text import TextDomain
+
+SIDES = ("train", "heldout")
+BAD_ROW = "Mend the row, or take it out."
+
+
+class TextCheck:
+    """Reads all texts of a run as its stages will, and notes everything that is wrong."""
+
+    def __init__(self, domain: "TextDomain", given: Given):
+        self._domain = domain
+        self._given = given
+        self._pretrain = domain.pretrain if "pretrain" in given.ahead else None
+        self._sft = domain.sft if "sft" in given.ahead else None
+        self._missing: set[str] = set()
+        self._scored = False
+        self.found = Findings()
+
+    def sources(self) -> bool:
+        """Look at the files, without a model. Returns whether a model can be made from them."""
+        self._look_for_files()
+        if self._pretrain is not None:
+            self._read_texts("pretrain.text", self._pretrain.text)
+        unfit = bool(self.found.problems)
+        if self._given.texts:
+            self._read_texts(self._given.texts_key, self._given.texts)
+        return not (unfit and self._pretrain is not None and self._pretrain.scratch is not None)
+
+    def lengths(self) -> None:
+        """Encode every prompt, demonstration and judged sample, and hold them to the limits."""
+        domain, readable = self._domain, len(self.found.problems)
+        with self.found.noting("model.name"):
+            self._check_template(domain.reader(), "model.chat")
+        if len(self.found.problems) > readable:
+            return
+        with self.found.noting("reward.model.name"):
+            if domain.trains_reward and domain.reward_reader().chat is not domain.reader().chat:
+                self._check_template(domain.reward_reader(), "reward.model.chat")
+        self._scored = domain.trains_reward and len(self.found.problems) == readable
+        self._check_prompts()
+        if self._sft is not None:
+            self._check_demonstrations()
+        if self._scored == domain.trains_reward:
+            self._check_told()
+        if self._pretrain is not None and "pretrain.text" not in self._missing:
+            with self.found.noting("pretrain.text"):
+                self._check_rows()
+
+    def _check_template(self, reader: Reader, key: str) -> None:
+        for problem in reader.chat.problems():
+            self.found.add(problem, key, "Name a file of another template as model.chat.template.")
+
+    def _look_for_files(self) -> None:
+        source = self._domain.prompt_settings.source
+        named = {
+            "prompts.source": () if source.startswith("builtin:") else (source,),
+            "pretrain.text": self._pretrain.text if self._pretrain else (),
+            "sft.data": self._sft.data if self._sft else (),
+            self._given.texts_key: self._given.texts,
+        }
+        for key, files in named.items():
+            for file in files:
+                on_hub = key in ("prompts.source", "sft.data") and may_be_on_hub(file)
+                if look_up(Path(file)) is None and not on_hub:
+                    hint = no_such_file(Path(file)).hint
+                    self.found.add(f"no such file: {file}", key, hint)
+                    self._missing.add(key)
+
+    def _read_texts(self, key: str, files: Sequence[str]) -> None:
+        if key in self._missing:
+            return
+        if not files:
+            self.found.add("names no text", key, "Give one file or more.")
+            return
+        number = 0
+        with self.found.noting(key):
+            for _ in read_texts([Path(file) for file in files], on_rejected=self._reject):
+                number += 1
+            if not number:
+                self.found.add("holds no text to learn from", ", ".join(files))
+        self.found.facts[key] = {"number": number}
+
+    def _check_prompts(self) -> None:
+        domain = self._domain
+        if "prompts.source" in self._missing:
+            return
+        with self.found.noting("prompts.source"):
+            unused: Counter[str] = Counter()
+            prompts = load_prompts(
+                domain.prompt_settings, domain.seed, ignored=unused, on_rejected=self._reject
+            )
+            self._tell_unused(unused, "prompts.source")
+            limits = domain.limits_of_prompts(scored=self._scored)
+            fitted = fit_prompts(prompts, limits, domain.prompt_settings.too_long)
+            there = [*fitted.kept, *(excess.item for excess in fitted.refused)]
+            sides = {side: sum(p.split == side for p in there) for side in SIDES}
+            self._note(fitted, "prompts", "prompts.too_long", domain.prompt_settings.too_long)
+            self.found.facts["prompts"] |= sides
+            for side, number in sides.items():
+                if not number and fitted.dropped:
+                    self.found.add(
+                        f"no {side} prompt is left: all {len(fitted.dropped)} that were left out "
+                        "are too long",
+                        "prompts.too_long",
+                        _way_out(fitted, ()),
+                    )
+
+    def _check_demonstrations(self) -> None:
+        sft, domain = self._sft, self._domain
+        if sft is None or "sft.data" in self._missing:
+            return
+        with self.found.noting("sft.data"):
+            unused: Counter[str] = Counter()
+            given = (
+                list(read_demonstrations(sft.data, ignored=unused, on_rejected=self._reject))
+                if sft.data
+                else self._given.shown()
+            )
+            self._tell_unused(unused, "sft.data")
+            limits = dialogue_limits(sft, domain.reader())
+            fitted = fit_samples(given, limits, sft.too_long)
+            self._note(fitted, "demonstrations", "sft.too_long", sft.too_long)
+            if not (fitted.kept or fitted.refused or fitted.failed):
+                left_out = f": all {len(fitted.dropped)} are too long" if fitted.dropped else ""
+                self.found.add(
+                    f"there are no demonstrations to learn from{left_out}",
+                    "sft.data",
+                    "Name files of demonstrations, or import them into the workspace; those on "
+                    "prompts that are held out do not count.",
+                )
+
+    def _check_told(self) -> None:
+        domain = self._domain
+        with self.found.noting("feedback.use"):
+            how = domain.reward_settings.too_long
+            if told := self._given.told():
+                fitted = fit_samples(told, domain.limits_of_feedback(), how)
+                self._note(fitted, "feedback", "reward.too_long", how)
+
+    def _check_rows(self) -> None:
+        """A text that fills a row is read from its start to the row's end."""
+        reader, settings = self._domain.reader(), self._domain.pretrain
+        if settings is None or reader.positions is None:
+            return
+        if settings.sequence_length - 1 <= reader.positions:
+            return
+        codec = Codec(reader.chat.tokenizer)
+        for text in read_texts([Path(file) for file in settings.text], on_rejected=lambda _: None):
+            if len(codec.encode_text(text)) > reader.positions:
+                self.found.add(
+                    f"rows of {settings.sequence_length} tokens are longer than the "
+                    f"{reader.positions} that the model reads",
+                    "pretrain.sequence_length",
+                    f"Set it to {reader.positions} or less.",
+                )
+                return
+
+    def _note(
+        self,
+        fitted: "Fitted[Prompt] | Fitted[Sample]",
+        part: str,
+        key: str,
+        chosen: str,
+    ) -> None:
+        """Problems and figures of what was read; `key` says `chosen` of what is too long."""
+        self.found.facts[part] = fitted.facts()
+        for item, error in fitted.failed:
+            problem = Problem.of(error)
+            self.found.note(problem.model_copy(update={"where": item.place}))
+        ways = ("drop",) if key == "reward.too_long" else ("drop", "cut")
+        others = {"refuse": ways, "cut": ("drop",)}.get(chosen, ())
+        hint = _way_out(fitted, [f'{key} = "{way}"' for way in others])
+        for excess in fitted.refused:
+            self.found.add(str(excess), excess.item.place, hint)
+        changed = {"left out": len(fitted.dropped), "cut to their newest turns": fitted.num_cut}
+        if told := " and ".join(f"{n} are {what}" for what, n in changed.items() if n):
+            self.found.add(f"of {part} that are too long, {told}", key, fatal=False)
+
+    def _tell_unused(self, columns: Counter[str], key: str) -> None:
+        if columns:
+            told = ", ".join(f"{name} ({number})" for name, number in sorted(columns.items()))
+            self.found.add(
+                f"columns that are not used, and in how many rows: {told}", key, fatal=False
+            )
+
+    def _reject(self, rejected: Rejected) -> None:
+        self.found.add(rejected.reason, f"{rejected.file}:{rejected.line}", BAD_ROW)
+
+
+def _way_out(fitted: "Fitted[Prompt] | Fitted[Sample]", ways: Sequence[str]) -> str:
+    """What would let in all that does not fit."""
+    longest: dict[str, int] = {}
+    limits: dict[str, Limit] = {}
+    for excess in (*fitted.refused, *fitted.dropped):
+        for limit, tokens in excess.broken:
+            limits[limit.why] = limit
+            longest[limit.why] = max(tokens, longest.get(limit.why, 0))
+    mends = ", ".join(limits[why].mend(tokens) for why, tokens in longest.items())
+    other = f" Or say {' or '.join(ways)}." if ways else ""
+    return f"{mends[:1].upper()}{mends[1:]}.{other}"
