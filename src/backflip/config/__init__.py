@@ -1,6 +1,7 @@
 """Strict settings of every part; no torch."""
 
 from backflip.config.base import NONE, Settings, apply_overrides, merge, read_toml
+from backflip.config.loop import LoopSettings
 from backflip.config.models import (
     ChatSettings,
     Device,
@@ -17,7 +18,6 @@ from backflip.config.stages import (
     FeedbackKind,
     FeedbackSettings,
     JudgeSettings,
-    LoopSettings,
     MixtureSettings,
     PretrainSettings,
     PromptSettings,
