@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from backflip.data.chat import Chat
 from backflip.data.lengths import (
     Limit,
     encode_samples,
     fit_prompts,
     fit_samples,
-    place_of,
     shorter_prompts,
 )
 from backflip.errors import BackflipError, ModelError, SettingsError
@@ -36,7 +36,7 @@ TALK = (
 
 
 def limit_of(tokenizer: Any, most: int) -> Limit:
-    return Limit(tokenizer, most, f"so many as {most}", lambda n: f"allow {n}")
+    return Limit(Chat(tokenizer), most, f"so many as {most}", lambda n: f"allow {n}")
 
 
 def test_the_oldest_turns_go_first_and_the_last_of_the_user_stays():
@@ -58,7 +58,7 @@ def test_a_cut_prompt_has_the_id_of_what_it_says_now(chat_tokenizer):
 
 def test_prompts_that_become_the_same_are_held_out_if_either_is(chat_tokenizer):
     short = prompt_of(TALK[3])
-    ((tokens, _),) = encode_samples(chat_tokenizer, [Sample.of(short, Completion(""))])
+    ((tokens, _),) = encode_samples(Chat(chat_tokenizer), [Sample.of(short, Completion(""))])
     most = len(tokens)
     heldout = prompt_of(*TALK[1:4], split="heldout")
     for prompts in ([short, heldout], [heldout, short]):
@@ -86,9 +86,9 @@ def faults(tokenizer: Any) -> dict[str, Any]:
     sample = Sample.of(prompt_of(("user", "it rains " * 9)), Completion("and shines"))
     return {
         "a template that refuses a sample": lambda: encode_samples(
-            tokenizer, [Sample.of(refused, Completion("x"))]
+            Chat(tokenizer), [Sample.of(refused, Completion("x"))]
         ),
-        "more than the positions": lambda: encode_samples(tokenizer, [sample], positions=8),
+        "more than the positions": lambda: encode_samples(Chat(tokenizer), [sample], positions=8),
         "a template that refuses a prompt": fit_prompts(
             [refused], [limit_of(tokenizer, 99)], "drop"
         ).require,
@@ -112,7 +112,7 @@ def test_errors_name_the_row_of_the_users_file(chat_tokenizer):
 def test_what_a_model_said_is_named_beside_the_row():
     prompt = prompt_of(("user", "one"))
     drawn = Sample.of(prompt, Completion("x"), model="model-1")
-    assert place_of(drawn) == f"{PLACE}, {drawn.id}"
-    assert place_of(Sample.of(prompt, Completion("x"))) == PLACE
+    assert drawn.place == f"{drawn.id} ({PLACE})"
+    assert Sample.of(prompt, Completion("x")).place == PLACE
     builtin = prompt.model_copy(update={"source": "builtin:everyday"})
-    assert place_of(builtin) == f"builtin:everyday, {builtin.id}"
+    assert builtin.place == f"{builtin.id} (builtin:everyday)"

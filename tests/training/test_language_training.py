@@ -9,7 +9,6 @@ from torch import Tensor
 
 from backflip.config import OptimizerSettings, PretrainSettings, SftSettings
 from backflip.data import encode_sample
-from backflip.data.lengths import place_of
 from backflip.errors import SettingsError, TrainingError
 from backflip.models import TextPolicy
 from backflip.records import Completion, Prompt, Sample
@@ -151,7 +150,7 @@ def test_dialogues_longer_than_a_row_are_refused_or_left_out(build_model, tokeni
     assert limit < lengths[-1]
     with pytest.raises(SettingsError, match=f"sft.sequence_length allows {limit}") as caught:
         sft(policy, sequence_length=limit)
-    assert caught.value.where in {place_of(sample) for sample in dialogues()}
+    assert caught.value.where in {sample.place for sample in dialogues()}
     kept = sft(policy, packing=False, sequence_length=limit, too_long="drop").batch(0)
     assert kept.num_rows == sum(length <= limit for length in lengths)
     with pytest.raises(TrainingError, match="all 5 are too long"):

@@ -308,7 +308,7 @@ def test_an_error_names_the_sample_and_where_it_came_from(
     training.pairs = [training.pairs[0], tuple(pair), training.pairs[2]]
     with pytest.raises(error, match=message) as caught:
         training.step(0)
-    assert caught.value.where == f"{spoilt.id} ({SOURCE})"
+    assert caught.value.where == SOURCE
 
 
 def test_a_clip_of_another_environment_is_named():
