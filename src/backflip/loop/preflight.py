@@ -112,8 +112,8 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
     replies = evaluated * recipe.evaluation.samples_per_prompt
     if online and replies < 2:
         yield Problem(
-            what=f"{replies} replies of the starting model are too few to find the zero and the "
-            "unit of a reward model by",
+            what=f"of {replies} held-out reply of the starting model no zero and unit of a reward "
+            "model can be found",
             where="prompts.heldout",
             hint="Hold out 2 prompts or more, or raise evaluation.samples_per_prompt.",
         )

@@ -212,6 +212,7 @@ def _way_out(fitted: "Fitted[Prompt] | Fitted[Sample]", ways: Sequence[str]) -> 
         for limit, tokens in excess.broken:
             limits[limit.why] = limit
             longest[limit.why] = max(tokens, longest.get(limit.why, 0))
-    mends = ", ".join(limits[why].mend(tokens) for why, tokens in longest.items())
+    # Two models of as many positions are mended by one word.
+    mends = ", ".join(dict.fromkeys(limits[why].mend(n) for why, n in longest.items()))
     other = f" Or say {' or '.join(ways)}." if ways else ""
     return f"{mends[:1].upper()}{mends[1:]}.{other}"
