@@ -89,7 +89,9 @@ def changed(kind):
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: changed(Wavy), lambda: changed(Shrinking), transformed], ids=str
+    "build",
+    [lambda: changed(Wavy), lambda: changed(Shrinking), transformed],
+    ids=("wavy", "shrinking", "transformed"),
 )
 def test_a_read_out_of_another_kind_is_the_models_own(build, tokenizer):
     policy = TextPolicy.from_model(build(), tokenizer)
