@@ -35,6 +35,15 @@ def test_a_judge_does_not_watch_clips():
     refused(data, r"feedback\.source: a judge reads text")
 
 
+def test_a_clip_has_no_length_limit_to_be_punished_for():
+    data = agent_recipe()
+    data["algorithm"]["missing_eos_penalty"] = 0.5
+    refused(data, r"algorithm\.missing_eos_penalty: belongs to replies")
+    for harmless in (0.0, 1.0):  # off, or left as it is
+        data["algorithm"]["missing_eos_penalty"] = harmless
+        assert Recipe.parse(data)
+
+
 def test_no_more_teachers_are_asked_than_there_are():
     crowd = [{"name": "a", "count": 2}, {"name": "b", "count": 1}]
     feedback = {"teachers": crowd, "overlap": 3}

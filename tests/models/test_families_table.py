@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from brought import SCORED
 
 from backflip.models.limits import position_limit
 from backflip.models.probes import reads_packed_rows, reads_shared_rows
+from backflip.sampling.aligned import AlignedDecoder
+from backflip.sampling.fast import FastDecoder
+from backflip.sampling.probe import pick_decoder
 from families import FAMILIES, build_family
 
+DECODERS = {"fast": FastDecoder, "aligned": AlignedDecoder}
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 
 
@@ -27,11 +32,14 @@ def test_every_family_has_a_row():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_row_says_what_the_family_does(family):
-    evaluated, rows, merged, scores, prompt, longest = table()[family]
+    evaluated, rows, merged, scores, sampled, dpo, ppo, prompt, longest = table()[family]
     model = build_family(family, vocabulary=64)
     assert rows.partition(",")[0] == ("packed" if reads_packed_rows(model) else "apart")
     assert prompt == ("one copy" if reads_shared_rows(model) else "its own")
     assert longest == ("any" if position_limit(model.config) is None else "positions")
     assert (scores == "refused") == (family not in SCORED)
-    measured = [evaluated, rows.partition(", ")[2], merged, *[scores] * (family in SCORED)]
+    decoder, _, drawn = sampled.partition(", ")
+    assert type(pick_decoder(model, np.empty(0, np.int32))) is DECODERS[decoder]
+    numbers = [evaluated, rows.partition(", ")[2], merged, drawn, dpo, ppo]
+    measured = numbers + [scores] * (family in SCORED)
     assert all(0 < float(number) < 1e-4 for number in measured)

@@ -131,6 +131,8 @@ def test_ppo_trains_on_what_was_drawn(domain: TextDomain):
         prompts=domain.prompts(),
         sampling=domain.sampling,
         collate=domain.collate,
+        precision=domain.precision,
+        spell=domain.spell,
         seed=0,
     )
     first, second = training.step(0), training.step(1)

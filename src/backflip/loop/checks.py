@@ -70,6 +70,18 @@ def _default(settings: object, name: str) -> object:
     return type(settings).model_fields[name].default  # pyright: ignore
 
 
+def _length_penalty(recipe: "Recipe") -> str | None:
+    penalty = getattr(recipe.algorithm, "missing_eos_penalty", None)
+    if not _in_environment(recipe) or penalty in (None, 0.0):
+        return None
+    if penalty == _default(recipe.algorithm, "missing_eos_penalty"):
+        return None
+    return (
+        "algorithm.missing_eos_penalty: belongs to replies that reach their length limit, and a "
+        "clip has no such end; leave it out"
+    )
+
+
 def _judge(recipe: "Recipe") -> str | None:
     feedback = recipe.feedback
     if feedback.source != "judge":
@@ -191,6 +203,7 @@ RULES: tuple[Callable[["Recipe"], str | None], ...] = (
     _gold,
     _clips,
     _agent,
+    _length_penalty,
     _judge,
     _crowd,
     _pairs,
