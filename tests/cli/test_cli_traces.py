@@ -56,10 +56,11 @@ def test_a_workspace_with_something_in_it_stays(tmp_path: Path, desk: Path) -> N
 
 
 def test_what_was_learned_before_an_error_stays(tmp_path: Path, desk: Path) -> None:
-    """The model that the run starts from is kept, though the stage after it found no feedback."""
-    outcome = backflip("reward", "point.toml", "-w", tmp_path / "new")
+    """The model that the run starts from is kept, though nobody told two samples apart."""
+    undecided = "feedback.teachers=[{name='undecided', count=3, equals=1e9}]"
+    outcome = backflip("run", "point.toml", undecided, "-w", tmp_path / "new")
     assert outcome.code == 1
-    assert "no feedback" in outcome.err
+    assert "no answer tells two samples apart" in outcome.err
     with Workspace.open(tmp_path / "new") as kept:
         assert [model.stage for model in kept.models.all()] == ["base"]
 

@@ -217,19 +217,16 @@ def test_end_tokens_come_from_the_model_and_the_tokenizer(make_tiny, byte_tokeni
     assert TextSampler(model, byte_tokenizer).end_tokens == {7, 9, 257}
     model.generation_config.eos_token_id = 7
     assert TextSampler(model, byte_tokenizer).end_tokens == {7, 257}
-    assert TextSampler(model, byte_tokenizer, end_tokens=[3, 7]).end_tokens == {3, 7, 257}
 
 
 def test_any_end_token_ends_a_reply(make_tiny, byte_tokenizer):
-    """Those of the model, of the tokenizer, and those that are told; none is part of the text."""
+    """All that the model names, and the tokenizer's; none is part of the text."""
     model = make_tiny("llama")
-    named = [*range(0, 60, 2)]
-    model.generation_config.eos_token_id = named
-    sampler = TextSampler(model, byte_tokenizer, end_tokens=range(1, 60, 2))
+    model.generation_config.eos_token_id = [*range(60)]
+    sampler = TextSampler(model, byte_tokenizer)
     samples = sampler.sample(PROMPTS, SamplingSettings(max_tokens=30), num_samples=6, seed=2)
     last = [int(s.completion.tokens[-1]) for s in samples if s.completion.finish == "stop"]
-    assert {*last} & {*named}
-    assert {*last} & {*range(1, 60, 2)}
+    assert len({*last} & {*range(60)}) > 1
     for sample in samples:
         tokens = sample.completion.tokens.tolist()
         assert not {*tokens[:-1]} & {*range(60)}
@@ -320,10 +317,10 @@ def test_long_prompts_are_refused_by_name(make_sampler):
     sampler = make_sampler()
     with pytest.raises(SettingsError, match="max_prompt_tokens is 70") as caught:
         sampler.sample(PROMPTS, SamplingSettings(max_tokens=4, max_prompt_tokens=70), seed=0)
-    assert caught.value.where == f"unknown, {PROMPTS[3].id}"
+    assert caught.value.where == PROMPTS[3].id
     with pytest.raises(SettingsError, match="256 positions") as caught:
         sampler.sample(PROMPTS[3:], SamplingSettings(max_tokens=200), seed=0)
-    assert caught.value.where == f"unknown, {PROMPTS[3].id}"
+    assert caught.value.where == PROMPTS[3].id
 
 
 def test_a_long_prompt_is_named_by_the_line_it_stands_in(make_sampler):

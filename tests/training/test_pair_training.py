@@ -319,7 +319,7 @@ def test_a_clip_of_another_environment_is_named():
     training.pairs = [*training.pairs[:3], (better, spoilt), *training.pairs[4:]]
     with pytest.raises(ModelError, match="not of that form") as caught:
         training.step(0)
-    assert caught.value.where == "sample-of-elsewhere (unknown)"
+    assert caught.value.where == "sample-of-elsewhere"
 
 
 def test_updates_are_counted_over_all_epochs():

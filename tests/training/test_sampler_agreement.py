@@ -66,7 +66,7 @@ def unknown(sample: Sample) -> Sample:
 def train(build_model, tokenizer):
     """Makes a training of a tiny language model around a sampler."""
 
-    def make(dtype, through=Through, collate=None, temperature=1.0):
+    def make(dtype, through=Through, collate=None):
         settings = PPOSettings(
             steps=2,
             prompts_per_step=4,
@@ -80,7 +80,6 @@ def train(build_model, tokenizer):
             return TextInputs.of([p for p, _ in pairs], [r for _, r in pairs], pad_id=0)
 
         actor = TextPolicy.from_model(build_model(1), tokenizer, precision=dtype)
-        actor.temperature = temperature
         return RolloutTraining(
             algorithm=PPO(settings),
             learner=Learner(
@@ -157,8 +156,13 @@ def test_weights_of_the_step_before_are_told(train):
 
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
 def test_another_temperature_is_told(train, temperature):
+    class Other(Through):
+        def sample(self, prompts, settings, **options):
+            other = settings.model_copy(update={"temperature": temperature})
+            return super().sample(prompts, other, **options)
+
     with pytest.raises(TrainingError, match="more than rounding"):
-        train(torch.float32, temperature=temperature).step(0)
+        train(torch.float32, Other).step(0)
 
 
 def test_tokens_that_were_written_anew_are_told(train, tokenizer):
@@ -223,7 +227,7 @@ def test_the_message_has_all_that_is_known():
     require_agreement([sample], torch.tensor([[-1.0, -2.01, -3.0, 9.0]]), mask, EXACT, str)
     with pytest.raises(TrainingError) as caught:
         require_agreement([sample], learned, mask, EXACT, lambda s, place: f"'word {place}'")
-    assert caught.value.where == "sample-7 (prompt from mine.jsonl:2)"
+    assert caught.value.where == "sample-7 (mine.jsonl:2)"
     assert caught.value.what.startswith(
         "action 2 of 3, 'word 1', was drawn with log-probability -2, the learner gives it -4.5"
     )

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from backflip.config.base import Settings
 from backflip.config.identity import ADDED, knob
@@ -128,6 +128,13 @@ class OptimizerSettings(Settings):
     )
 
 
+def _not_empty(text: str) -> str:
+    # A bound on the length would refuse half characters too, which a page may have sent.
+    if not text:
+        raise ValueError("is empty: every reply would end before it begins")
+    return text
+
+
 class SamplingSettings(Settings):
     """How replies are drawn. Filters apply in the order temperature, top-k, top-p, min-p."""
 
@@ -154,7 +161,7 @@ class SamplingSettings(Settings):
         lt=1,
         description="drop tokens less likely than this share of the likeliest; 0: none",
     )
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    stop: tuple[Annotated[str, AfterValidator(_not_empty)], ...] = Field(
         default=(), description="a reply ends before any of these texts, none of them empty"
     )
     batch_size: int = Field(

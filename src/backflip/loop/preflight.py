@@ -185,13 +185,26 @@ def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
         parts[again] = lambda: (
             domain.value(reward, seed=seed) if as_value else domain.reward(reward)
         )
-    for where, make in parts.items():
-        before = len(found.fatal)
-        with _making(found, where):
-            make()
-        gc.collect()  # layers and hooks of a model are rings
-        if len(found.fatal) > before and where in ("model", "reward.model"):
-            return  # what follows is made of it
+    with _set_aside():
+        for where, make in parts.items():
+            before = len(found.fatal)
+            with _making(found, where):
+                make()
+            gc.collect()  # layers and hooks of a model are rings
+            if len(found.fatal) > before and where in ("model", "reward.model"):
+                return  # what follows is made of it
+
+
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """Within the block garbage is looked for among what is made there: all else takes seconds."""
+    others = gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not others:
+            gc.unfreeze()
 
 
 @contextmanager

@@ -116,7 +116,9 @@ class Prompt(Record):
     @property
     def place(self) -> str:
         """Where a user finds it: the file and the row it was read from, else its id and source."""
-        return self.source if _ROW.search(self.source) else f"{self.id} ({self.source})"
+        if _ROW.search(self.source):
+            return self.source
+        return self.id if self.source == "unknown" else f"{self.id} ({self.source})"
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -295,7 +297,7 @@ class Sample:
         """Where a user finds it: its row, where somebody wrote it there, else id and source."""
         if self.model is None and _ROW.search(self.prompt.source):
             return self.prompt.source
-        return f"{self.id} ({self.prompt.source})"
+        return self.id if self.prompt.source == "unknown" else f"{self.id} ({self.prompt.source})"
 
     @property
     def prompt_id(self) -> str:

@@ -68,7 +68,7 @@ def require_agreement(
         if len(drawn) != len(learned):
             raise TrainingError(
                 f"{len(drawn)} actions were drawn, the learner reads {len(learned)}",
-                where=_place(sample),
+                where=sample.place,
                 hint="The sample was written anew on its way to the learner, as when text is "
                 "decoded and encoded again: what is learned from was never drawn.",
             )
@@ -86,11 +86,7 @@ def _disagreement(
         f"action {worst + 1} of {len(drawn)}, {spell(sample, worst)}, was drawn with "
         f"log-probability {drawn[worst]:.4g}, the learner gives it {learned[worst]:.4g}; over the "
         f"sample they differ by {mean:.3g} nats an action, which is more than rounding",
-        where=_place(sample),
+        where=sample.place,
         hint="Sampler and learner do not have the same policy: usually their weights, their "
         "temperatures or the tokens they read differ, or one of them computes the model wrongly.",
     )
-
-
-def _place(sample: Sample) -> str:
-    return f"{sample.id} (prompt from {sample.prompt.source})"
