@@ -295,7 +295,8 @@ class Sample:
     @property
     def place(self) -> str:
         """Where a user finds it: its row, where somebody wrote it there, else id and source."""
-        if self.model is None and _ROW.search(self.prompt.source):
+        drawn = self.model is not None or len(self.content.logprobs) > 0
+        if not drawn and _ROW.search(self.prompt.source):
             return self.prompt.source
         return self.id if self.prompt.source == "unknown" else f"{self.id} ({self.prompt.source})"
 
