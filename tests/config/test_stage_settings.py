@@ -128,3 +128,14 @@ def test_a_reply_cannot_stop_before_nothing(stop):
 @pytest.mark.parametrize("stop", [[" "], ["\n"], ["\n\n", "User:"], ["\ud800"], []])
 def test_a_reply_may_stop_before_anything_else(stop):
     assert SamplingSettings.parse({"stop": stop}).stop == tuple(stop)
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 9e-4, 101.0, float("inf"), float("nan"), -1.0])
+def test_no_logits_are_divided_by_what_leaves_no_numbers(temperature):
+    with pytest.raises(SettingsError, match="temperature"):
+        SamplingSettings.parse({"temperature": temperature})
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-3, 0.7, 100.0])
+def test_other_temperatures_may_be_drawn_at(temperature):
+    assert SamplingSettings.parse({"temperature": temperature}).temperature == temperature

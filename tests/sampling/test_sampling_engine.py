@@ -354,3 +354,34 @@ def test_logits_that_are_not_finite_are_an_error(make_sampler):
         sampler.model.lm_head.weight[3] = float("nan")
     with pytest.raises(ModelError, match="not finite"):
         sampler.sample(PROMPTS, SamplingSettings(max_tokens=3), seed=0)
+
+
+def test_a_stop_string_may_be_a_special_token(make_tiny, byte_tokenizer):
+    """No text shows one, so its token ends a reply; none may hide in a longer string."""
+    special = {str(t): i for i, t in byte_tokenizer.added_tokens_decoder.items() if t.special}
+    model = make_tiny("llama")
+    model.generation_config.eos_token_id = None
+    sampler = TextSampler(model, byte_tokenizer)
+    name = next(n for n, i in special.items() if i not in sampler.end_tokens)
+    plain = sampler.sample(PROMPTS, SamplingSettings(max_tokens=60), num_samples=12, seed=1)
+    assert any(special[name] in s.completion.tokens[:-1] for s in plain)
+    stopped = SamplingSettings(max_tokens=60, stop=(name,))
+    for before, after in zip(
+        plain, sampler.sample(PROMPTS, stopped, num_samples=12, seed=1), strict=True
+    ):
+        tokens = before.completion.tokens.tolist()
+        if special[name] in tokens:
+            kept = tokens[: tokens.index(special[name]) + 1]
+            assert after.completion.tokens.tolist() == kept
+            assert after.completion.finish == "stop"
+        else:
+            assert after.completion.tokens.tolist() == tokens
+    with pytest.raises(SettingsError, match="special token"):
+        sampler.sample(PROMPTS[:1], SamplingSettings(stop=(f"so {name}",)), seed=1)
+
+
+def test_end_tokens_that_are_no_numbers_are_refused(make_tiny, byte_tokenizer):
+    model = make_tiny("llama")
+    model.generation_config.eos_token_id = ["<end>"]
+    with pytest.raises(ModelError, match="not a token's number"):
+        TextSampler(model, byte_tokenizer)

@@ -21,7 +21,7 @@ from backflip.config import (
     SamplingSettings,
     SftSettings,
 )
-from backflip.models import save_model
+from backflip.models import load_causal_lm, save_model
 from backflip.records import Completion, Prompt, Sample
 from backflip.training import Learner, PairTraining, RolloutTraining
 from backflip.training.text import TextDomain
@@ -110,6 +110,12 @@ def test_dpo_begins_at_log_2_and_moves(domain: TextDomain):
 
 
 def test_ppo_trains_on_what_was_drawn(domain: TextDomain):
+    # Without padding of its own, as GPT-2, Llama and Mistral come: the scorer gets one, and reads
+    # the same tokens.
+    for name in {domain.model.name, domain.reward_settings.model.name}:
+        _, tokenizer = load_causal_lm(name)
+        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.save_pretrained(name)
     start = folder(domain)
     reward = domain.scorer(start, seed=0)
     reward.save(start.parent / "reward", {})

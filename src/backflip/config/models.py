@@ -135,6 +135,12 @@ def _not_empty(text: str) -> str:
     return text
 
 
+def _usable_temperature(value: float) -> float:
+    if 0 < value < 1e-3:
+        raise ValueError("logits divided by so little are no numbers any more; 0 is the likeliest")
+    return value
+
+
 class SamplingSettings(Settings):
     """How replies are drawn. Filters apply in the order temperature, top-k, top-p, min-p."""
 
@@ -147,7 +153,12 @@ class SamplingSettings(Settings):
         description="the most tokens that a prompt may have",
         json_schema_extra=knob("prompts.too_long"),
     )
-    temperature: float = Field(default=1.0, ge=0, description="0: always the likeliest token")
+    temperature: Annotated[float, AfterValidator(_usable_temperature)] = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="0: always the likeliest token; else from 0.001",
+    )
     top_k: int = Field(default=0, ge=0, description="draw from the k likeliest tokens; 0: from all")
     top_p: float = Field(
         default=1.0,

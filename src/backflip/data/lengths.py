@@ -217,7 +217,9 @@ def encode_samples(
         length = len(prompt) + len(reply)
         if positions is not None and length > positions:
             raise ModelError(
-                f"has {length} tokens; the model reads at most {positions}", where=sample.place
+                f"has {length} tokens; the model reads at most {positions}",
+                where=sample.place,
+                hint='reward.too_long = "drop" leaves out feedback on what is longer.',
             )
         encoded.append((prompt, reply))
     return encoded

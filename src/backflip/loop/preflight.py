@@ -132,6 +132,15 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
             where="feedback.prompts" if recipe.feedback.prompts < 2 else "prompts.source",
             hint="Ask about 2 prompts or more.",
         )
+    written = [kind for kind in recipe.feedback.kinds if kind in WRITTEN_KINDS]
+    if written and online and recipe.reward.too_long == "refuse":
+        yield Problem(
+            what=f"what is written for a {' or a '.join(written)} may be longer than what learns "
+            "from it reads, which would stop the run after it was asked for",
+            where="reward.too_long",
+            hint='Say "drop" to leave such answers out.',
+            fatal=False,
+        )
     if train < recipe.feedback.prompts:
         yield Problem(
             what=f"there are {train} prompts to ask about, so each round asks about these",
@@ -187,11 +196,9 @@ def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
         )
     with _set_aside():
         for where, make in parts.items():
-            before = len(found.fatal)
-            with _making(found, where):
-                make()
+            made = _was_made(found, where, make)
             gc.collect()  # layers and hooks of a model are rings
-            if len(found.fatal) > before and where in ("model", "reward.model"):
+            if not made and where in ("model", "reward.model"):
                 return  # what follows is made of it
 
 
@@ -207,13 +214,15 @@ def _set_aside() -> Iterator[None]:
             gc.unfreeze()
 
 
-@contextmanager
-def _making(found: Findings, where: str) -> Iterator[None]:
+def _was_made(found: Findings, where: str, make: Callable[[], Any]) -> bool:
+    """Whether a part can be made; what is wrong is noted."""
     with found.noting(where):
         try:
-            yield
+            make()
         except MemoryError as error:
             raise SettingsError(f"there is no memory for it: {error}", where=where) from None
+        return True
+    return False
 
 
 def _first(prompts: Callable[[], Sequence[Prompt]]) -> list[Prompt]:

@@ -53,6 +53,18 @@ def _is_padding_alone(tokenizer: PreTrainedTokenizerBase, end_ids: set[int]) -> 
     return pad not in plain
 
 
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers write the same tokens, paddings of their own left aside."""
+
+    def written(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+        pad = tokenizer.pad_token_id
+        used = {getattr(tokenizer, role, None) for role in _ROLES}
+        tokens = tokenizer.get_vocab()
+        return {token: i for token, i in tokens.items() if i != pad or i in used}
+
+    return written(one) == written(other)
+
+
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every token that may end a reply, by the settings of the model or of the tokenizer."""
     ends: set[int] = set()

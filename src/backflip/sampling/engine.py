@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from backflip.config import ChatSettings, SamplingSettings
 from backflip.data.chat import Chat
 from backflip.data.lengths import named
-from backflip.errors import BackflipError, SettingsError
+from backflip.errors import BackflipError, ModelError, SettingsError
 from backflip.models.vocabulary import ids_without_text
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.samples import IntArray
@@ -149,6 +149,24 @@ class TextSampler:
             )
         return tokens
 
+    def stop_tokens(self, settings: SamplingSettings) -> frozenset[int]:
+        """Ids of the stop strings that are special tokens, which no text shows.
+
+        Raises:
+            SettingsError: a stop string has a special token within it, and would never be seen.
+        """
+        special = {str(t): i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
+        for stop in settings.stop:
+            inside = [name for name in special if name in stop and name != stop]
+            if inside and stop not in special:
+                raise SettingsError(
+                    f"{stop!r} holds the special token {inside[0]!r}, which is not part of a "
+                    "reply's text",
+                    where="sampling.stop",
+                    hint="Name the special token alone, or the text beside it.",
+                )
+        return frozenset(special[stop] for stop in settings.stop if stop in special)
+
     def never_drawn(self, size: int) -> Tensor | None:
         """(M,) ids among the `size` that the model knows that stand for no text; None if all do."""
         if size not in self._never:
@@ -201,6 +219,11 @@ def _opening(chat: Chat) -> IntArray:
 def model_end_tokens(model: PreTrainedModel) -> list[int]:
     """Tokens that end a reply by the model's generation settings."""
     value = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else [int(token) for token in value]
+    tokens = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    if not all(isinstance(token, int) for token in tokens):
+        raise ModelError(
+            f"eos_token_id is {value!r}, not a token's number or several",
+            where="generation_config.json",
+            hint="Write the numbers there that the tokenizer gives these tokens.",
+        )
+    return list(tokens)

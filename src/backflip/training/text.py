@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from backflip.algorithms import Algorithm, Batch, Outputs, PPOSettings, Term
 from backflip.config import (
@@ -34,6 +33,8 @@ from backflip.models import (
     save_model,
     train_tokenizer,
 )
+from backflip.models.load import load_config
+from backflip.models.padding import same_tokens
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 from backflip.records.problems import Findings
 from backflip.rewards.text import TextReward
@@ -184,7 +185,7 @@ class TextDomain:
 
     def _check_positions(self, folder: Path) -> None:
         """Refuse replies longer than the model reads now, rather than after a round of work."""
-        positions = position_limit(AutoConfig.from_pretrained(folder))
+        positions = position_limit(load_config(folder))
         if positions is not None and self.sampling.max_tokens >= positions:
             raise SettingsError(
                 f"{self.sampling.max_tokens} tokens and a prompt do not fit in the {positions} "
@@ -240,7 +241,7 @@ class TextDomain:
     def value(self, folder: Path, *, seed: int) -> TextScorer:
         settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
         value = TextScorer.load(settings, seed=seed)
-        if value.tokenizer.get_vocab() != self._tokens().get_vocab():
+        if not same_tokens(value.tokenizer, self._tokens()):
             raise SettingsError(
                 "the value model starts from the reward model, which reads other tokens than the "
                 "policy writes",

@@ -55,6 +55,8 @@ class TextCheck:
                 self._check_template(domain.reward_reader(), "reward.model.chat")
         self._scored = domain.trains_reward and len(self.found.problems) == readable
         self._check_prompts()
+        if self._scored and domain.reward_settings.too_long == "drop":
+            self._check_room()
         if self._sft is not None:
             self._check_demonstrations()
         if self._scored == domain.trains_reward:
@@ -121,6 +123,22 @@ class TextCheck:
                         "prompts.too_long",
                         _way_out(fitted, ()),
                     )
+
+    def _check_room(self) -> None:
+        """Where long samples are left out, prompts beside which no reply fits give no feedback."""
+        domain, most = self._domain, self._domain.reward_settings.max_tokens
+        with self.found.noting():
+            train = [prompt for prompt in domain.prompts() if prompt.split == "train"]
+            room = Limit(domain.reward_reader().chat, most - 1, "", str)
+            fitted = fit_prompts(train, [room], "drop")
+            if fitted.dropped:
+                self.found.add(
+                    f"{len(fitted.dropped)} of {len(train)} prompts leave no room for a reply "
+                    f"within {most} tokens, so feedback on them is always left out",
+                    "reward.max_tokens",
+                    f"Set it to {fitted.longest + domain.sampling.max_tokens} to keep all.",
+                    fatal=not fitted.kept,
+                )
 
     def _check_demonstrations(self) -> None:
         sft, domain = self._sft, self._domain

@@ -66,7 +66,9 @@ def learned_from(
         raise TrainingError(
             "there is no feedback to learn from: every entry is on samples that are too long",
             where="reward.too_long",
-            hint="Raise reward.max_tokens, or lower sampling.max_tokens.",
+            hint="Raise reward.max_tokens, or lower sampling.max_tokens. Where reward.too_long is "
+            '"drop" that begins a new run, which feedback.use = "workspace" lets learn from '
+            "these answers.",
         )
     if entries and not kept:
         raise TrainingError(
