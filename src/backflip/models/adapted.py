@@ -200,7 +200,8 @@ class AdaptedModel(nn.Module):
         """
         self._check_tokens(tokens_BL, positions_BL)
         given = {"position_ids": positions_BL, "attention_mask": sees_B1LL}
-        with self.autocast():
+        # Some networks warn of a missing mask where a row ends in what they are padded with.
+        with self.autocast(), quiet():
             output = self.model.base_model(
                 input_ids=tokens_BL,
                 use_cache=False,
