@@ -282,14 +282,6 @@ def test_thoughts_that_a_template_takes_out_of_past_turns_stay_in_the_reply(toke
     assert written == f"{reply}<|im_end|>"
 
 
-def test_a_reply_of_which_the_template_makes_something_else_is_refused(tokenizer):
-    tokenizer.chat_template = CHATML.replace("m.content", "m.content | replace('ab', 'c')")
-    assert template_problems(tokenizer) == []
-    with pytest.raises(ModelError, match="makes something else of the reply 'ab'") as caught:
-        Chat(tokenizer).encode_reply("ab")
-    assert "user, assistant" in str(caught.value)
-
-
 def test_markers_of_turns_are_no_words_of_users_even_where_they_are_not_flagged():
     tokenizer = make_case("gpt2", "none")
     tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"])
