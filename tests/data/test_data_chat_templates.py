@@ -1,8 +1,11 @@
 """Which template is used, what it is given, and what is told of templates that cannot be used."""
 
+from inspect import Parameter, signature
+
 import pytest
 from chat_cases import CHATML, GEMMA, LLAMA2, THINKING, make_case
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from backflip.config import ChatSettings
 from backflip.data import Chat, template_problems
@@ -88,6 +91,58 @@ def test_a_file_of_a_template_is_used(tokenizer, tmp_path):
     assert shown(tokenizer, Prompt.from_text("it"), template=str(file)).startswith(
         "<|im_start|>it now<|im_end|>"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{{ messages[0].content }}\xff", "is not UTF-8: byte 25"),
+        (b"\x00" * (2**20 + 1), "is larger than 1048576 bytes"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_no_template_is_told_by_its_name(tokenizer, tmp_path, content, told):
+    file = tmp_path / "own.jinja"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ModelError, match=told) as caught:
+        Chat(tokenizer, ChatSettings(template=str(file)))
+    assert caught.value.where == str(file)
+    assert caught.value.hint
+
+
+def test_a_file_that_may_not_be_read_is_told(tokenizer, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # whoever runs the tests may read all files
+    with pytest.raises(ModelError, match="cannot be read: Permission denied"):
+        Chat(tokenizer, ChatSettings(template="own.jinja"))
+
+
+@pytest.mark.parametrize("path", ["gone.jinja", "nul\0", "own.jinja/x", "~nobody-of-this-name/x"])
+def test_a_path_at_which_nothing_lies_is_told(tokenizer, tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.jinja").touch()
+    with pytest.raises(ModelError, match="no file is called that"):
+        Chat(tokenizer, ChatSettings(template=path))
+
+
+def passed_anyway():
+    """What transformers and a template's own code take beside a template's variables."""
+    for function in (PreTrainedTokenizerFast.apply_chat_template, render_jinja_template):
+        for name, parameter in signature(function).parameters.items():
+            if name != "self" and parameter.kind is not Parameter.VAR_KEYWORD:
+                yield name
+    yield from ("messages", "backflip_dates")
+
+
+@pytest.mark.parametrize("name", sorted(set(passed_anyway())))
+def test_what_any_template_is_given_is_no_variable(name):
+    with pytest.raises(SettingsError, match=f"kwargs: {name}: no variable"):
+        ChatSettings.parse({"kwargs": {"enable_thinking": False, name: True}})
 
 
 def test_variables_reach_the_template(tokenizer):
@@ -225,14 +280,6 @@ def test_thoughts_that_a_template_takes_out_of_past_turns_stay_in_the_reply(toke
     reply = "<think>\nhm\n</think>\n\nIt rains."
     written = tokenizer.decode(Chat(tokenizer).encode_reply(reply))
     assert written == f"{reply}<|im_end|>"
-
-
-def test_a_reply_of_which_the_template_makes_something_else_is_refused(tokenizer):
-    tokenizer.chat_template = CHATML.replace("m.content", "m.content | replace('ab', 'c')")
-    assert template_problems(tokenizer) == []
-    with pytest.raises(ModelError, match="makes something else of the reply 'ab'") as caught:
-        Chat(tokenizer).encode_reply("ab")
-    assert "user, assistant" in str(caught.value)
 
 
 def test_markers_of_turns_are_no_words_of_users_even_where_they_are_not_flagged():

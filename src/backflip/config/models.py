@@ -11,6 +11,30 @@ from backflip.config.identity import ADDED, knob
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
 
+_GIVEN_TO_TEMPLATES = frozenset(
+    [
+        "messages",
+        "conversation",
+        "conversations",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "sanitize_control_tokens",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "backflip_dates",
+    ]
+)
+"""What says how a template is rendered: as a variable it would change that, or be passed twice."""
+
 
 class LoraSettings(Settings):
     """Low-rank adapters (Hu et al. 2021); the model without them is the reference."""
@@ -41,7 +65,8 @@ class ChatSettings(Settings):
     )
     kwargs: dict[str, JsonValue] = Field(
         default_factory=dict[str, JsonValue],
-        description="variables for the template, such as enable_thinking = false",
+        description="variables for the template, such as enable_thinking = false; not what any "
+        "template is given, as messages and tools",
     )
     today: str = Field(
         default="2024-07-26",
@@ -55,6 +80,15 @@ class ChatSettings(Settings):
             date.fromisoformat(self.today)
         except ValueError:
             raise ValueError(f"today: {self.today!r} is no date like 2024-07-26") from None
+        return self
+
+    @model_validator(mode="after")
+    def _check_variables(self) -> Self:
+        if clash := sorted(_GIVEN_TO_TEMPLATES & self.kwargs.keys()):
+            raise ValueError(
+                f"kwargs: {', '.join(clash)}: no variable of a template, but what says how any is "
+                "rendered"
+            )
         return self
 
 

@@ -12,6 +12,7 @@ from backflip.data.chat.shapes import Shape, left_out
 from backflip.data.chat.template import SYSTEM_HINT, Template
 from backflip.data.chat.tokens import Codec, end_token
 from backflip.data.chat.turn import (
+    NOT_FIRST,
     PROBES,
     QUESTION,
     ReplyTurn,
@@ -122,8 +123,8 @@ class Chat:
             prompt: what it replies to; None for a user's turn.
 
         Raises:
-            ModelError: the template does not write replies after prompts, or makes something else
-                of this one; or there is no end token.
+            ModelError: the template does not write replies after prompts like this one; or there is
+                no end token.
         """
         rendered = self._asked if prompt is None else self._render(_dialogue(prompt))
         return self._reply(rendered, text, end=end)
@@ -237,18 +238,36 @@ class Chat:
         return np.append(tokens, np.int32(self.end_token))
 
     def _written(self, prompt: _Rendered, text: str) -> str:
-        """What the template writes between a prompt and the end of a reply."""
+        """What the template writes between a prompt and the end of a reply.
+
+        A reply of which it makes something else, as of one that spells the end of a thought, stands
+        where a plain one would: no words of a reply may end a run.
+        """
+        try:
+            written = reply_text(self.turn, self._after(prompt, text), text)
+        except ModelError:  # the code of a template may trip over the words of a reply
+            written = None
+        return self._before(prompt) + text if written is None else written
+
+    def _after(self, prompt: _Rendered, text: str) -> str | None:
+        """What the template writes behind a prompt for this reply; None: not the prompt first."""
         whole = self.template.render([*prompt.turns, reply_of(text)], prompt.tools)
-        begins = whole.startswith(prompt.text)
-        written = reply_text(self.turn, whole[len(prompt.text) :] if begins else None, text)
-        if written is None:
-            roles = [*(turn["role"] for turn in prompt.turns), "assistant"]
-            raise ModelError(
-                f"the chat template makes something else of the reply {text[:80]!r}",
-                where=self.template.where,
-                hint=f"turns: {', '.join(roles)}",
-            )
-        return written
+        return whole[len(prompt.text) :] if whole.startswith(prompt.text) else None
+
+    def _before(self, prompt: _Rendered) -> str:
+        """What the template writes between a prompt and a plain reply."""
+        after = self._after(prompt, PROBES[0])
+        before, found, rest = (after or "").partition(PROBES[0])
+        if found and rest == self.turn.rest:
+            return before
+        roles = [turn["role"] for turn in prompt.turns]
+        way_out = f" {SYSTEM_HINT}" if "system" in roles else ""
+        what = f"the chat template makes something else of the reply {PROBES[0]!r}"
+        raise ModelError(
+            f"{NOT_FIRST}, which ends in {prompt.text[-40:]!r}" if after is None else what,
+            where=self.template.where,
+            hint=f"turns: {', '.join([*roles, 'assistant'])}.{way_out}",
+        )
 
     def _continuation(self, prompt: str, text: str, hidden: list[str]) -> IntArray:
         """The tokens of a text after those of a prompt."""

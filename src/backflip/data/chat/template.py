@@ -16,6 +16,9 @@ Turn = dict[str, Any]
 """One turn as templates take it: role, content, and what belongs to tools."""
 
 _DEFAULT, _TOOLS = "default", "tool_use"
+_MAX_BYTES = 1 << 20
+"""Of a file: templates have some thousands, and a model's weights may be named by mistake."""
+_FILE_HINT = "Name a file of a Jinja template that may be read as model.chat.template."
 _DATE_LETTERS = "aAbBdmyYHIMSpjUwWxXc%"
 _FIXED_DATE = (
     "{% macro strftime_now(format) %}{% set told = namespace(text=format) %}"
@@ -31,7 +34,7 @@ class Template:
     """Renders turns with the template that the settings choose.
 
     Raises:
-        ModelError: several templates and no choice, or a choice that is not there.
+        ModelError: several templates and no choice, or a choice that is not there or unreadable.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: ChatSettings):
@@ -62,9 +65,8 @@ class Template:
             )
         if choice in named:
             return named[choice], named[choice]
-        file = Path(choice).expanduser()
-        if file.is_file():
-            source = file.read_text(encoding="utf-8")
+        source = _of_file(choice)
+        if source is not None:
             return source, source
         there = f"Its templates: {', '.join(named)}. " if named else "It has no named templates. "
         raise ModelError(
@@ -132,6 +134,31 @@ class Template:
             )
         plain = "".join(f"{t['role'].capitalize()}:\n{t['content']}\n\n" for t in turns)
         return self._beginning + plain + ("Assistant:\n" if opening else "")
+
+
+def _of_file(choice: str) -> str | None:
+    """The template in a file; None where nothing lies at this path."""
+    path = Path(choice)
+    try:
+        path = path.expanduser()
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError, RuntimeError, ValueError):
+        return None  # RuntimeError: a home that is not known; ValueError: a NUL
+    except OSError as error:
+        raise ModelError(
+            f"the chat template cannot be read: {error.strerror or error}",
+            where=choice,
+            hint=_FILE_HINT,
+        ) from None
+    if len(content) > _MAX_BYTES:
+        what = f"is larger than {_MAX_BYTES} bytes, so it is no chat template"
+        raise ModelError(what, where=choice, hint=_FILE_HINT)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        what = f"the chat template is not UTF-8: byte {error.start}"
+        raise ModelError(what, where=choice, hint="Save the file as UTF-8.") from None
 
 
 def _turn(message: Message) -> Turn:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 QUESTION: tuple[Turn, ...] = ({"role": "user", "content": "Why does it rain?"},)
 PROBES = ("It rains.", "Clouds are water 2")
+NOT_FIRST = "a dialogue with its reply does not begin as the prompt does"
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ def find_turn(template: Template, tokenizer: "PreTrainedTokenizerBase") -> Reply
         return ReplyTurn(fault=error.what)
     if not all(whole.startswith(prompt) for whole in wholes):
         return ReplyTurn(
-            fault="a dialogue with its reply does not begin as the prompt does, which ends in "
-            f"{prompt[-40:]!r}"
+            fault=f"{NOT_FIRST}, which ends in {prompt[-40:]!r}",
         )
     around = [
         whole[len(prompt) :].partition(text) for whole, text in zip(wholes, PROBES, strict=True)
