@@ -63,11 +63,11 @@ def load_prompts(
             hint="lower prompts.heldout, or raise prompts.limit, or give more prompts",
         )
     order = sorted(found, key=lambda id_: content_id("order", seed, id_))
-    heldout = set(order[: settings.heldout])
+    heldout, taken = set(order[: settings.heldout]), set(order[:allowed])
     return [
         prompt.model_copy(update={"split": "heldout" if id_ in heldout else "train"})
         for id_, prompt in found.items()
-        if id_ in set(order[:allowed])
+        if id_ in taken
     ]
 
 
