@@ -1,7 +1,7 @@
 """Prompts from a built-in list, a file or an environment, with a held-out share that stays put."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -69,6 +69,11 @@ def load_prompts(
         for id_, prompt in found.items()
         if id_ in taken
     ]
+
+
+def heldout_ids(prompts: Iterable[Prompt]) -> set[str]:
+    """The ids of those that are held out, which nothing may be learned from."""
+    return {prompt.id for prompt in prompts if prompt.split == "heldout"}
 
 
 def builtin_prompts() -> list[str]:
