@@ -162,18 +162,47 @@ def test_damage_to_a_packed_file_is_told_and_ends_it(tmp_path, packed, seed):
         assert good == list(range(len(good)))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        ("", "latin-1"),
+        ("\ufeff", "utf-16-le"),
+        ("\ufeff", "utf-16-be"),
+        ("", "utf-16-le"),
+        ("", "utf-16-be"),
+    ],
+)
 @pytest.mark.parametrize("packed", PACKING)
-@pytest.mark.parametrize("name", ["p.txt", "r.jsonl", "r.json"])
-def test_text_that_is_not_utf_8_is_refused_and_not_guessed(tmp_path, name, packed, encoding):
-    text = "Où?\nQuoi?\n" if name == "p.txt" else '{"prompt": "Où?"}\n{"prompt": "Quoi?"}\n'
-    raw = (b"\xfe\xff" if encoding == "utf-16-be" else b"") + text.encode(encoding)
+@pytest.mark.parametrize("name", ["p.txt", "r.jsonl", "r.json", "array.json"])
+@pytest.mark.parametrize("above", ["", "\n"])
+def test_text_that_is_not_utf_8_is_refused_and_not_guessed(
+    tmp_path, name, packed, mark, encoding, above
+):
+    rows = ['{"prompt": "Où?"}', '{"prompt": "Quoi?"}']
+    text = {"p.txt": "Où?\nQuoi?\n", "array.json": f"[{','.join(rows)}]"}.get(name, "\n".join(rows))
+    above = "" if name == "array.json" else above
+    raw = f"{mark}{above}{text}".encode(encoding)
     path = put(tmp_path, name, raw, packed)
     with pytest.raises(FormatError) as caught:
         prompts(path)
-    assert caught.value.where == f"{path.name}:1"
+    if not above:
+        assert caught.value.where == f"{path.name}:1"
     assert "is UTF-16: save it" in caught.value.what or encoding == "latin-1"
     assert "UTF-8" in caught.value.what
+
+
+@pytest.mark.parametrize("packed", PACKING)
+@pytest.mark.parametrize("zeros", [b"\0", b"\0\0\0\0", b" \0e\0n\0d"])
+def test_a_line_of_text_is_held_to_what_a_row_is(tmp_path, zeros, packed):
+    path = put(tmp_path, "p.txt", b"One?\nTw" + zeros + b"o?\nThree?\n", packed)
+    (row,) = read_rows(put(tmp_path, "r.jsonl", b'{"prompt": "Tw\\u0000o?"}\n'))
+    assert isinstance(row, Rejected)
+    with pytest.raises(FormatError) as caught:
+        prompts(path)
+    assert (caught.value.what, caught.value.where) == (row.reason, f"{path.name}:2")
+    faults = []
+    assert list(read_texts([path], on_rejected=faults.append)) == ["One?\nThree?"]
+    assert [(fault.line, fault.reason) for fault in faults] == [(2, row.reason)]
 
 
 def test_a_field_that_is_there_twice_is_refused_by_name(tmp_path):

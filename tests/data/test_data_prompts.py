@@ -111,6 +111,13 @@ def test_a_limit_leaves_the_heldout_prompts_and_nests(many):
     assert [places[p.id] for p in some] == sorted(places[p.id] for p in some)
 
 
+def test_prompts_are_read_in_time_that_grows_as_they_do(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("".join(f"{i}?\n" for i in range(30_000)))
+    prompts = load_prompts(settings(path, heldout=100, limit=20_000), seed=1)  # not for minutes
+    assert (len(prompts), len(heldout(prompts))) == (20_000, 100)
+
+
 def test_added_prompts_push_few_out_of_the_heldout_share(many):
     before = heldout(load_prompts(settings(many, heldout=50), seed=0))
     with many.open("a") as stream:

@@ -102,7 +102,9 @@ REFUSED = [
     ({"context": "It rains."}, "field 'context' is not read"),
     ({"documents": [{}]}, "field 'documents' is not read"),
     ({"chat_template_kwargs": {"enable_thinking": False}}, "field 'chat_template_kwargs' is not"),
-    ({"label": False}, "field 'label' is false"),
+    *[({"label": value}, "field 'label' is false") for value in (False, 0, 0.0)],
+    *[({"label": value}, "field 'label' is .* not true or false") for value in (2, 0.5, -1)],
+    *[({"label": value}, "field 'label' is .* not true or false") for value in ("bad", "", [1])],
     ({"messages": [USER, YES | {"weight": 0}]}, "turn 2 of 'messages' has the weight 0"),
     (
         {"messages": [USER, YES | {"weight": 2}]},

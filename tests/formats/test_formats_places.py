@@ -172,3 +172,14 @@ def test_a_part_of_a_row_is_named_by_its_number_in_the_file(tmp_path, name, path
     (bad,) = read(put(tmp_path / "r.jsonl", [row]), format_name)
     assert isinstance(bad, Rejected)
     assert named in bad.reason, bad.reason
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, ".JSONL.GZ"])
+def test_who_answered_is_the_file_without_its_ending(tmp_path, ending):
+    row = {"prompt": "Q", "completion": "a", "label": True}
+    names = ["votes", "votes.mia", "votes.tom", "v1.2", "votes.gz.old", "votes.txt.mia", ".mia"]
+    for name in names:
+        path = put(tmp_path / ("x" + ending.lower()), [row]).rename(tmp_path / (name + ending))
+        (labelled,) = read(path)
+        (entry,) = labelled.entries
+        assert (entry.annotator, entry.origin) == (name, f"import:{name}{ending}")

@@ -135,6 +135,9 @@ def test_rewardbench_is_held_out_and_comes_back_whole(tmp_path):
     [
         {"prompt": "The sky is", "completion": "blue.", "label": True},
         {"prompt": [USER], "completion": [GREEN], "label": False},
+        {"prompt": "The sky is", "completion": "blue.", "label": 1},
+        {"prompt": "The sky is", "completion": "blue.", "label": 1.0},
+        {"prompt": [USER], "completion": [GREEN], "label": 0},
     ],
 )
 def test_unpaired_preference_as_published(tmp_path, row):
@@ -143,7 +146,7 @@ def test_unpaired_preference_as_published(tmp_path, row):
     (labelled,) = read(path)
     (entry,) = labelled.entries
     assert isinstance(entry, GoodBad)
-    assert entry.good is row["label"]
+    assert entry.good is bool(row["label"])
     assert labelled.samples[0].text == ("blue." if row["label"] else "It is green.")
 
 
@@ -181,9 +184,9 @@ BAD = {
         ),
     ],
     "trl-unpaired": [
-        ({"prompt": "Q", "completion": "a"}, "'label' is missing or not"),
-        ({"prompt": "Q", "completion": "a", "label": 1}, "'label' is missing or not"),
-        ({"prompt": "Q", "completion": "a", "label": "yes"}, "'label' is missing or not"),
+        ({"prompt": "Q", "completion": "a"}, "'label' is missing"),
+        ({"prompt": "Q", "completion": "a", "label": -1}, "'label' is -1, and not true"),
+        ({"prompt": "Q", "completion": "a", "label": "yes"}, "'label' is 'yes', and not true"),
         ({"prompt": "Q", "label": True}, "'completion' is missing"),
     ],
     "trl-prompt-completion": [({"prompt": "Q"}, "no demonstration")],

@@ -16,6 +16,7 @@ from backflip.loop.run import Stage
 from backflip.loop.stages import baseline, learning, preparing, start
 from backflip.loop.stages.learnable import learnable
 from backflip.records import Completion, Prompt, Sample
+from backflip.training.language import finetuning
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +142,35 @@ def test_fine_tuning_takes_demonstrations_and_corrections_but_none_held_out(tmp_
         assert sorted(behind) == sorted([*shown, mended])
         assert len(learned) == 3
         assert text in learned  # the corrected reply, not the one that it mends
+
+
+@pytest.mark.parametrize("too_long", ["refuse", "cut", "drop"])
+def test_fine_tuning_on_files_takes_none_held_out(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, too_long: str
+):
+    """Nor where the prompt that is held out is cut, or left out, for its length."""
+    data = text_recipe(tmp_path)
+    data["prompts"] |= {"too_long": too_long}
+    data["sft"]["epochs"] = 1
+    taken: list[Sample] = []
+
+    def watch(policy: Any, demonstrations: list[Sample], *args: Any, **kwargs: Any) -> Any:
+        taken.extend(demonstrations)
+        return finetuning(policy, demonstrations, *args, **kwargs)
+
+    monkeypatch.setattr("backflip.training.text.finetuning", watch)
+    run, reporter = make_run(workspace, data)
+    first = begun(run)
+    run.domain.read_with(run.model_folder(first["model"]))
+    every = [prompt for prompt in run.domain.prompts() if prompt.text.startswith("How")]
+    held = [prompt.id for prompt in every if prompt.split == "heldout"]
+    if too_long != "refuse":  # no prompt of the recipe is left as it was
+        monkeypatch.setattr("backflip.training.text.TextDomain.prompts", lambda _: [])
+    run.stage("sft", preparing.sft, first)
+    assert sorted({s.prompt_id for s in taken}) == sorted({p.id for p in every} - set(held))
+    told = f"sft: of demonstrations on prompts that are held out, {2 * len(held)} are left out."
+    assert held
+    assert told in reporter.warnings
 
 
 def test_demonstrations_that_are_all_held_out_are_none(workspace: Workspace, tmp_path: Path):

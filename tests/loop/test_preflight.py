@@ -8,6 +8,8 @@ import pytest
 from loop_helpers import agent_recipe, make_run
 from transformers import AutoTokenizer
 
+from backflip.config import PromptSettings
+from backflip.data import load_prompts
 from backflip.errors import SettingsError, TrainingError
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.store import Workspace
@@ -30,6 +32,10 @@ TURNS = [
 def write(path: Path, rows: list[Any]) -> str:
     path.write_text("\n".join(map(json.dumps, rows)))
     return str(path)
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
 
 
 def prompts(*more: Any) -> list[Any]:
@@ -110,7 +116,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_nothing_is_done(
         "shown.jsonl:2: is no demonstration",
         "algorithm.ptx_text: no such file: gone.txt",
         "no model named 'nothing-of-this-name'",
-        "prompts.heldout: 1 replies",
+        "prompts.heldout: of 1 held-out reply",
         "'ftp://nowhere' is not an http address",
     ):
         assert place in said, place
@@ -170,6 +176,31 @@ def test_demonstrations_are_held_to_their_rows(desk: Workspace, tmp_path: Path, 
     assert told(found) == []
     assert found.facts["demonstrations"]["number"] == 1
     assert found.facts["demonstrations"]["dropped"] == 1
+
+
+@pytest.mark.parametrize("too_long", ["drop", "cut"])
+@pytest.mark.usefixtures("texts_alone")
+def test_demonstrations_on_held_out_prompts_are_left_out_and_counted(
+    desk: Workspace, tmp_path: Path, models: Path, too_long: str
+):
+    own = [*prompts(), {"messages": TURNS}, {"messages": [*TURNS[1:3], *TURNS[1:]]}]
+    change = {"prompts": {"heldout": 5, "too_long": too_long}}
+    shown = tmp_path / "shown.jsonl"
+    recipe = recipe_of(tmp_path, models, own, sft={"data": [str(shown)]}, **change)
+    recipe["sampling"]["max_prompt_tokens"] = 90
+    settings = PromptSettings(**recipe["prompts"])
+    held = [own[i] for i, p in enumerate(load_prompts(settings, 0)) if p.split == "heldout"]
+    answer = {"role": "assistant", "content": "Hello."}
+    rows = [{"messages": [*(row.get("messages") or user(row["prompt"])), answer]} for row in own]
+    write(shown, [*rows, {"prompt": "Another?", "completion": "Hello."}])
+    found, _ = found_in(desk, recipe, tmp_path)
+    assert told(found) == []
+    said = "sft.data: of demonstrations on prompts that are held out, 5 are left out"
+    assert said in map(str, found.warnings)
+    assert found.facts["demonstrations"]["number"] == 4
+    write(shown, [row for row, prompt in zip(rows, own, strict=True) if prompt in held])
+    (problem,) = told(found_in(desk, recipe, tmp_path)[0])
+    assert problem.endswith("to learn from: all 5 are on prompts that are held out")
 
 
 @pytest.mark.usefixtures("texts_alone")

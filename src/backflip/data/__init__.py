@@ -12,7 +12,7 @@ from backflip.data.chat import (
 )
 from backflip.data.files import read_rows
 from backflip.data.packing import Packed, pack_dialogues, pack_texts
-from backflip.data.prompts import builtin_prompts, load_prompts
+from backflip.data.prompts import builtin_prompts, heldout_ids, load_prompts
 from backflip.data.rows import Rejected, Row
 from backflip.data.text import read_demonstrations, read_texts
 
@@ -28,6 +28,7 @@ __all__ = [
     "encode_reply",
     "encode_sample",
     "end_token",
+    "heldout_ids",
     "load_prompts",
     "pack_dialogues",
     "pack_texts",

@@ -11,7 +11,7 @@ _CHUNK = 1 << 16
 
 
 def opens_array(path: Path) -> bool:
-    """Whether the first thing in a file is the bracket of an array.
+    """Whether the first thing in a file is the bracket of an array, in UTF-8.
 
     Raises:
         FormatError: as `open_binary`.
@@ -20,7 +20,7 @@ def opens_array(path: Path) -> bool:
         with open_binary(path) as stream:
             while chunk := stream.read(_CHUNK):
                 if text := chunk.removeprefix(b"\xef\xbb\xbf").lstrip():
-                    return text.startswith(b"[")
+                    return text.startswith(b"[") and not text.startswith(b"[\0")
     except READ_ERRORS:
         pass  # the reader of lines reports it
     return False

@@ -145,11 +145,31 @@ def demonstrations_from_row(row: Fields, *, source: str) -> tuple[Sample, ...]:
     `{"instruction", "input", "output"}` and `{"instruction", "instances": [{"input", "output"}]}`,
     and `{"question", "answer"}`. A reply that the row's "label" calls bad is no demonstration.
     """
-    if row.peek("label") is False:
+    if label(row) is False:
         raise ValueError("field 'label' is false: the reply is called bad, and shows nothing")
-    if row.peek("label") is True:
-        row.leave("label")
     return replies_from_row(row, source=source)
+
+
+def label(row: Fields) -> bool | None:
+    """Whether a row calls its reply good, in its field "label"; None where it does not say.
+
+    True and false may be 1 and 0, as other tools write them.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    value = row.get("label")
+    if value is None:
+        return None
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise ValueError(f"field 'label' is {_shown(value)}, and not true or false")
+    return bool(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else f"{value[:40]}...")
+    return str(value) if isinstance(value, int | float) else "a list or an object"
 
 
 def replies_from_row(row: Fields, *, source: str) -> tuple[Sample, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backflip.data.arrays import opens_array, read_array
 from backflip.data.opening import PACKED, READ_ERRORS, look_up, no_such_file, open_binary
-from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, Row, decode, parse_row
+from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, Row, check_text, decode, parse_row
 from backflip.data.tables import read_dataset_folder, read_hub, read_parquet
 from backflip.errors import FormatError
 
@@ -74,6 +74,13 @@ def is_text(path: Path) -> bool:
     return _unpacked(path.name).lower().endswith(TEXT_SUFFIXES)
 
 
+def without_ending(name: str) -> str:
+    """A file's name without the ending that says how it is read; dots before that stay."""
+    inner = _unpacked(name)
+    known = inner.lower().endswith((*SUFFIXES, *TEXT_SUFFIXES))
+    return (inner[: inner.rindex(".")] if known else inner) or name
+
+
 def _unpacked(name: str) -> str:
     return name[: name.rindex(".")] if name.lower().endswith(PACKED) else name
 
@@ -86,14 +93,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes] | Rejected]:
     Raises:
         FormatError: as `open_binary`; damage further on is a `Rejected` in its place.
     """
-    line = 0
+    line, begun = 0, False
     try:
         with open_binary(path, lines=True) as stream:
             while raw := stream.readline(MAX_ROW_BYTES + 1):
                 line += 1
-                if line == 1 and raw.startswith(_UTF16):
+                if not begun and _looks_utf16(raw):
                     yield Rejected(path.name, line, "the file is UTF-16: save it as UTF-8")
                     return
+                begun = begun or bool(raw.strip())
                 if len(raw.rstrip(b"\n")) > MAX_ROW_BYTES:
                     while raw and not raw.endswith(b"\n"):
                         raw = stream.readline(_CHUNK)
@@ -104,17 +112,32 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes] | Rejected]:
         yield Rejected(path.name, line + 1, f"the file cannot be read further: {error}")
 
 
+def _looks_utf16(raw: bytes) -> bool:
+    """Whether a file that begins with these bytes is UTF-16: by its mark, or by its zeros.
+
+    Without a mark, each character of plain English has one byte that is zero, always on the same
+    side.
+    """
+    sides = raw[::2].count(0), raw[1::2].count(0)
+    return raw.startswith(_UTF16) or (min(sides) == 0 and 4 * max(sides) > len(raw))
+
+
 def read_text_lines(path: Path) -> Iterator[tuple[int, str] | Rejected]:
-    """The lines of plain text, as `read_lines` gives them."""
+    """The lines of plain text, as `read_lines` gives them; one that cannot be stored is rejected,
+    as such a text in a row is.
+    """
     for item in read_lines(path):
         if isinstance(item, Rejected):
             yield item
             continue
         number, raw = item
         try:
-            yield number, decode(raw)
+            text = decode(raw)
+            check_text(text)
         except ValueError as error:
             yield Rejected(path.name, number, str(error))
+            continue
+        yield number, text
 
 
 def _read_json(path: Path, *, lines: bool) -> Iterator[Row | Rejected]:

@@ -1,7 +1,7 @@
 """Prompts from a built-in list, a file or an environment, with a held-out share that stays put."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -63,12 +63,17 @@ def load_prompts(
             hint="lower prompts.heldout, or raise prompts.limit, or give more prompts",
         )
     order = sorted(found, key=lambda id_: content_id("order", seed, id_))
-    heldout = set(order[: settings.heldout])
+    heldout, taken = set(order[: settings.heldout]), set(order[:allowed])
     return [
         prompt.model_copy(update={"split": "heldout" if id_ in heldout else "train"})
         for id_, prompt in found.items()
-        if id_ in set(order[:allowed])
+        if id_ in taken
     ]
+
+
+def heldout_ids(prompts: Iterable[Prompt]) -> set[str]:
+    """The ids of those that are held out, which nothing may be learned from."""
+    return {prompt.id for prompt in prompts if prompt.split == "heldout"}
 
 
 def builtin_prompts() -> list[str]:

@@ -105,11 +105,9 @@ def check_row(file: str, line: int, data: Any) -> Row | Rejected:
         value = pending.pop()
         if isinstance(value, str):
             try:
-                size += len(value.encode("utf-8"))
-            except UnicodeEncodeError:
-                return Rejected(file, line, "holds half a surrogate pair, which is no character")
-            if "\0" in value:
-                return Rejected(file, line, "holds a NUL character, which cannot be stored")
+                size += check_text(value)
+            except ValueError as error:
+                return Rejected(file, line, str(error))
         elif isinstance(value, dict):
             pending.extend(value.keys())
             pending.extend(value.values())
@@ -118,6 +116,17 @@ def check_row(file: str, line: int, data: Any) -> Row | Rejected:
         if size > MAX_ROW_BYTES:
             return Rejected(file, line, TOO_LONG)
     return Row(file, line, without_nulls(data))
+
+
+def check_text(text: str) -> int:
+    """The number of a text's bytes; a `ValueError` in words for one that cannot be stored."""
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise ValueError("holds half a surrogate pair, which is no character") from None
+    if "\0" in text:
+        raise ValueError("holds a NUL character, which cannot be stored")
+    return size
 
 
 def _name(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Next-token training: pre-training on text, and fine-tuning on replies."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,7 @@ def finetuning(
     *,
     seed: int,
     chat: ChatSettings | None = None,
+    num_heldout: int = 0,
 ) -> LanguageTraining:
     """Supervised fine-tuning: every epoch has each dialogue once.
 
@@ -142,6 +143,7 @@ def finetuning(
     do not see each other. Where the model would have them see each other, a row is one dialogue.
 
     Those that are longer than a row, or than the policy reads, become what `too_long` says.
+    `num_heldout` others were left out before, which is told.
 
     Raises:
         TrainingError: there are no demonstrations.
@@ -152,12 +154,7 @@ def finetuning(
     fitted = fit_samples(demonstrations, limits, settings.too_long)
     fitted.require()
     if not fitted.kept:
-        left_out = f": all {len(fitted.dropped)} are too long" if fitted.dropped else ""
-        raise TrainingError(
-            f"there are no demonstrations to learn from{left_out}",
-            where="sft.data",
-            hint="Name files of demonstrations, or import them into the workspace.",
-        )
+        raise no_demonstrations(num_long=len(fitted.dropped), num_heldout=num_heldout)
     encoded = [reader.chat.encode_sample(sample) for sample in fitted.kept]
     order = Order(len(encoded), derive_seed(seed, "dialogues"))
     size = settings.batch_size
@@ -174,15 +171,46 @@ def finetuning(
         length = min(longest, settings.sequence_length)
         return pack_dialogues(chosen, length=length, packing=packing, names=names)
 
+    notes = (NO_PACKING,) if settings.packing and not packing else ()
     return LanguageTraining(
         policy,
         batch,
         num_steps=settings.epochs * per_epoch,
         optimizer=settings.optimizer,
-        notes=(NO_PACKING,) if settings.packing and not packing else (),
+        notes=(*notes, f"{told_heldout(num_heldout)}.") if num_heldout else notes,
     )
 
 
-def read_demonstrations(settings: SftSettings) -> list[Sample]:
-    """The demonstrations in the files of the settings."""
-    return list(read_files([Path(file) for file in settings.data]))
+def without_heldout(
+    demonstrations: Iterable[Sample], heldout: Collection[str]
+) -> tuple[list[Sample], int]:
+    """Those that may be learned from, and how many are on the prompts with the ids `heldout`."""
+    given = list(demonstrations)
+    kept = [sample for sample in given if sample.prompt_id not in heldout]
+    return kept, len(given) - len(kept)
+
+
+def told_heldout(number: int) -> str:
+    """What is said of demonstrations that `without_heldout` leaves out."""
+    return f"of demonstrations on prompts that are held out, {number} are left out"
+
+
+def no_demonstrations(*, num_long: int = 0, num_heldout: int = 0) -> TrainingError:
+    """The error where none is left, with how many were left out, and why."""
+    numbers = {"too long": num_long, "on prompts that are held out": num_heldout}
+    left_out = {why: number for why, number in numbers.items() if number}
+    told = " and ".join(f"{number} are {why}" for why, number in left_out.items())
+    every = "all " if len(left_out) == 1 else ""
+    return TrainingError(
+        f"there are no demonstrations to learn from{f': {every}{told}' if told else ''}",
+        where="sft.data",
+        hint="Name files of demonstrations, or import them into the workspace; those on "
+        "prompts that are held out do not count.",
+    )
+
+
+def read_demonstrations(
+    settings: SftSettings, heldout: Collection[str]
+) -> tuple[list[Sample], int]:
+    """The demonstrations in the files of the settings, parted as `without_heldout` does."""
+    return without_heldout(read_files([Path(file) for file in settings.data]), heldout)

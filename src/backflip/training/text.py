@@ -16,7 +16,7 @@ from backflip.config import (
     SamplingSettings,
     SftSettings,
 )
-from backflip.data import Chat, load_prompts, read_texts
+from backflip.data import Chat, heldout_ids, load_prompts, read_texts
 from backflip.data.lengths import Limit, encode_samples, fit_prompts, fit_samples
 from backflip.errors import SettingsError
 from backflip.feedback.gold import find_gold
@@ -205,9 +205,20 @@ class TextDomain:
         if self.sft is None:
             raise SettingsError("the recipe has no [sft]", where="sft")
         policy = self.policy(folder, seed=seed)
-        replies = read_demonstrations(self.sft) if self.sft.data else list(shown)
-        chat = self.model.chat
-        return finetuning(policy, replies, self.sft, seed=seed, chat=chat), policy.save
+        replies, num_heldout = list(shown), 0
+        if self.sft.data:
+            # A prompt that is held out stays so where it is cut, or left out for its length.
+            own = [*load_prompts(self.prompt_settings, self.seed), *self.prompts()]
+            replies, num_heldout = read_demonstrations(self.sft, heldout_ids(own))
+        trainee = finetuning(
+            policy,
+            replies,
+            self.sft,
+            seed=seed,
+            chat=self.model.chat,
+            num_heldout=num_heldout,
+        )
+        return trainee, policy.save
 
     def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
         device = pick_device(self.model.device)

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backflip.data import Codec, load_prompts, read_demonstrations, read_texts
+from backflip.data import Codec, heldout_ids, load_prompts, read_demonstrations, read_texts
 from backflip.data.files import Rejected, may_be_on_hub
 from backflip.data.lengths import Fitted, Limit, fit_prompts, fit_samples
 from backflip.data.opening import look_up, no_such_file
 from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings, Problem
 from backflip.training.domain import Given
+from backflip.training.language import no_demonstrations, told_heldout, without_heldout
 from backflip.training.limits import Reader, dialogue_limits
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class TextCheck:
         self._sft = domain.sft if "sft" in given.ahead else None
         self._missing: set[str] = set()
         self._scored = False
+        self._heldout: set[str] = set()
         self.found = Findings()
 
     def sources(self) -> bool:
@@ -112,6 +114,7 @@ class TextCheck:
             limits = domain.limits_of_prompts(scored=self._scored)
             fitted = fit_prompts(prompts, limits, domain.prompt_settings.too_long)
             there = [*fitted.kept, *(excess.item for excess in fitted.refused)]
+            self._heldout = heldout_ids([*prompts, *there])
             sides = {side: sum(p.split == side for p in there) for side in SIDES}
             self._note(fitted, "prompts", "prompts.too_long", domain.prompt_settings.too_long)
             self.found.facts["prompts"] |= sides
@@ -146,23 +149,22 @@ class TextCheck:
             return
         with self.found.noting("sft.data"):
             unused: Counter[str] = Counter()
-            given = (
-                list(read_demonstrations(sft.data, ignored=unused, on_rejected=self._reject))
+            given, num_heldout = (
+                without_heldout(
+                    read_demonstrations(sft.data, ignored=unused, on_rejected=self._reject),
+                    self._heldout,
+                )
                 if sft.data
-                else self._given.shown()
+                else (self._given.shown(), 0)
             )
             self._tell_unused(unused, "sft.data")
+            if num_heldout:
+                self.found.add(told_heldout(num_heldout), "sft.data", fatal=False)
             limits = dialogue_limits(sft, domain.reader())
             fitted = fit_samples(given, limits, sft.too_long)
             self._note(fitted, "demonstrations", "sft.too_long", sft.too_long)
             if not (fitted.kept or fitted.refused or fitted.failed):
-                left_out = f": all {len(fitted.dropped)} are too long" if fitted.dropped else ""
-                self.found.add(
-                    f"there are no demonstrations to learn from{left_out}",
-                    "sft.data",
-                    "Name files of demonstrations, or import them into the workspace; those on "
-                    "prompts that are held out do not count.",
-                )
+                raise no_demonstrations(num_long=len(fitted.dropped), num_heldout=num_heldout)
 
     def _check_told(self) -> None:
         domain = self._domain

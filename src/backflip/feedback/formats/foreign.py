@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backflip.data.dialogues import (
     demonstrations_from_row,
     is_transcript,
+    label,
     make_sample,
     opens_reply,
     parse_transcript,
@@ -223,11 +224,11 @@ def columns(options: RenderOptions, texts: Sequence[str], **others: str) -> "pa.
 
 
 def _parse_unpaired(data: Fields, origin: Origin) -> Labelled:
-    label = data.get("label")
-    if not isinstance(label, bool):
-        raise ValueError("field 'label' is missing or not true or false")
+    good = label(data)
+    if good is None:
+        raise ValueError("field 'label' is missing")
     (sample,) = _prompt_and_completion(data, origin)
-    return Labelled((sample,), (GoodBad(sample=sample.id, good=label, **origin.fields()),))
+    return Labelled((sample,), (GoodBad(sample=sample.id, good=good, **origin.fields()),))
 
 
 def _prompt_and_completion(data: Fields, origin: Origin) -> tuple[Sample, ...]:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from backflip.data.fields import Fields
-from backflip.data.files import kind_of, read_rows
+from backflip.data.files import kind_of, read_rows, without_ending
 from backflip.data.rows import Rejected, Row
 from backflip.data.writing import write_rows
 from backflip.errors import FormatError
@@ -120,7 +120,7 @@ def _read(
         if isinstance(row, Rejected):
             yield row
             continue
-        name = annotator or row.file.partition(".")[0] or row.file
+        name = annotator or without_ending(row.file)
         fields = Fields(row.data)
         try:
             labelled = format_.parse(fields, Origin(row.file, name, axis, row.place))

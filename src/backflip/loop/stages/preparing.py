@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from backflip.errors import TrainingError
 from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.store import ModelStage
 from backflip.loop.preflight import preflight, refusal
 from backflip.loop.stages.keeping import keep_model, made_here, train
 from backflip.loop.stages.learnable import learnable
+from backflip.training.language import no_demonstrations
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
@@ -97,12 +97,7 @@ def shown(stage: "Stage") -> Result:
     written = stage.workspace.journal.active(kinds=WRITTEN_KINDS)
     ids = [entry.id for entry in learnable(stage, written)]
     if not ids:
-        raise TrainingError(
-            "there are no demonstrations to learn from",
-            where="sft.data",
-            hint="Name files of demonstrations, or import them into the workspace; those on "
-            "prompts that are held out do not count.",
-        )
+        raise no_demonstrations()
     return {"snapshot": stage.workspace.snapshots.take(ids).id}
 
 
