@@ -1,5 +1,6 @@
 """No text says that a policy is better where nobody judged it, whatever its reward says."""
 
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ WINS = {
 SAID = {
     "name": "judge:m",
     "pairs": 6,
-    "prompts": 5,
+    "prompts": 6,
     "policy": 2,
     "start": 1,
     "tie": 0,
@@ -38,6 +39,7 @@ SAID = {
 PEOPLE = {"votes": 12, "prompts": 7, "annotators": 3}
 WHO = {"gold": "the gold measure", "judge": "the judge m", "people": "3 people"}
 SOURCES = ("teachers", "people", "judge")
+NUMBERS = itertools.count()
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def evaluated(by: str | None, win: dict[str, float] | None) -> dict[str, Any]:
 def texts(desk: Workspace, evaluation: dict[str, Any], source: str) -> dict[str, str]:
     """Everything that tells how a round came out."""
     recipe = {"feedback": {"source": source, "gold": "sentiment"}, "prompts": {"source": "p.txt"}}
-    run = f"run-{source}-{evaluation['judged_by']}"
+    run = f"run-{next(NUMBERS)}"
     desk.runs.start(run, "night", recipe, "1.2.3")
     desk.stages.finish(run, "round-1/evaluate", evaluation)
     return {
@@ -109,11 +111,27 @@ def test_a_judgement_is_told_with_whose_it_is(desk: Workspace, by: str, how: str
         assert not [other for other in set(words.values()) - {words[how]} if other in text], name
 
 
+@pytest.mark.parametrize("by", WHO)
+def test_a_verdict_on_too_few_prompts_is_none_in_any_text(desk: Workspace, by: str) -> None:
+    """A coin wins 5 of 5 in 1 of 32 cases, and loses as many: the intervals leave one half out."""
+    for count, few in ((5, True), (6, False)):
+        for won, side in ((count, "is better than"), (0, "is worse than")):
+            found = wilson(won, count)
+            win = {"value": won / count, "low": found.low, "high": found.high}
+            evaluation = evaluated(by, win)
+            evaluation |= {by: evaluation.get(by, {}) | {"prompts": count}, "prompts": count}
+            for name, text in texts(desk, evaluation, "teachers").items():
+                assert ("too few to tell" in text) == few, (name, count, text)
+                assert bool(re.search("is better than|is worse than", text)) != few, (name, count)
+                assert ("cannot be told apart from" in text) == few, (name, count)
+                assert few or side in text, (name, count)
+
+
 def test_a_verdict_that_hangs_on_the_order_is_told_in_the_headline() -> None:
     told = headline(evaluated("judge", WINS["unclear"]), rounds=2)
     assert told == (
         "After 2 rounds the policy cannot be told apart from the starting model, by the judge m: "
-        "it wins 60.0% of 5 held-out prompts (interval 45.0% to 75.0%). Its verdict turned with "
+        "it wins 60.0% of 6 held-out prompts (interval 45.0% to 75.0%). Its verdict turned with "
         "the order on 2 of 6 pairs, which count as ties."
     )
     assert "turned" not in headline(evaluated("gold", WINS["unclear"]))

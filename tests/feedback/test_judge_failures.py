@@ -21,7 +21,7 @@ from judge_server import (
 )
 
 from backflip.config import JudgeSettings
-from backflip.errors import JudgeError, SettingsError
+from backflip.errors import JudgeError
 from backflip.feedback.judge import Judge
 from backflip.records import Clip, Completion, Prompt, Sample, Situation
 
@@ -237,9 +237,3 @@ def test_what_a_judge_cannot_read_is_refused() -> None:
         other = Sample.of(Prompt.from_text("And snow?"), Completion(text="Cold."))
         with pytest.raises(JudgeError, match="different prompts"):
             judge.compare(KIND, other)
-
-
-@pytest.mark.parametrize("url", ["ftp://host/v1", "localhost:8000", "", "http://"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="not an http address"):
-        Judge(JudgeSettings(url=url))

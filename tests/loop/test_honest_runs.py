@@ -174,3 +174,19 @@ def test_answers_on_single_samples_are_measured_within_a_prompt(desk: Workspace,
     assert report["chance"]["of"] == "prompts rated apart"
     assert 1 <= report["chance"]["count"] <= 14
     assert "held-out prompts rated apart" in summary(desk, run.id)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dpo"])
+def test_where_everybody_skips_the_run_says_so_and_not_that_an_axis_is_wrong(
+    desk: Workspace, algorithm: str
+):
+    teachers = [{"name": "shy", "skips": 1.0}]
+    feedback = {"gold": "environment", "prompts": 5, "overlap": 1, "teachers": teachers}
+    data = agent_recipe(feedback=feedback, loop={"rounds": 1})
+    if algorithm == "dpo":
+        data["algorithm"] = {"type": "dpo", "batch_size": 4}
+    run, _ = make_run(desk, data)
+    with pytest.raises(TrainingError, match=r"nobody answered.*: all 5 questions were") as caught:
+        run.go()
+    assert caught.value.where == "feedback"
+    assert "other annotators" in caught.value.hint

@@ -15,7 +15,8 @@ Result = Mapping[str, Any]
 JUDGES = ("gold", "judge", "people")
 """Who may say that a policy is better."""
 MIN_ANSWERS = 6
-"""Held-out answers below which a coin is right on all of them in more than 1 of 40 cases."""
+"""Held-out answers or prompts below which nothing is said to be better or worse: of fewer, a coin
+is right on all in more than 1 of 40 cases."""
 
 
 def win_rate_of(evaluation: Result) -> Result | None:
@@ -46,13 +47,13 @@ def headline(evaluation: Result, *, rounds: int = 0) -> str:
         of = f" of round {rounds}" if rounds else ""
         return f"Nobody has judged the policy{of} yet: whether it is better is not known."
     after = f"After {rounds} round{'s' * (rounds > 1)} the" if rounds else "The"
-    better = "better than" if win["low"] > 0.5 else "worse than" if win["high"] < 0.5 else None
-    verdict = f"is {better}" if better else "cannot be told apart from"
+    side = _side(win, _judged_on(evaluation))
+    verdict = f"is {side} than" if side else "cannot be told apart from"
     other = "starting model" if rounds else "model that it is held against"
     return (
         f"{after} policy {verdict} the {other}, by {_who(evaluation)}: it wins "
         f"{win['value']:.1%} of {_where(evaluation)} (interval {win['low']:.1%} to "
-        f"{win['high']:.1%}).{_turned(evaluation)}"
+        f"{win['high']:.1%}){_if_few(_judged_on(evaluation))}.{_turned(evaluation)}"
     )
 
 
@@ -74,7 +75,7 @@ def win_line(evaluation: Result) -> str | None:
         return None
     return (
         f"{win['value']:.1%} [{win['low']:.1%}, {win['high']:.1%}] by {_who(evaluation)}, against "
-        f"the starting model, on {_where(evaluation)}"
+        f"the starting model, on {_where(evaluation)}{_if_few(_judged_on(evaluation))}"
     )
 
 
@@ -111,12 +112,11 @@ def doubt_of_reward(axis: str, report: Result) -> str | None:
             f"{doubt}: none of {report['heldout']} held-out answers tells two samples of one "
             "prompt apart"
         )
-    few = chance["count"] < MIN_ANSWERS
-    if chance["low"] > 0.5 and not few:
+    if _side(chance, chance["count"]) == "better":
         return None
     return (
         f"{doubt}: {chance['value']:.0%} [{chance['low']:.0%}, {chance['high']:.0%}] of "
-        f"{chance['count']:.0f} held-out {chance['of']}{', too few to tell' if few else ''}"
+        f"{chance['count']:.0f} held-out {chance['of']}{_if_few(chance['count'])}"
     )
 
 
@@ -149,12 +149,30 @@ def _who(evaluation: Result) -> str:
     return "the gold measure"
 
 
+def _side(share: Result, count: float) -> str | None:
+    """Whether a share of so many answers is shown to be "better" or "worse" than one half."""
+    if count < MIN_ANSWERS:
+        return None
+    return "better" if share["low"] > 0.5 else "worse" if share["high"] < 0.5 else None
+
+
+def _if_few(count: float) -> str:
+    """What to add to a share of answers that are too few for any side; nothing otherwise."""
+    return ", too few to tell" if count < MIN_ANSWERS else ""
+
+
+def _judged_on(evaluation: Result) -> int:
+    """The number of prompts that the win rate is of."""
+    by = evaluation["judged_by"]
+    return (evaluation[by] if by in ("judge", "people") else evaluation)["prompts"]
+
+
 def _where(evaluation: Result) -> str:
     """On how many of which prompts it was judged."""
+    number = _judged_on(evaluation)
     if evaluation["judged_by"] == "people":
-        return f"{evaluation['people']['prompts']} prompts that nothing was trained on"
-    judged = evaluation["judge"] if evaluation["judged_by"] == "judge" else evaluation
-    return f"{judged['prompts']} held-out prompts"
+        return f"{number} prompts that nothing was trained on"
+    return f"{number} held-out prompts"
 
 
 def _turned(evaluation: Result) -> str:

@@ -17,7 +17,6 @@ has no say in that.
 """
 
 import json
-import os
 import re
 import secrets
 import time
@@ -26,12 +25,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
 from backflip.config import JudgeSettings
-from backflip.errors import JudgeError, SettingsError
+from backflip.errors import JudgeError
+from backflip.feedback.address import address_of, connect
 from backflip.feedback.kinds import Comparison
 from backflip.feedback.verdicts import (
     COMPARING,
@@ -53,7 +52,6 @@ Answer = TypeVar("Answer")
 
 MAX_ANSWER_BYTES = 1_000_000
 MAX_ANSWER_TOKENS = 1024
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Judge:
     carry none, as a local server wants.
 
     Raises:
-        SettingsError: the address is not http or https.
+        SettingsError: no request can go that way; see `connect`.
     """
 
     def __init__(
@@ -86,26 +84,12 @@ class Judge:
         sleep: Callable[[float], None] = time.sleep,
         make_nonce: Callable[[], str] = lambda: secrets.token_hex(8),
     ):
-        address = urlsplit(settings.url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise SettingsError(
-                f"{settings.url!r} is not an http address",
-                where="judge.url",
-                hint="Give the address up to /v1, like http://127.0.0.1:8000/v1.",
-            )
         self.settings = settings
         self.annotator = f"judge:{settings.model}"
         self._sleep = sleep
         self._make_nonce = make_nonce
-        self._address = settings.url.rstrip("/") + "/chat/completions"
-        key = os.environ.get(settings.api_key_variable)
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=settings.timeout,
-            # A proxy from the environment cannot reach this machine's own addresses.
-            trust_env=address.hostname not in _LOCAL,
-            limits=httpx.Limits(max_connections=settings.parallel),
-        )
+        self._address = address_of(settings.url)
+        self._client = connect(settings)
 
     def __enter__(self) -> Self:
         return self
@@ -335,6 +319,8 @@ class Judge:
             raise UnansweredError(late) from None
         except httpx.HTTPError as error:
             raise UnansweredError(f"no connection: {error or type(error).__name__}") from None
+        except (httpx.InvalidURL, UnicodeError):
+            raise UnansweredError("the request cannot be written", again=False) from None
         if response.status_code != httpx.codes.OK:
             raise _refused(response, raw)
         return _read_body(raw)

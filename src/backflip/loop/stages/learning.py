@@ -64,9 +64,10 @@ def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Res
     One that is not shown to beat chance is warned of, and trained on all the same.
 
     Raises:
-        TrainingError: there is no feedback on an axis, or nothing of it tells two samples apart.
+        TrainingError: nobody answered, there is no feedback on an axis, or nothing of it tells two
+            samples apart.
     """
-    entries, samples = learned_from(stage, told["snapshot"])
+    entries, samples = _answers(stage, told)
     reference = stage.workspace.samples.get(baseline["samples"])
     models: dict[str, list[str]] = {}
     reports: dict[str, Any] = {}
@@ -79,6 +80,22 @@ def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Res
     return {"rewards": models, "snapshot": told["snapshot"], "reports": reports}
 
 
+def _answers(stage: "Stage", told: Result) -> tuple[list[FeedbackBase], dict[str, Sample]]:
+    """The entries that a round learns from, of which there is one at least, and their samples."""
+    entries, samples = learned_from(stage, told["snapshot"])
+    if not entries:
+        skipped = told.get("skipped", 0)
+        some = "the one question was" if skipped == 1 else f"all {skipped} questions were"
+        raise TrainingError(
+            "nobody answered, so there is nothing to learn from"
+            + (f": {some} skipped" if skipped else ""),
+            where="feedback",
+            hint="A run of another recipe may do better: with other annotators or kinds, a "
+            "question that they can answer, or samples that differ more (sampling.temperature).",
+        )
+    return entries, samples
+
+
 def _by_axis(entries: Sequence[FeedbackBase], axes: Sequence[str]) -> dict[str, list[FeedbackBase]]:
     """The entries of each axis, of which those of one at least tell samples apart."""
     found = {axis: [entry for entry in entries if entry.axis == axis] for axis in axes}
@@ -88,7 +105,7 @@ def _by_axis(entries: Sequence[FeedbackBase], axes: Sequence[str]) -> dict[str, 
             raise TrainingError(
                 f"there is no feedback on axis {axis!r}",
                 where="reward.axes",
-                hint=f"The snapshot has feedback on: {', '.join(known) or 'nothing'}.",
+                hint=f"The snapshot has feedback on: {', '.join(known)}.",
             )
     held = {axis: holdings(of_axis) for axis, of_axis in found.items()}
     if not any(map(tells_apart, held.values())):
@@ -297,7 +314,7 @@ def _offline(
     start: Result,
     told: Result,
 ) -> Trainee:
-    entries, samples = learned_from(stage, told["snapshot"])
+    entries, samples = _answers(stage, told)
     pairs = decided_pairs(entries, samples, skipped=told.get("skipped", 0))
     learner = Learner(
         network,
