@@ -5,8 +5,10 @@ import random
 import pytest
 from chat_cases import CHATML, KINDS, LOSSY, TEMPLATES, make_case
 
+from backflip.config import ChatSettings
 from backflip.data import Chat
-from backflip.records import Prompt
+from backflip.errors import ModelError
+from backflip.records import Dialogue, Message, Prompt
 
 THOUGHT = "<think>\n\n</think>\n\n"
 APART = CHATML.replace(
@@ -18,7 +20,16 @@ APART = CHATML.replace(
     "{% else %}{{ m.content }}{% endif %}",
 )
 """Takes a reply apart at the end of a thought and writes its parts anew, as Qwen3's does."""
+LATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n"
+    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n"
+    "{% elif m.role == 'assistant' %}<|im_start|>assistant\n{{ m.content }}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Writes a system turn into a user's turn that is the last one, as Mistral's does."""
 TAKING = {
+    "late": LATE,
     "apart": APART,
     "closed": APART.replace("assistant\n{% endif", f"assistant\n{THOUGHT.rstrip()}{{% endif"),
     "last": CHATML.replace("m.content", "m.content.split('</think>')[-1]"),
@@ -50,11 +61,11 @@ def replies(seed, number=10):
         yield "".join(source.choice(ATOMS) for _ in range(source.randint(1, 9)))
 
 
-def made(kind, template):
+def made(kind, template, **settings):
     tokenizer = make_case(kind, "chatml" if template in TAKING else template)
     own = tokenizer.chat_template
     tokenizer.chat_template = TAKING.get(template, own)
-    chat = Chat(tokenizer)
+    chat = Chat(tokenizer, ChatSettings(**settings))
     tokenizer.chat_template = own
     return chat
 
@@ -97,3 +108,49 @@ def test_a_reply_that_is_taken_apart_stands_where_a_plain_one_would(template, re
     for prompt in (None, Prompt.from_text("Why?")):
         tokens = chat.encode_reply(reply, prompt=prompt)
         assert chat.tokenizer.decode(tokens.tolist()) == f"{expected}<|im_end|>"
+
+
+ROLES = [
+    ("user",),
+    ("system", "user"),
+    ("user", "assistant", "user"),
+    ("system", "user", "assistant", "user"),
+]
+
+
+def asked(roles, words="Why?"):
+    return Dialogue(messages=tuple(Message(role=role, content=words) for role in roles))
+
+
+@pytest.mark.parametrize("system", ["as_is", "first_user"])
+@pytest.mark.parametrize("template", [*TEMPLATES, *TAKING])
+def test_a_prompt_is_named_as_unanswerable_or_takes_every_reply(template, system):
+    chat = made("always", template, system=system)
+    unanswerable = []
+    for prompt in map(asked, ROLES):
+        try:
+            chat.encode_prompt(prompt)
+        except ModelError:
+            continue  # told of every prompt anyway
+        told = [error for _, error in chat.unanswerable([prompt])]
+        unanswerable += [prompt] * len(told)
+        for reply in replies(template, number=0):
+            if told:
+                with pytest.raises(ModelError, match="does not begin as the prompt does"):
+                    chat.encode_reply(reply, prompt=prompt)
+            else:
+                chat.encode_reply(reply, prompt=prompt)
+    late = template == "late" and system == "as_is"
+    assert unanswerable == (list(map(asked, (ROLES[1], ROLES[3]))) if late else [])
+
+
+def test_a_system_turn_that_is_written_late_is_told_once_with_the_way_out():
+    chat = made("gpt2", "late")
+    prompts = [asked(roles, words) for roles in ROLES for words in ("Why?", "And then?")]
+    found = list(chat.unanswerable(prompts))
+    assert [prompt for prompt, _ in found] == [prompts[2], prompts[6]]
+    assert len(chat.problems(prompts)) == 2
+    for _, error in found:
+        assert error.what.startswith("a dialogue with its reply does not begin as the prompt does")
+        assert 'model.chat.system = "first_user"' in str(error.hint)
+    assert "system, user, assistant." in str(found[0][1].hint)

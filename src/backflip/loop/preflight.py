@@ -47,11 +47,14 @@ def preflight(
         snapshot: of feedback that is learned from; None: what the recipe says.
     """
     recipe, domain = run.recipe, run.domain
+    asked = recipe.feedback
     given = Given(
         ahead=ahead,
         texts=getattr(recipe.algorithm, "ptx_text", ()),
         shown=lambda: _shown(run),
         told=lambda: _told(run, snapshot),
+        # People may add a correction to an answer of any kind.
+        written=asked.source == "people" or bool(set(asked.kinds) & set(WRITTEN_KINDS)),
     )
     seed = derive_seed(recipe.seed, "start")
     found, home = domain.check(folder, given, seed=seed, model=model)

@@ -37,6 +37,7 @@ class Given:
         texts_key: the key that names them.
         shown: gives the workspace's demonstrations, where the recipe names no file of them.
         told: gives the samples on which the workspace has feedback that is learned from.
+        written: whether somebody may write replies to the prompts that are learned from.
     """
 
     ahead: Sequence[str] = ("pretrain", "sft")
@@ -44,6 +45,7 @@ class Given:
     texts_key: str = "algorithm.ptx_text"
     shown: Callable[[], Sequence[Sample]] = _nothing
     told: Callable[[], Sequence[Sample]] = _nothing
+    written: bool = False
 
 
 class Domain(Protocol):

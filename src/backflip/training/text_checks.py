@@ -117,6 +117,7 @@ class TextCheck:
             self._heldout = heldout_ids([*prompts, *there])
             sides = {side: sum(p.split == side for p in there) for side in SIDES}
             self._note(fitted, "prompts", "prompts.too_long", domain.prompt_settings.too_long)
+            self._check_replies(there)
             self.found.facts["prompts"] |= sides
             for side, number in sides.items():
                 if not number and fitted.dropped:
@@ -141,6 +142,23 @@ class TextCheck:
                     "reward.max_tokens",
                     f"Set it to {fitted.longest + domain.sampling.max_tokens} to keep all.",
                     fatal=not fitted.kept,
+                )
+
+    def _check_replies(self, prompts: Sequence[Prompt]) -> None:
+        """Replies that the policy draws keep their tokens; all others are encoded after prompts."""
+        domain = self._domain
+        readers = [("model.chat", domain.reader().chat, self._given.written)]
+        if self._scored and domain.reward_reader().chat is not domain.reader().chat:
+            # First: the same problem counts once, and here it is fatal.
+            readers.insert(0, ("reward.model.chat", domain.reward_reader().chat, True))
+        for key, chat, fatal in readers:
+            for prompt, error in chat.unanswerable(prompts):
+                hint = (error.hint or "").replace("model.chat", key)
+                self.found.add(
+                    f"replies to it cannot be encoded: {error.what}",
+                    prompt.place,
+                    hint if fatal else f"Only those that are drawn can be used. {hint}",
+                    fatal=fatal,
                 )
 
     def _check_demonstrations(self) -> None:

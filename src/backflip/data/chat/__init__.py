@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from backflip.config import ChatSettings
 from backflip.data.chat.chat import Chat
+from backflip.data.chat.template import in_words
 from backflip.data.chat.tokens import Codec, end_token
 from backflip.errors import ModelError
 from backflip.records import Dialogue, Message, Sample
@@ -47,7 +48,7 @@ def template_problems(
     try:
         return Chat(tokenizer, settings).problems(dialogues)
     except ModelError as error:
-        return [f"{error.what} ({error.hint})" if error.hint else error.what]
+        return [in_words(error)]
 
 
 def encode_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> IntArray:

@@ -1,15 +1,15 @@
 """Dialogues as the tokens of one tokenizer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from backflip.config import ChatSettings
 from backflip.data.chat.shapes import Shape, left_out
-from backflip.data.chat.template import SYSTEM_HINT, Template
+from backflip.data.chat.template import SYSTEM_HINT, Template, in_words
 from backflip.data.chat.tokens import Codec, end_token
 from backflip.data.chat.turn import (
     NOT_FIRST,
@@ -29,6 +29,8 @@ from backflip.records.samples import IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Asked = TypeVar("Asked", Prompt, Dialogue)
 
 _REPLACEMENT = "\ufffd"
 _CONTEXTS = ("", "\n", "a", ".", "0")
@@ -186,16 +188,34 @@ class Chat:
                 ] = None
         except ModelError as error:
             found[error.what] = None
-        shapes: set[Shape] = set()
+        readable: list[Dialogue] = []
         for dialogue in dialogues:
             try:
-                prompt = self._render(dialogue)
-                if not found and (shape := Shape.of(dialogue)) not in shapes:
-                    shapes.add(shape)
-                    self._reply(prompt, PROBES[0], end=True)
+                self._render(dialogue)
+                readable.append(dialogue)
             except ModelError as error:
-                found[f"{error.what} ({error.hint})" if error.hint else error.what] = None
+                found[in_words(error)] = None
+        if not found:
+            found |= {in_words(error): None for _, error in self.unanswerable(readable)}
         return list(found)
+
+    def unanswerable(self, prompts: Iterable[Asked]) -> Iterator[tuple[Asked, ModelError]]:
+        """Prompts after which the template writes no reply, each with the error.
+
+        One prompt is tried for all that have the same turns, their words aside: the first.
+
+        Args:
+            prompts: which `encode_prompt` encodes.
+        """
+        shapes: set[Shape] = set()
+        for prompt in prompts:
+            dialogue = _dialogue(prompt)
+            if (shape := Shape.of(dialogue)) not in shapes:
+                shapes.add(shape)
+                try:
+                    self.encode_reply(PROBES[0], prompt=dialogue)
+                except ModelError as error:
+                    yield prompt, error
 
     def _render(self, dialogue: Dialogue) -> _Rendered:
         hidden: list[str] = []
@@ -260,14 +280,10 @@ class Chat:
         before, found, rest = (after or "").partition(PROBES[0])
         if found and rest == self.turn.rest:
             return before
-        roles = [turn["role"] for turn in prompt.turns]
-        way_out = f" {SYSTEM_HINT}" if "system" in roles else ""
         what = f"the chat template makes something else of the reply {PROBES[0]!r}"
-        raise ModelError(
-            f"{NOT_FIRST}, which ends in {prompt.text[-40:]!r}" if after is None else what,
-            where=self.template.where,
-            hint=f"turns: {', '.join([*roles, 'assistant'])}.{way_out}",
-        )
+        if after is None:
+            what = f"{NOT_FIRST}, which ends in {prompt.text[-40:]!r}"
+        raise self.template.fault(what, [*prompt.turns, reply_of("")])
 
     def _continuation(self, prompt: str, text: str, hidden: list[str]) -> IntArray:
         """The tokens of a text after those of a prompt."""

@@ -115,15 +115,15 @@ class Template:
                 **variables,
             )
         except Exception as error:  # whatever the code of a template trips over
-            roles = [turn["role"] for turn in turns]
-            way_out = f" {SYSTEM_HINT}" if "system" in roles else ""
-            raise ModelError(
-                f"the chat template refuses these turns: {error}",
-                where=self.where,
-                hint=f"turns: {', '.join(roles)}.{way_out}",
-            ) from None
+            raise self.fault(f"the chat template refuses these turns: {error}", turns) from None
         assert isinstance(text, str)  # noqa: S101  tokenize=False renders one string
         return text
+
+    def fault(self, what: str, turns: Sequence[Turn]) -> ModelError:
+        """The error for a dialogue that the template does not take."""
+        roles = [turn["role"] for turn in turns]
+        way_out = f" {SYSTEM_HINT}" if "system" in roles else ""
+        return ModelError(what, where=self.where, hint=f"turns: {', '.join(roles)}.{way_out}")
 
     def _render_plainly(self, turns: Sequence[Turn], tools: Sequence[Any], *, opening: bool) -> str:
         if tools or any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns):
@@ -134,6 +134,11 @@ class Template:
             )
         plain = "".join(f"{t['role'].capitalize()}:\n{t['content']}\n\n" for t in turns)
         return self._beginning + plain + ("Assistant:\n" if opening else "")
+
+
+def in_words(error: ModelError) -> str:
+    """An error and its way out, without the place."""
+    return f"{error.what} ({error.hint})" if error.hint else error.what
 
 
 def _of_file(choice: str) -> str | None:

@@ -113,7 +113,7 @@ def reply_text(turn: ReplyTurn, written: str | None, text: str) -> str | None:
 
     Returns:
         As the template writes it, spaces trimmed where it trims them; None where it makes
-        something else of the reply.
+        something else of the reply, or leaves it out.
     """
     if written is not None and written.endswith(turn.rest):
         body = written[: len(written) - len(turn.rest)]
@@ -124,8 +124,7 @@ def reply_text(turn: ReplyTurn, written: str | None, text: str) -> str | None:
         kept = squeezed(body.removeprefix(turn.before))
         if kept and squeezed(text).endswith(kept):
             return turn.before + text
-    # Some leave out a turn that says nothing.
-    return None if text.strip() else turn.before + text
+    return None
 
 
 def tail(text: str, marks: re.Pattern[str]) -> str:
