@@ -183,3 +183,26 @@ def test_who_answered_is_the_file_without_its_ending(tmp_path, ending):
         (labelled,) = read(path)
         (entry,) = labelled.entries
         assert (entry.annotator, entry.origin) == (name, f"import:{name}{ending}")
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, ".txt"])
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, ending):
+    folders = ["a/deep", "b/deep", "b/other"]
+    files = [tmp_path / folder / f"train{ending}" for folder in folders]
+    for path in [*files, alone := tmp_path / f"alone{ending}"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if ending == ".txt":
+            put_bytes(path, b"Good.\nB\0d.\n")
+        else:
+            put(path, [{"messages": TURNS, "text": "Good."}, {"messages": TURNS[:1], "text": " "}])
+    wanted = [f"{folder}/train{ending}" for folder in folders] + [f"alone{ending}"]
+    for given in ([*files, alone], [tmp_path]):
+        faults = []
+        assert len(list(read_texts(given, on_rejected=faults.append))) == 4
+        assert {fault.place for fault in faults} == {f"{name}:2" for name in wanted}
+    if ending != ".txt":
+        faults = []
+        twice = [*map(str, files), alone, alone]
+        samples = list(read_demonstrations(twice, on_rejected=faults.append))
+        assert [s.prompt.source for s in samples] == [f"{n}:1" for n in [*wanted, wanted[-1]]]
+        assert [fault.place for fault in faults] == [f"{n}:2" for n in [*wanted, wanted[-1]]]

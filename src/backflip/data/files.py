@@ -6,8 +6,11 @@ read. Memory holds one row (Parquet: one small batch), whatever the size of the 
 """
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from backflip.data.arrays import opens_array, read_array
 from backflip.data.opening import PACKED, READ_ERRORS, look_up, no_such_file, open_binary
@@ -15,6 +18,7 @@ from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, Row, check_tex
 from backflip.data.tables import read_dataset_folder, read_hub, read_parquet
 from backflip.errors import FormatError
 
+T = TypeVar("T")
 TEXT_SUFFIXES = (".txt", ".md")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 UNKNOWN_KIND = f"known: {', '.join(SUFFIXES)}; all but Parquet also packed, {', '.join(PACKED)}"
@@ -79,6 +83,32 @@ def without_ending(name: str) -> str:
     inner = _unpacked(name)
     known = inner.lower().endswith((*SUFFIXES, *TEXT_SUFFIXES))
     return (inner[: inner.rindex(".")] if known else inner) or name
+
+
+def names_apart(paths: Iterable[Path]) -> dict[Path, str]:
+    """What each file is called in the places of its rows: its name, behind as many of the folders
+    above it as tell it from others of that name.
+    """
+    alike: defaultdict[str, set[Path]] = defaultdict(set)
+    for path in paths:
+        alike[path.name].add(path)
+    names: dict[Path, str] = {}
+    for group in alike.values():
+        depth = 1
+        while len({path.parts[-depth:] for path in group}) < len(group):
+            depth += 1
+        names |= {path: Path(*path.parts[-depth:]).as_posix() for path in group}
+    return names
+
+
+def called(found: Iterable[T], path: Path, name: str) -> Iterator[T]:
+    """What was found in a file, with places in which the file is called `name`."""
+    for item in found:
+        if isinstance(item, Row | Rejected) and item.file.startswith(path.name):
+            # Of a folder that `datasets` saved, the split's name follows.
+            yield replace(item, file=name + item.file.removeprefix(path.name))
+        else:
+            yield item
 
 
 def _unpacked(name: str) -> str:

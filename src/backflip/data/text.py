@@ -9,8 +9,10 @@ from backflip.data.fields import Fields, text_field
 from backflip.data.files import (
     SUFFIXES,
     TEXT_SUFFIXES,
+    called,
     is_text,
     kind_of,
+    names_apart,
     read_rows,
     read_text_lines,
 )
@@ -42,11 +44,12 @@ def read_texts(
     Raises:
         FormatError: no such file, an unknown kind of file, or a folder without any.
     """
-    for path in _spread(paths):
+    names = names_apart(files := list(_spread(paths)))
+    for path in files:
         if is_text(path):
-            yield from _read_plain(path, on_rejected)
+            yield from _read_plain(called(read_text_lines(path), path, names[path]), on_rejected)
             continue
-        for row in read_rows(path):
+        for row in called(read_rows(path), path, names[path]):
             if isinstance(row, Rejected):
                 on_rejected(row)
                 continue
@@ -70,15 +73,19 @@ def read_demonstrations(
     """Read demonstrations: replies that people wrote, each a sample with its prompt.
 
     The shapes of rows are those of `data.dialogues.demonstrations_from_row`; the prompt's source
-    is the place that it was read from, FILE:LINE.
+    is the place that it was read from, FILE:LINE; of several files of one name, FILE begins with
+    the folders that tell them apart.
 
     Args:
         paths: files, folders written by `datasets`, or hub ids, as in `data.files.read_rows`.
         on_rejected: as in `read_texts`.
         ignored: likewise.
     """
-    for path in paths:
-        for row in read_rows(path):
+    sources = list(paths)
+    names = names_apart(map(Path, sources))
+    for source in sources:
+        path = Path(source)
+        for row in called(read_rows(source), path, names[path]):
             if isinstance(row, Rejected):
                 on_rejected(row)
                 continue
@@ -113,11 +120,13 @@ def _spread(paths: Iterable[str | Path]) -> Iterator[Path]:
         yield from inside
 
 
-def _read_plain(path: Path, on_rejected: OnRejected) -> Iterator[str]:
+def _read_plain(
+    lines: Iterable[tuple[int, str] | Rejected], on_rejected: OnRejected
+) -> Iterator[str]:
     """A text file as one document, or as pieces where it is very long."""
     piece: list[str] = []
     size = 0
-    for item in read_text_lines(path):
+    for item in lines:
         if isinstance(item, Rejected):
             on_rejected(item)
             continue
