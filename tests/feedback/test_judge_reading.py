@@ -34,6 +34,7 @@ LINES = (
     "Final verdict: {}",
     "The final verdict is {}.",
     "My verdict is: {}",
+    "My verdict is {}",
     "VER\u200bDICT\uff1a {}",
     "  Verdict :  {}  ",
 )
@@ -85,6 +86,15 @@ def test_the_spellings_that_the_page_lists_are_read() -> None:
                 assert refused(said.replace("\u21b5", "\n")), said
             else:
                 assert read_verdict(said)[0].upper() == verdict, said
+
+
+def test_what_the_page_says_of_sentences_holds() -> None:
+    page = DOCS.read_text(encoding="utf-8").partition("| before a last line")[2]
+    rows = re.findall(r"^\| (`.+`) \| (refused|read as B) \|$", page, re.MULTILINE)
+    assert [read for _, read in rows] == ["refused", "read as B"]
+    for cell, read in rows:
+        for said in re.findall(r"`(.+?)`", cell):
+            assert refused(f"{said}\nVERDICT: B") == (read == "refused"), said
 
 
 @pytest.mark.parametrize(
@@ -154,15 +164,79 @@ def test_no_answer_with_two_verdicts_is_read_as_one() -> None:
         assert refused(text), text
 
 
+SPEAKING = (
+    "My final verdict would be {}, I think.",
+    "The verdict goes to {}.",
+    "verdict: hm, {}!",
+    "My verdict favours reply {}",
+    "The verdict (kindness aside) should be {}: it is kind.",
+    "THE VERDICT MUST BE {}",
+    "The verdict, e.g. {}, is hard.",
+    "The verdict would be... {}",
+    "The verdict\ngoes to\n{}",
+    "## Verdict\n\n{}",
+    "I gave my **verdict** to **{}**.",
+    "The verdict's {}.",
+)
+PLAIN = (
+    "The verdict is a close one.",
+    "A verdict is a hard thing. A is kind, and B is brief.",
+    "I prefer A to B.",
+    "Before the verdict, a word on a reply.",
+    "The verdict was not an easy one to reach!",
+    "My verdict follows below.\n\nA is kind. B is a bore.",
+    "Both replies are kind, and a verdict takes a while.",
+)
+
+
+@pytest.mark.parametrize("verdict", WORDS)
+def test_a_sentence_about_another_verdict_counts_whatever_its_verb(verdict: str) -> None:
+    for other in WORDS:
+        for word in {WORDS[other][0], "b" if other == "b" else WORDS[other][0]}:
+            for speaking in SPEAKING:
+                said = speaking.format(word)
+                for last in (f"VERDICT: {WORDS[verdict][0]}", f'{{"verdict": "{verdict}"}}'):
+                    text = f"Hm. {said}\n\n{last}"
+                    assert refused(text) == (other != verdict), text
+                reason = json.dumps({"verdict": verdict.upper(), "reason": said})
+                assert refused(reason) == (other != verdict), reason
+
+
+@pytest.mark.parametrize("verdict", WORDS)
+@pytest.mark.parametrize("plain", PLAIN)
+def test_plain_english_around_a_verdict_is_none(plain: str, verdict: str) -> None:
+    last = f"VERDICT: {verdict.upper()}"
+    assert read_verdict(f"{plain}\n{last}") == (verdict, plain)
+    for said in ({"verdict": verdict, "reason": plain}, {"reason": plain, "verdict": verdict}):
+        assert read_verdict(json.dumps(said)) == (verdict, plain)
+
+
+def test_a_sign_before_the_article_says_that_it_is_a_verdict() -> None:
+    assert refused("My verdict: a for its warmth.\nVERDICT: B")
+    assert refused("My verdict is answer a because of its warmth.\nVERDICT: B")
+    assert refused("My verdict is a or b.\nVERDICT: B")
+    assert refused("My verdict is a\nVERDICT: B")
+    assert refused("My verdict would be a, all in all.\nVERDICT: B")
+    assert not refused("My verdict is a matter of taste.\nVERDICT: B")
+
+
+def test_levels_in_a_sentence_about_the_verdict_count_too() -> None:
+    for said in ("The verdict would be 4.", "My verdict must be 3, or so", "Verdict: 2.5"):
+        with pytest.raises(UnansweredError, match="several"):
+            read_level(f"{said}\nVERDICT: 5")
+    assert read_level("The critic makes 3 points.\n\nThe verdict is 2 of 5.\nVERDICT: 2") == 2
+
+
 @pytest.mark.parametrize(
-    "filling", ["_", " ", "is ", "verdict: a ", '"', "\n", "verdict ", "\u200b"]
+    "filling", ["_", " ", "is ", "verdict: a ", '"', "\n", "verdict ", "\u200b", ". ", "-", "a "]
 )
 def test_an_answer_as_long_as_may_be_is_refused_at_once(filling: str) -> None:
     """A pattern that tries every way to split it would take hours."""
-    long = filling * (900_000 // len(filling))
+    long = filling * (200_000 // len(filling))
     start = time.monotonic()
     for text in (f"VERDICT: A{long}x", f"VERDICT: {long}A or B", f"verdict is {long}x"):
         assert refused(text)
+        refused(f"{text}\nVERDICT: A")  # which is read to its end
     assert time.monotonic() - start < 20
 
 

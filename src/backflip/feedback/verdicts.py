@@ -69,37 +69,56 @@ class _Form:
     """How a verdict may be spelt: patterns.
 
     Attributes:
-        words: of the word alone.
-        line: of a line, or a JSON value behind its key, that is a verdict and nothing else.
-        mention: of whatever may be meant as a verdict or as several, wherever it stands.
-        any_word: of each word in it.
+        words: of the word alone, in lower case.
+        line: of a line, or a JSON value behind its key, that is a verdict and nothing else,
+            likewise.
+        behind: of words right behind "verdict" (group 2), with nothing but marks (group 1) and
+            "is" between.
+        any_word: of each word in them.
+        spoken: of a word (its only group that matched) elsewhere in a sentence about the verdict.
+        signs: of which one between "verdict" and a word says that it is one.
     """
 
     words: re.Pattern[str]
     line: re.Pattern[str]
-    mention: re.Pattern[str]
+    behind: re.Pattern[str]
     any_word: re.Pattern[str]
+    spoken: re.Pattern[str]
+    signs: re.Pattern[str]
 
     @classmethod
-    def of(cls, words: str, signs: str, others: str) -> "_Form":
-        """Of words that are verdicts, of signs after "verdict", and of others like the words."""
+    def of(cls, words: str, spoken: str, signs: str, others: str) -> "_Form":
+        """Of words that are verdicts, alone and in a sentence, signs, and others like them."""
         any_word = rf"(?:{words}|{others})(?![^\W_])"
         word = rf"[\s\[(\"'_]*(?:(?:reply|answer)\s+)?({words})[\s\])\"'_]*[.!]?_*"
         said = rf"(?:\s+is\b\s*:?|\s*[{signs}])"
         return cls(
             words=re.compile(word),
             line=re.compile(rf"(?:#+|-|_+)?\s*(?:(?:the|my|final)\s+)*verdict_*{said}{word}"),
-            mention=re.compile(
-                rf"verdicts?[\W_]*(?:(?:is|was|are)\b[\W_]*)?(?:(?:reply|answer)\s+)?"
-                rf"({any_word}(?:[\s,/|]+(?:(?:or|and)\s+)?{any_word})*)"
+            behind=re.compile(
+                rf"(?i:verdicts?([\W_]*(?:(?:is|was|are)\b[\W_]*)?)"
+                rf"((?:(?:reply|answer)\s+)?{any_word}"
+                rf"(?:[\s,/|]+(?:(?:or|and)\s+)?{any_word})*))"
             ),
-            any_word=re.compile(any_word),
+            any_word=re.compile(rf"(?i:(?<![^\W_]){any_word})"),
+            spoken=re.compile(rf"(?<![^\W_])(?:{spoken})(?![^\W_])"),
+            signs=re.compile(rf"[{signs}]"),
         )
 
 
+_BEFORE_A_WORD = r"[ \t]+(?!(?:or|and|verdict)\b)[a-z]"
+_ARTICLE = re.compile(f"a{_BEFORE_A_WORD}")
+_SENTENCE_END = re.compile(
+    r"(?<!\.)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)[.!?][\"')\]]*(?=\s)|\n\s*\n", re.IGNORECASE
+)
 # A dash before a number might be a sign of it.
-_VERDICT = _Form.of("a|b|tie|both[ _-]bad", ":=\u2013\u2014-", "both")
-_LEVEL = _Form.of("[1-5]", ":=", r"\d+")
+_VERDICT = _Form.of(
+    "a|b|tie|both[ _-]bad",
+    rf"(?i:reply|answer)\s+([abAB])|([ABb]|a(?!{_BEFORE_A_WORD}))|((?i:tie|both[ _-]bad))",
+    ":=\u2013\u2014-",
+    "both",
+)
+_LEVEL = _Form.of("[1-5]", r"(?<!of )(\d+)", ":=", r"\d+")
 
 
 def read_verdict(text: str) -> tuple[Verdict, str]:
@@ -123,26 +142,43 @@ def _read(text: str, form: _Form) -> tuple[str, str]:
     while lines and not lines[-1].strip(" \t`"):  # blank, or the end of a code fence
         lines.pop()
     last = lines[-1] if lines else ""
-    found, reason = _of_object(text, form), ""
+    found = _of_object(text, form)
     if found is None:
-        match = form.line.fullmatch(_plain(last).strip()) if len(last) <= MAX_LINE else None
+        match = form.line.fullmatch(_plain(last).lower().strip()) if len(last) <= MAX_LINE else None
         if match is None:
             raise UnansweredError(f"its last line is not a verdict: {last[:80]!r}")
         before = [line for line in lines[:-1] if not re.fullmatch(r"\s*```\w*\s*", line)]
-        found = match[1], "\n".join(before)
+        found = match[1], "\n".join(before), text
     word, reason = _spelt(found[0]), found[1].strip()[:MAX_REASON]
-    said = {word} | {
-        _spelt(other)
-        for mention in form.mention.finditer(_plain(text))
-        for other in form.any_word.findall(mention[1])
-    }
+    said = {word} | _spoken_of(_plain(found[2]), form)
     if len(said) > 1:
         raise UnansweredError(f"it gives several verdicts: {', '.join(sorted(said))}")
     return word, reason
 
 
-def _of_object(text: str, form: _Form) -> tuple[str, str] | None:
-    """The verdict and the reason of a JSON object: the whole answer, its last fence or line."""
+def _spoken_of(text: str, form: _Form) -> set[str]:
+    """Every verdict that a text speaks of: right behind "verdict", or later in its sentence.
+
+    A lower-case "a" before another such word on its line is the article, unless a sign says that it
+    is a verdict.
+    """
+    said: set[str] = set()
+    for match in form.behind.finditer(text):
+        if form.signs.search(match[1]) or not _ARTICLE.match(text, match.start(2)):
+            said |= {_spelt(word) for word in form.any_word.findall(match[2])}
+    for sentence in _SENTENCE_END.split(text):
+        behind = re.split(r"(?i:verdict)", sentence, maxsplit=1)[1:]
+        for match in form.spoken.finditer(behind[0] if behind else ""):
+            said.add(_spelt(match[match.lastindex or 0]))
+    return said
+
+
+def _of_object(text: str, form: _Form) -> tuple[str, str, str] | None:
+    """The verdict and the reason of a JSON object: the whole answer, its last fence or line.
+
+    The third is the text that the answer comes to: what stands around the object, and its keys and
+    values as sentences of their own.
+    """
     stripped = text.strip()
     fenced = re.search(r"```\w*\s*\n([^`]*)```$", stripped)
     for part in (stripped, fenced[1] if fenced else "", stripped.rpartition("\n")[2]):
@@ -155,22 +191,24 @@ def _of_object(text: str, form: _Form) -> tuple[str, str] | None:
             continue
         found = [value for key, value in pairs if str(key).strip().lower() == "verdict"]
         reasons = [v for k, v in pairs if str(k).lower() == "reason" and isinstance(v, str)]
-        match = form.words.fullmatch(_plain(str(found[0]))) if len(found) == 1 else None
+        match = form.words.fullmatch(_plain(str(found[0])).lower()) if len(found) == 1 else None
         if match is not None:
-            return match[1], (reasons or [""])[0]
+            around = stripped[: stripped.rindex(part)]
+            told = "\n\n".join([around, *(f"{key}: {value}" for key, value in pairs)])
+            return match[1], (reasons or [""])[0], told
     return None
 
 
 def _plain(text: str) -> str:
-    """A text in lower case without marks of emphasis and unseen characters."""
+    """A text without marks of emphasis and unseen characters."""
     text = "".join(
         c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
     )
-    return re.sub(r"[*`]", "", text).lower()
+    return re.sub(r"[*`]", "", text)
 
 
 def _spelt(word: str) -> str:
-    return re.sub(r"[ -]", "_", word)
+    return re.sub(r"[ -]", "_", word).lower()
 
 
 def ask_again(messages: list[dict[str, str]], answer: str) -> list[dict[str, str]]:
