@@ -79,9 +79,8 @@ def test_the_learner_has_the_distribution_that_was_drawn_from(padded, temperatur
     settings = SamplingSettings(max_tokens=12, temperature=temperature)
     drawn = [s.completion for s in sampler.sample(PROMPTS, settings, num_samples=8, seed=1)]
     policy = TextPolicy.from_model(model, tokenizer, trainable=False)
-    policy.temperature = temperature
     inputs = TextInputs.of([c.prompt_tokens for c in drawn], [c.tokens for c in drawn], pad_id=0)
-    logprobs = policy.evaluate(inputs).logprobs_BT
+    logprobs = policy.evaluate(inputs, temperature=temperature).logprobs_BT
     assert logprobs.exp().max() > 0.01  # what is left has all of the probability
     for row, completion in zip(logprobs, drawn, strict=True):
         own = row[: len(completion.tokens)].detach().numpy()
