@@ -1,0 +1,101 @@
+"""A folder of a model that is not what it should be, and room that nothing fits in."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_preflight import found_in, prompts, recipe_of, tokens_of
+
+from backflip.feedback.store import Workspace
+
+CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+
+
+@pytest.fixture
+def brought(tmp_path: Path, models: Path) -> Path:
+    """A folder of the user's with a tiny model."""
+    return Path(shutil.copytree(models / "one", tmp_path / "brought"))
+
+
+def check(desk: Workspace, folder: Path, models: Path, brought: Path, **change: Any) -> Any:
+    recipe = recipe_of(folder, models, prompts(), model={"name": str(brought)}, **change)
+    return found_in(desk, recipe, folder)[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"model_type": "nobody-knows"}',
+        '{"model_type": "llama", "vocab_size": "x"}',
+    ],
+)
+def test_settings_of_a_model_that_cannot_be_read_are_told(
+    desk: Workspace, tmp_path: Path, models: Path, brought: Path, config: str
+):
+    (brought / "config.json").write_text(config)
+    fatal = check(desk, tmp_path, models, brought).fatal
+    assert fatal
+    assert all("Traceback" not in str(problem) for problem in fatal)
+    assert any(str(brought) in str(problem) for problem in fatal)
+
+
+def test_code_in_the_folder_of_a_model_is_never_run_nor_offered(
+    desk: Workspace, tmp_path: Path, models: Path, brought: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def asked(*_: Any) -> str:
+        raise AssertionError("somebody was asked whether code may be run")
+
+    monkeypatch.setattr("builtins.input", asked)
+    config = json.loads((brought / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (brought / "config.json").write_text(json.dumps(config))
+    (brought / "own.py").write_text(CODE)
+    assert check(desk, tmp_path, models, brought).fatal
+    assert not (brought / "ran").exists()
+
+
+def test_what_follows_from_a_fault_is_no_fault_of_its_own(
+    desk: Workspace, tmp_path: Path, models: Path
+):
+    """Nor is a place named that nobody but the check knows."""
+    chat = {"template": str(tmp_path / "nowhere.jinja")}
+    model = {"name": str(models / "one"), "precision": "float32", "chat": chat}
+    found, _ = found_in(desk, recipe_of(tmp_path, models, prompts(), model=model), tmp_path)
+    assert found.fatal
+    assert not [str(problem) for problem in found.fatal if ".check-" in str(problem)]
+
+
+def test_prompts_beside_which_no_reply_fits_are_told_where_long_samples_are_left_out(
+    desk: Workspace, tmp_path: Path, models: Path
+):
+    sizes = sorted(tokens_of(models, row["prompt"]) for row in prompts())
+
+    def problems(most: int) -> list[tuple[str, bool]]:
+        recipe = recipe_of(
+            tmp_path, models, prompts(), reward={"max_tokens": most, "too_long": "drop"}
+        )
+        found, _ = found_in(desk, recipe, tmp_path)
+        return [(p.what, p.fatal) for p in found.problems if p.where == "reward.max_tokens"]
+
+    assert not problems(sizes[-1] + 1)
+    ((what, fatal),) = problems(sizes[0])
+    assert fatal
+    assert "4 of 4 prompts leave no room" in what
+
+
+def test_written_answers_may_be_longer_than_what_is_read(
+    desk: Workspace, tmp_path: Path, models: Path
+):
+    def warned(**change: Any) -> bool:
+        found, _ = found_in(desk, recipe_of(tmp_path, models, prompts(), **change), tmp_path)
+        return any(p.where == "reward.too_long" for p in found.warnings)
+
+    written = {"feedback": {"kinds": ["comparison", "correction"]}}
+    assert warned(**written)
+    assert not warned(**written, reward={"too_long": "drop"})
+    assert not warned(feedback={"kinds": ["comparison"]})
