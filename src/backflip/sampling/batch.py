@@ -92,7 +92,7 @@ class Batch:
     ):
         self._sampler = sampler
         self._settings = settings
-        self._stop_tokens = sampler.stop_tokens(settings)
+        self._ends = sampler.end_tokens | sampler.stop_tokens(settings)
         self._reader = reader
         self._decoder = reader.decoder
         self._capacity = rows
@@ -212,7 +212,7 @@ class Batch:
 
     def _end(self, reply: Reply) -> None:
         """Set the reply's `finish` where its last token has ended it."""
-        ended = reply.tokens[-1] in self._sampler.end_tokens | self._stop_tokens
+        ended = reply.tokens[-1] in self._ends
         if ended or (self._settings.stop and self._has_stop_string(reply)):
             reply.finish = "stop"
         elif len(reply.tokens) == self._settings.max_tokens:

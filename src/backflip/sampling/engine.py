@@ -157,7 +157,7 @@ class TextSampler:
         """
         special = {str(t): i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
         for stop in settings.stop:
-            inside = [name for name in special if name in stop and name != stop]
+            inside = [name for name in special if name in stop]
             if inside and stop not in special:
                 raise SettingsError(
                     f"{stop!r} holds the special token {inside[0]!r}, which is not part of a "
