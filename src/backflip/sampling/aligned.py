@@ -95,7 +95,8 @@ class AlignedDecoder(Decoder):
     ) -> Tensor:
         """(M, V) logits of rows of equal room; the first one again in the places left over."""
         number = len(members)
-        filled = np.append(np.arange(number), np.zeros(self._whole(number) - number, np.int64))
+        free = self.rounding.whole(number) - number
+        filled = np.append(np.arange(number), np.zeros(free, np.int64))
         lengths = self._ids(lengths_M[filled])
         rows.align(self._ids(members[filled]), lengths, room)
         seen = torch.arange(room, device=self.device) >= room - 1 - lengths[:, None]

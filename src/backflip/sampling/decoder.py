@@ -20,25 +20,29 @@ With each of them the logits of a row depend on that row alone.
 """
 
 import inspect
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from backflip.models.limits import position_limit
 from backflip.models.quiet import quiet
 from backflip.records.samples import IntArray
 from backflip.sampling import experts
-
-# Bytes in two vector registers of the widest kind: functions of numbers are computed on so many at
-# once.
-_REGISTERS = 128
+from backflip.sampling.rounding import (
+    Multiplier,
+    Rounding,
+    find_rounding,
+    in_parts,
+    owners,
+    plain,
+    swapped,
+)
 
 
 class Shape(NamedTuple):
@@ -69,16 +73,17 @@ class Decoder(ABC):
     Args:
         model: is used in place; nothing is done to it here.
         opening: tokens that most prompts begin with, which may be read once for all of those.
+        rounding: how many rows may share a product; found out if not given.
     """
 
     note: str | None = None
     """What somebody who waits for this model's replies should know."""
 
-    def __init__(self, model: PreTrainedModel, opening: IntArray):
+    def __init__(self, model: PreTrainedModel, opening: IntArray, rounding: Rounding | None = None):
         self.model = model
         self.opening = opening
         self._takes = frozenset(inspect.signature(model.forward).parameters)
-        self._unit = _unit(model)
+        self.rounding = rounding or find_rounding(model, self._multipliers())
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -86,7 +91,9 @@ class Decoder(ABC):
         model, training = self.model, self.model.training
         model.eval()
         try:
-            with torch.inference_mode(), quiet(), experts.in_place(model):
+            rows = experts.in_place(model, self.rounding.unit)
+            parts = swapped(in_parts(model, self.rounding.most))
+            with torch.inference_mode(), quiet(), rows, parts:
                 yield
         finally:
             model.train(training)
@@ -126,23 +133,10 @@ class Decoder(ABC):
             (N, V) logits in the model's precision.
         """
 
-    def _whole(self, number: int) -> int:
-        """Rows to compute where there are so many: fewer would be computed in another way."""
-        return -(-number // self._unit) * self._unit
+    def _multipliers(self) -> Iterable[Multiplier]:
+        """The products that a step is made of."""
+        return (product for module in owners(self.model) for product in plain(module))
 
     def _ids(self, tokens: Any) -> Tensor:
         """Token ids as the model takes them."""
         return torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device)
-
-
-def _unit(model: PreTrainedModel) -> int:
-    """Rows of a step come in multiples of this many, so that all of them are computed alike.
-
-    Below eight rows some libraries multiply matrices another way. And a function such as SiLU is
-    computed another way for the last numbers of a tensor, those that fill no register: no number
-    may be among those in one step and not in the next, so rows fill whole registers together.
-    """
-    last = model.get_output_embeddings()
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not last]
-    numbers = _REGISTERS // model.dtype.itemsize
-    return max([experts.ROWS, *(numbers // math.gcd(numbers, m.out_features) for m in layers)])

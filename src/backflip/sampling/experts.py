@@ -1,12 +1,13 @@
 """Mixtures of experts whose result for a row does not depend on the rows beside it.
 
 How many rows an expert is given depends on all rows of a step, and a product with few rows may be
-rounded differently from one with many. Here every expert is given a multiple of `ROWS` rows, the
-free ones being copies, and what a row's experts say is added up in the row's own order.
+rounded differently from one with many. Here every expert is given whole units of rows, the free
+ones being copies, and what a row's experts say is added up in the row's own order.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,21 +17,25 @@ from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 NAME = "backflip_rows"
-# Matrix products take another path below so many rows in some libraries (MKL).
-ROWS = 8
+_UNIT: ContextVar[int] = ContextVar("unit")
 
 
 @contextmanager
-def in_place(model: PreTrainedModel, name: str = NAME) -> Iterator[None]:
-    """Let the experts of `model` be computed this way inside the block, if it has any."""
+def in_place(model: PreTrainedModel, unit: int | None) -> Iterator[None]:
+    """Let the experts of `model`, if it has any, be given whole units of rows inside the block.
+
+    None: they are computed by the model's own code, one after the other.
+    """
     own = getattr(model.config, "_experts_implementation", None)
     if own is None:
         yield
         return
-    model.config._experts_implementation = name
+    model.config._experts_implementation = NAME if unit else "eager"
+    token = _UNIT.set(unit or 1)
     try:
         yield
     finally:
+        _UNIT.reset(token)
         model.config._experts_implementation = own
 
 
@@ -43,10 +48,11 @@ def by_rows(experts: Any, hidden_ND: Tensor, chosen_NK: Tensor, weights_NK: Tens
         chosen_NK: ids of each row's experts.
         weights_NK: their weights.
     """
+    unit = _UNIT.get()
     said_NKD = hidden_ND.new_zeros(*chosen_NK.shape, hidden_ND.shape[-1])
     for expert in chosen_NK.unique().tolist():
         rows, places = (chosen_NK == expert).nonzero(as_tuple=True)
-        padded = torch.cat([rows, rows[:1].expand(-len(rows) % ROWS)])
+        padded = torch.cat([rows, rows[:1].expand(-len(rows) % unit)])
         said_NKD[rows, places] = _say(experts, expert, hidden_ND[padded])[: len(rows)]
     return (said_NKD * weights_NK[..., None]).sum(1).to(hidden_ND.dtype)
 

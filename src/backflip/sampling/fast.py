@@ -12,7 +12,8 @@ from backflip.records.samples import IntArray
 from backflip.sampling.attention import decoding, in_place
 from backflip.sampling.cache import PromptStates, RowCache
 from backflip.sampling.decoder import Decoder, Shape
-from backflip.sampling.packed import PackedLinears
+from backflip.sampling.packed import PackedLinears, multiplier
+from backflip.sampling.rounding import Multiplier, Rounding, owners, plain
 
 # An opening of fewer tokens is read with each prompt: that costs less than joining the parts.
 LEAST_OPENING = 8
@@ -21,10 +22,10 @@ LEAST_OPENING = 8
 class FastDecoder(Decoder):
     """For models that let their attention be replaced and are told the positions of tokens."""
 
-    def __init__(self, model: PreTrainedModel, opening: IntArray):
-        super().__init__(model, opening if len(opening) >= LEAST_OPENING else opening[:0])
-        self._opened: PromptStates | None = None
+    def __init__(self, model: PreTrainedModel, opening: IntArray, rounding: Rounding | None = None):
         self._packed = PackedLinears(model)
+        super().__init__(model, opening if len(opening) >= LEAST_OPENING else opening[:0], rounding)
+        self._opened: PromptStates | None = None
         self._made_of: list[tuple[int, int]] = []
 
     @contextmanager
@@ -44,7 +45,14 @@ class FastDecoder(Decoder):
         if state != self._made_of:
             self._made_of = state
             self._opened = None
-            self._packed.pack()
+            self._packed.pack(self.rounding.most)
+
+    def _multipliers(self) -> Iterator[Multiplier]:
+        packed = self._packed.layers
+        yield from map(multiplier, packed)
+        for module in owners(self.model):
+            if module not in packed:
+                yield from plain(module)
 
     def shape(self, prompt: IntArray) -> Shape:
         shared = len(self.opening)
@@ -52,10 +60,10 @@ class FastDecoder(Decoder):
             shared = 0
         # Prompts of equal padded length are read together: so padding, too, does not depend on
         # neighbours.
-        return Shape(shared, self._whole(len(prompt) - 1 - shared))
+        return Shape(shared, self.rounding.whole(len(prompt) - 1 - shared))
 
     def rows(self, number: int) -> RowCache:
-        return RowCache(self._whole(number))
+        return RowCache(self.rounding.whole(number))
 
     def read(self, prompts: Sequence[IntArray]) -> PromptStates:
         shared, own = self.shape(prompts[0])
@@ -92,7 +100,7 @@ class FastDecoder(Decoder):
 
     def step(self, tokens_N: IntArray, lengths_N: IntArray, rows: RowCache) -> Tensor:
         number = len(tokens_N)
-        tokens, lengths = np.zeros((2, self._whole(number)), np.int64)
+        tokens, lengths = np.zeros((2, self.rounding.whole(number)), np.int64)
         tokens[:number], lengths[:number] = tokens_N, lengths_N
         lengths_W = self._ids(lengths)
         with decoding(rows.begin(lengths_W, int(lengths.max()))):

@@ -6,11 +6,12 @@ and take over twice as long on some processors. Kept in that order, weights are 
 the memory of a second copy, so large models go without.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+
+from backflip.sampling.rounding import Multiplier, Product, by_parts, swapped
 
 # Bytes of weights up to which a second copy is kept.
 LARGEST = 2 * 2**30
@@ -22,38 +23,46 @@ class PackedLinears:
 
     def __init__(self, model: nn.Module):
         self._model = model
-        self._forwards: dict[nn.Linear, Callable[[Tensor], Tensor]] = {}
+        self._forwards: dict[nn.Linear, Product] = {}
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Inside the block the layers multiply with the weights they had when they were packed."""
-        for layer, forward in self._forwards.items():
-            layer.__dict__["forward"] = forward
-        try:
-            yield
-        finally:
-            for layer in self._forwards:
-                del layer.__dict__["forward"]
-
-    def pack(self) -> None:
-        """Copy the weights as they are now; nothing is packed where that is not possible."""
-        self._forwards.clear()
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """Those that are packed where torch can."""
         # Only plain layers: a subclass, or a layer with hooks of its own, may do something else.
         layers = [m for m in self._model.modules() if type(m) is nn.Linear and _fits(m.weight)]
-        if sum(layer.weight.nbytes for layer in layers) > LARGEST:
-            return
-        for layer in layers:
+        return layers if sum(layer.weight.nbytes for layer in layers) <= LARGEST else []
+
+    def in_place(self) -> AbstractContextManager[None]:
+        """Inside the block the layers multiply with the weights they had when they were packed."""
+        return swapped(self._forwards)
+
+    def pack(self, most: int | None = None) -> None:
+        """Copy the weights as they are now; nothing is packed where that is not possible.
+
+        Args:
+            most: rows that may share a product; None for any number.
+        """
+        self._forwards.clear()
+        forwards: dict[nn.Linear, Product] = {}
+        for layer in self.layers:
             forward = _packed_forward(layer)
             if forward is None:
                 return
-            self._forwards[layer] = forward
+            forwards[layer] = by_parts(forward, most)
+        self._forwards.update(forwards)
+
+
+def multiplier(layer: nn.Linear) -> Multiplier:
+    """The product of a packed layer."""
+    key = ("packed", tuple(layer.weight.shape), layer.bias is None)
+    return Multiplier(key, layer.in_features, lambda: _packed_forward(layer) or layer.forward)
 
 
 def _fits(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype in PRECISIONS and weight.is_contiguous()
 
 
-def _packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor] | None:
+def _packed_forward(layer: nn.Linear) -> Product | None:
     """The layer's forward pass on packed weights; None where torch cannot pack them."""
     if not torch.backends.mkldnn.is_available():
         return None

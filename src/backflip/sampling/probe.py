@@ -25,6 +25,7 @@ from backflip.sampling import experts
 from backflip.sampling.aligned import AlignedDecoder
 from backflip.sampling.decoder import Decoder
 from backflip.sampling.fast import FastDecoder
+from backflip.sampling.rounding import untried
 from backflip.sampling.single import RereadingDecoder, SingleDecoder
 
 _DECODERS: tuple[type[Decoder], ...] = (FastDecoder, AlignedDecoder, SingleDecoder)
@@ -63,7 +64,7 @@ def _find(model: PreTrainedModel) -> type[Decoder]:
     try:
         with standing_in(model):
             # The model's own experts: its quicker ones take no weights that overlap.
-            with experts.in_place(model, "eager"):
+            with experts.in_place(model, None):
                 own = [_forward(model, row) for row, _ in rows]
             expected = torch.cat([of[read:] for of, (_, read) in zip(own, rows, strict=True)])
             return next((d for d in _DECODERS if _fits(d, model, rows, expected)), RereadingDecoder)
@@ -99,7 +100,7 @@ def _fits(
 ) -> bool:
     """Whether a decoder of this kind gives the logits that are expected after the prompts."""
     try:
-        logits = _logits(kind(model, np.empty(0, np.int32)), rows)
+        logits = _logits(kind(model, np.empty(0, np.int32), untried(model)), rows)
     except _MISFIT:
         return False
     spread = (expected - expected.mean(-1, keepdim=True)).abs().amax()

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from backflip.records.samples import IntArray
 from backflip.sampling.decoder import Decoder
+from backflip.sampling.rounding import Rounding, untried
 
 # Names under which models of transformers take what they keep, and give it back.
 _KEPT = ("past_key_values", "cache_params", "state")
@@ -48,8 +49,8 @@ class SingleDecoder(Decoder):
 
     note = "replies are drawn one by one: the model keeps states of its own kind"
 
-    def __init__(self, model: PreTrainedModel, opening: IntArray):
-        super().__init__(model, opening)
+    def __init__(self, model: PreTrainedModel, opening: IntArray, rounding: Rounding | None = None):
+        super().__init__(model, opening, rounding or untried(model))
         self._name = next((name for name in _KEPT if name in self._takes), None)
 
     def rows(self, number: int) -> SingleRows:
