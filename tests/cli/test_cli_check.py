@@ -41,7 +41,7 @@ def test_a_run_that_cannot_work_leaves_nothing_behind(here: Path):
     for command in ("run", "sample"):
         outcome = backflip(command, "point.toml", "prompts.heldout=1", "-w", "new/place")
         assert outcome.code == 1
-        assert "prompts.heldout: 1 replies" in outcome.err
+        assert "prompts.heldout: of 1 held-out reply" in outcome.err
         assert [path.name for path in here.iterdir()] == ["point.toml"]
 
 

@@ -56,7 +56,10 @@ def test_alone_and_padded_rows_score_as_ours(family, padding, tmp_path):
             together = plain(**batch).logits[:, 0]
             torch.testing.assert_close(together, ours, rtol=1e-4, atol=1e-4, msg=side)
     again = load(tmp_path / "scorer", trainable=False)
-    assert torch.equal(again.scores(as_inputs(rows, again.pad_id)), ours)
+    # Where weights lie in memory, read from a file or not, may move the last bits of a product.
+    torch.testing.assert_close(
+        again.scores(as_inputs(rows, again.pad_id)), ours, rtol=1e-5, atol=1e-5
+    )
     assert again.tokenizer.get_vocab() == tokenizer.get_vocab()  # nothing is added twice
 
 

@@ -134,9 +134,11 @@ def test_what_has_changed_is_sent_until_the_server_stops(
         told = events_of(response.iter_lines())
         assert next(told)["done"] == 0
         answer_next(workspace, project, "mia")
-        assert any(event["done"] == 1 for event in told)
+        seen = [event := next(e for e in told if e["done"] == 1)]
         server.handle_exit(signal.SIGTERM, None)
-        assert list(told) == []  # it ends as a response should, and nothing was sent twice
+        seen += told  # it ends as a response should; at most a new hour has begun meanwhile
+        assert seen.count(event) == 1
+        assert len(seen) <= 2
     assert caplog.records == []  # no request had to be cut off
 
 
