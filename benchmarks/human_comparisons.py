@@ -3,8 +3,8 @@
     python benchmarks/human_comparisons.py FILE [KEY=VALUE ...] [--recipe RECIPE] [--limit N]
 
 FILE holds comparisons in any format that `backflip feedback import` reads. The model is that of
-the recipe (SmolLM2-135M unless told otherwise); rows longer than `reward.max_tokens` are left out
-and counted. Prints one JSON line, and its progress beside it on stderr.
+the recipe (SmolLM2-135M unless told otherwise); comparisons of what is longer than
+`reward.max_tokens` are left out and counted. Prints one JSON line, and its progress beside it on stderr.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--limit", type=int, help="use only so many comparisons")
     options = parser.parse_args()
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe = load_recipe(options.recipe, ["reward.too_long=drop", *options.overrides])
     with tempfile.TemporaryDirectory() as folder, Workspace.create(Path(folder) / "w") as workspace:
         domain = make_domain(recipe, workspace)
         start = domain.start(Path(folder), seed=recipe.seed)
@@ -41,11 +41,11 @@ def run(recipe, domain, start: Path, folder: Path, options) -> dict:
     settings = recipe.reward
     rows = [row for row in read(options.file) if isinstance(row, Labelled)]
     scorer = domain.scorer(start, seed=recipe.seed)
-    kept, samples = [], {}
-    for row in rows[: options.limit]:
-        if max(scorer.collate(row.samples).row_tokens.tolist()) <= settings.max_tokens:
-            kept += row.entries
-            samples |= {sample.id: sample for sample in row.samples}
+    rows = rows[: options.limit]
+    samples = {sample.id: sample for row in rows for sample in row.samples}
+    long = domain.too_long(list(samples.values()))
+    entries = [entry for row in rows for entry in row.entries]
+    kept = [entry for entry in entries if long.isdisjoint(entry.sample_ids)]
     train, heldout = split_by_prompt(
         kept, samples, share=settings.heldout, seed=derive_seed(recipe.seed, "heldout")
     )
@@ -74,7 +74,7 @@ def run(recipe, domain, start: Path, folder: Path, options) -> dict:
         "model": recipe.reward.model.name,
         "trained_on": len(train),
         "heldout": len(heldout),
-        "left_out": len(rows[: options.limit]) - len(kept),
+        "left_out": len(entries) - len(kept),
         "epochs": settings.epochs,
         "seconds": round(seconds, 1),
         "accuracy": report["accuracy"]["overall"],
