@@ -4,7 +4,8 @@
 
 FILE holds comparisons in any format that `backflip feedback import` reads. The model is that of
 the recipe (SmolLM2-135M unless told otherwise); comparisons of what is longer than
-`reward.max_tokens` are left out and counted. Prints one JSON line, and its progress beside it on stderr.
+`reward.max_tokens` are left out and counted. Prints one JSON line, and its progress beside it on
+stderr.
 """
 
 import argparse
@@ -34,6 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Workspace.create(Path(folder) / "w") as workspace:
         domain = make_domain(recipe, workspace)
         start = domain.start(Path(folder), seed=recipe.seed)
+        domain.read_with(start)
         print(json.dumps(run(recipe, domain, start, Path(folder), options)), flush=True)
 
 
