@@ -1,14 +1,25 @@
 """A server in this process, people who are signed in to it, and a project with questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 from web_helpers import SAMPLES, Browser, SignIn
 
 from backflip.config import ServerSettings
 from backflip.feedback.store import Project, Workspace
-from backflip.web import create_app
+from backflip.web import create_app, security
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Hashes that take next to no time: every server makes one, and few tests are about them."""
+    with pytest.MonkeyPatch.context() as patched:
+        quick = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+        patched.setattr(security, "PasswordHasher", quick)
+        yield
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import argon2
 import pytest
+from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 from web_helpers import PASSWORD, Browser
 
 from backflip.config import ServerSettings
 from backflip.feedback.store import Project, Workspace
+from backflip.web import security
 
 
 def sign_in_by_form(browser: Browser, name: str, password: str, **fields: str) -> Any:
@@ -47,6 +50,15 @@ def test_signing_in_and_out(member: Browser) -> None:
 )
 def test_nobody_is_sent_elsewhere_after_signing_in(member: Browser, where: str) -> None:
     assert sign_in_by_form(member, "mia", PASSWORD, next=where).headers["location"] == "/"
+
+
+def test_passwords_are_kept_as_slow_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least as slow as OWASP asks of argon2id: 19 MiB and two passes."""
+    monkeypatch.setattr(security, "PasswordHasher", PasswordHasher)  # the tests' own is quick
+    kept = argon2.extract_parameters(security.Passwords().hash("correct horse"))
+    assert kept.type is argon2.Type.ID
+    assert kept.memory_cost >= 19 * 1024
+    assert kept.time_cost >= 2
 
 
 def test_wrong_passwords_are_refused_and_too_many_of_them(
