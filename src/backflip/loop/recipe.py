@@ -30,6 +30,7 @@ from backflip.config import (
     merge,
     read_toml,
 )
+from backflip.config.bounds import Name, Seed
 from backflip.config.identity import named_by
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
@@ -46,10 +47,10 @@ else:
 class Recipe(Settings):
     """The settings of a run."""
 
-    name: str = Field(
+    name: Name = Field(
         default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run, for people"
     )
-    seed: int = Field(default=0, ge=0, description="all random decisions follow from it")
+    seed: Seed = Field(default=0, description="all random decisions follow from it")
     model: ModelSettings = Field(
         default=ModelSettings(), description="the model that the run starts from"
     )
