@@ -220,9 +220,10 @@ def commands_page() -> str:
         "# Commands",
         HEADING,
         "A command ends with status 0; with 1 after an error, which it tells in words; with 2 when "
-        "it cannot be read; with 130 after Ctrl-C. With `--json`, standard output is one JSON "
+        "it cannot be read; with 130 after Ctrl-C; see [When a command fails](../faults.md) for "
+        "others. With `--json`, standard output is one JSON "
         'document, on an error `{"error": {"what", "where", "hint"}}`; what is under way is '
-        "told on standard error.",
+        "told on standard error. `--debug` shows the traceback of an unexpected error.",
         *_commands(group, "backflip"),
     ]
     return "\n\n".join(parts) + "\n"

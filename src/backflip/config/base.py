@@ -9,10 +9,12 @@ from typing import Any, Self, cast
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from backflip.config.bounds import DEEPEST, depth
-from backflip.config.faults import admits_none, explain_all, shortened
+from backflip.config.faults import LineOf, admits_none, explain_all, shortened
 from backflip.errors import SettingsError
 
 _MOST_BYTES = 10**7
+_MOST_LINES = 1000
+"""In which a setting is looked for."""
 _TOO_DEEP = f"tables and lists are more than {DEEPEST} deep"
 NONE = "none"
 """How TOML, which has no word for it, says that an optional setting is off."""
@@ -36,18 +38,20 @@ class Settings(BaseModel):
         return {k: None if k in optional and v == NONE else v for k, v in given.items()}
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], *, where: str = "settings") -> Self:
-        """Validate `data`; every fault becomes one line of a `SettingsError`."""
+    def parse(
+        cls, data: Mapping[str, Any], *, where: str = "settings", line_of: LineOf | None = None
+    ) -> Self:
+        """Validate `data`; every fault becomes a part of a `SettingsError`, with its line."""
         _check_depth(data, where)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise SettingsError(explain_all(cls, error.errors()), where=where) from None
+            raise SettingsError(explain_all(cls, error.errors(), line_of), where=where) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; a fault in it is a `SettingsError` with its line."""
-    where = shortened(str(path))
+    where = shortened(str(path), 300)
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
@@ -75,6 +79,44 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"not valid TOML: {shortened(str(error), 200)}", where=where) from None
     _check_depth(data, where)
     return data
+
+
+def lines_of(path: Path, overrides: Sequence[str] = ()) -> LineOf:
+    """What tells on which line of a TOML file a setting stands, unless an override has it."""
+    given = [override.partition("=")[0].strip().split(".") for override in overrides]
+
+    def line_of(keys: Sequence[str]) -> int | None:
+        if any(keys[: len(each)] == each for each in given):
+            return None
+        text = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        return _first_line(text[:_MOST_LINES], keys)
+
+    return line_of
+
+
+def _first_line(lines: Sequence[str], keys: Sequence[str]) -> int | None:
+    """The line after the longest beginning that is whole and in which the setting is not."""
+    before = 0
+    for number in range(1, len(lines) + 1):
+        try:
+            data: Any = tomllib.loads("".join(lines[:number]))
+        except ValueError:
+            continue  # in the middle of a value
+        if _is_in(data, keys):
+            return before + 1
+        before = number
+    return None
+
+
+def _is_in(data: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if isinstance(data, list):
+            items = cast("list[Any]", data)
+            data = dict(zip(map(str, range(len(items))), items, strict=True))
+        if not isinstance(data, dict) or key not in data:
+            return False
+        data = cast("dict[str, Any]", data)[key]
+    return True
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

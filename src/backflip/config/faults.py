@@ -1,7 +1,7 @@
 """What is wrong with a setting, in words, and at the place where a user wrote it."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -31,13 +31,24 @@ _MOST_TOLD = 20
 _NEAR_LENGTH = 100
 
 
-def explain_all(cls: type[BaseModel], faults: Sequence[Any]) -> str:
-    """All faults in one line, or the first of very many."""
+LineOf = Callable[[Sequence[str]], int | None]
+"""On which line of its file the setting of a path stands; None where it is not from there."""
+
+
+def explain_all(cls: type[BaseModel], faults: Sequence[Any], line_of: LineOf | None = None) -> str:
+    """All faults in one line, or the first of very many, each with its line where that is known."""
     around = {fault["loc"][:end] for fault in faults for end in range(len(fault["loc"]))}
     # Items that were refused are missing from their list: that is no second fault.
     told = [f for f in faults if not (f["type"] == "too_short" and f["loc"] in around)]
     more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
-    return "; ".join([*(explain(cls, fault) for fault in told[:_MOST_TOLD]), *more])
+    lines = [explain(cls, fault) + _at(cls, fault, line_of) for fault in told[:_MOST_TOLD]]
+    return "; ".join([*lines, *more])
+
+
+def _at(cls: type[BaseModel], fault: Any, line_of: LineOf | None) -> str:
+    path, _, _ = _walk(cls, [str(part) for part in fault["loc"]])
+    line = line_of(path) if line_of is not None and path else None
+    return "" if line is None else f" (line {line})"
 
 
 def shortened(text: str, most: int = 80) -> str:
