@@ -26,7 +26,8 @@ from backflip.config import Settings
 from backflip.errors import SettingsError
 from backflip.loop import Recipe, load_recipe, shipped_recipes
 
-SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "3"))
+SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "2"))
+LEAST = 200
 BASES = ["demo", *(f"demo algorithm={name}" for name in sorted(ALGORITHMS))]
 VALUES = (
     "inf", "-inf", "nan", "1e400", "-1e308", "0", "-1", "1e-320", "9" * 30, "9" * 5000, "0x10",
@@ -57,10 +58,10 @@ PATHS = sorted(set(paths(Recipe)))
 
 
 def rounds() -> Iterator[int]:
-    """Numbers of tries, for as long as they may take."""
+    """Numbers of tries, for as long as they may take, and enough of them on a slow machine."""
     end = time.monotonic() + SECONDS
     number = 0
-    while time.monotonic() < end:
+    while number < LEAST or time.monotonic() < end:
         yield number
         number += 1
 
@@ -204,7 +205,7 @@ CLASSES = sorted(
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_what_is_shown_reads_back(cls: type[Settings]) -> None:
     """Any valid settings, with texts of any kind in them: shown and read, they are equal."""
-    many = int(5 * SECONDS)
+    many = int(10 * SECONDS)
     filtered = [HealthCheck.filter_too_much, HealthCheck.too_slow]
 
     @hypothesis_settings(max_examples=many, suppress_health_check=filtered)

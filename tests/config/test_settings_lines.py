@@ -27,7 +27,7 @@ length = 1.0
 [[legs]]
 length = -1.0
 color = 3
-[lamp]
+[xyz]
 '''
 
 
@@ -58,7 +58,7 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
     assert "drawer.shades.1: should be a text, not 3; quotes make it one (line 9)" in found
     assert "legs.1.length: should be above 0.0, not -1.0 (line 18)" in found
     assert "unknown key 'legs.1.color'; known: length, shades (line 19)" in found
-    assert "unknown key 'lamp'; known: name, seats, drawer, legs (line 20)" in found
+    assert "unknown key 'xyz'; known: name, seats, drawer, legs (line 20)" in found
 
 
 def test_what_is_not_from_the_file_has_no_line(tmp_path: Path) -> None:
