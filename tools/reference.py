@@ -15,24 +15,26 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 import typer
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from backflip.algorithms import ALGORITHMS
 from backflip.cli.app import app
 from backflip.config import OidcSettings, ServerSettings
+from backflip.config.bounds import DEEPEST, LONGEST, MOST, Within
 from backflip.loop import Recipe
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 HEADING = "<!-- Written by tools/reference.py; change the program, not this file. -->"
 PLAIN = {str: "string", int: "integer", float: "float", bool: "boolean", Path: "path"}
+LOW, HIGH = "1 low", "2 high"
 LIMITS = {
-    annotated_types.Ge: ("ge", "at least {}"),
-    annotated_types.Gt: ("gt", "above {}"),
-    annotated_types.Le: ("le", "at most {}"),
-    annotated_types.Lt: ("lt", "below {}"),
-    annotated_types.MinLen: ("min_length", "{} or more of them"),
+    annotated_types.Ge: (LOW, "ge", "at least {}"),
+    annotated_types.Gt: (LOW, "gt", "above {}"),
+    annotated_types.Le: (HIGH, "le", "at most {}"),
+    annotated_types.Lt: (HIGH, "lt", "below {}"),
+    annotated_types.MinLen: (LOW, "min_length", "{} or more of them"),
 }
 
 
@@ -69,6 +71,8 @@ def settings_page() -> str:
         "line is laid over it. A key that is not here is refused, with the nearest one that is. "
         "`backflip config show RECIPE` prints a recipe with every setting that it resolves to. "
         "Paths are taken from the folder that the command runs in.",
+        f"A number is finite and at most {MOST} in size where nothing else is said, a text has at "
+        f"most {LONGEST} characters, and tables and lists are at most {DEEPEST} deep.",
         *_sections("", Recipe()),
     ]
     for name, algorithm in sorted(ALGORITHMS.items()):
@@ -142,13 +146,32 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _kind(field: FieldInfo) -> str:
-    limits = [
-        text.format(_number(getattr(limit, attribute)))
+    limits = {**_limits_of_type(field), **_own_limits(field)}
+    return ", ".join([_type(field.annotation), *(limits[side] for side in sorted(limits))])
+
+
+def _own_limits(field: FieldInfo) -> dict[str, str]:
+    """The limits that a field has beside its type, by which end they are of."""
+    return {
+        end: text.format(_number(getattr(limit, attribute)))
         for limit in field.metadata
-        for of, (attribute, text) in LIMITS.items()
+        for of, (end, attribute, text) in LIMITS.items()
         if isinstance(limit, of)
-    ]
-    return ", ".join([_type(field.annotation), *limits])
+    }
+
+
+def _limits_of_type(field: FieldInfo) -> dict[str, str]:
+    """Those that it has of its type, but for what all numbers have."""
+    found: dict[str, str] = {}
+    parts = [part for inner in get_args(field.annotation) for part in get_args(inner)]
+    for limit in (*field.metadata, *parts):
+        if isinstance(limit, AfterValidator) and isinstance(limit.func, Within):
+            within = limit.func
+            if within.low > -MOST:
+                found[LOW] = f"{'above' if within.above else 'at least'} {within.low}"
+            if within.high < MOST:
+                found[HIGH] = f"at most {within.high}"
+    return found
 
 
 def _number(value: Any) -> str:
@@ -197,9 +220,10 @@ def commands_page() -> str:
         "# Commands",
         HEADING,
         "A command ends with status 0; with 1 after an error, which it tells in words; with 2 when "
-        "it cannot be read; with 130 after Ctrl-C. With `--json`, standard output is one JSON "
+        "it cannot be read; with 130 after Ctrl-C; see [When a command fails](../faults.md) for "
+        "others. With `--json`, standard output is one JSON "
         'document, on an error `{"error": {"what", "where", "hint"}}`; what is under way is '
-        "told on standard error.",
+        "told on standard error. `--debug` shows the traceback of an unexpected error.",
         *_commands(group, "backflip"),
     ]
     return "\n\n".join(parts) + "\n"

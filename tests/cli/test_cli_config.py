@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from backflip import config, models
 from backflip.cli import loop, toml
+from backflip.cli.output import clean
 from backflip.cli.toml import to_toml
 from backflip.loop import Recipe, load_recipe, shipped_recipes
 
@@ -25,7 +26,7 @@ TABLES = st.recursive(
     st.dictionaries(TEXTS, st.one_of(SCALARS, st.lists(SCALARS)), max_size=4),
     lambda inner: st.dictionaries(
         TEXTS,
-        st.one_of(SCALARS, st.lists(SCALARS), inner, st.lists(inner, min_size=1, max_size=3)),
+        st.one_of(SCALARS, inner, st.lists(st.one_of(SCALARS, inner, st.lists(inner)), max_size=3)),
         max_size=4,
     ),
     max_leaves=6,
@@ -34,7 +35,10 @@ TABLES = st.recursive(
 
 @given(TABLES)
 def test_toml_reads_back_as_what_was_written(data: dict[str, Any]) -> None:
-    assert tomllib.loads(to_toml(data)) == data
+    """And what a terminal shows of it does so, too."""
+    written = to_toml(data)
+    assert clean(written) == written
+    assert tomllib.loads(written) == data
 
 
 def test_toml_says_none_where_settings_read_it() -> None:

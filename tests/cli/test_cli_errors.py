@@ -1,16 +1,12 @@
 """What a user can mend is told in words: no trace, the right status, JSON for programs."""
 
-import io
-import json
 import subprocess
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from cli_desk import Outcome, backflip
 
-from backflip.cli import main
 from backflip.feedback.store import Workspace
 
 MISTAKES = {
@@ -114,17 +110,3 @@ def test_a_gone_reading_program_is_no_fault(desk: Path) -> None:
     command = f"'{Path(sys.executable).parent / 'backflip'}' --help | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-
-
-def test_what_is_not_the_users_fault_keeps_its_trace(
-    desk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And is JSON all the same."""
-
-    def broken(*_: object, **__: object) -> Workspace:
-        raise ZeroDivisionError("ours")
-
-    monkeypatch.setattr(Workspace, "open", broken)
-    with redirect_stdout(io.StringIO()) as out, pytest.raises(ZeroDivisionError):
-        main(["models", "-w", "empty", "--json"])
-    assert "ours" in json.loads(out.getvalue())["error"]["what"]

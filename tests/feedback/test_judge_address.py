@@ -4,7 +4,7 @@ import random
 import sys
 
 import pytest
-from judge_server import KIND, RUDE, judge_at, likes_kindness, serving
+from judge_server import KIND, RUDE, likes_kindness, serving
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, SettingsError
@@ -59,11 +59,16 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
+def unchecked(url: str, **settings: object) -> JudgeSettings:
+    """What nobody has looked at: settings refuse some of it themselves."""
+    return JudgeSettings().model_copy(update={"url": url, **settings})
+
+
 @pytest.mark.parametrize("told", UNUSABLE)
 def test_an_address_that_carries_nothing_is_refused_with_the_reason(told: str) -> None:
     for url in UNUSABLE[told]:
         with pytest.raises(SettingsError, match=told) as caught:
-            Judge(JudgeSettings(url=url))
+            Judge(unchecked(url))
         assert caught.value.where == "judge.url"
     if "/chat/completions" in told:
         assert "Leave /chat/completions out" in caught.value.hint
@@ -91,7 +96,7 @@ def test_whatever_the_address_only_a_backflip_error_is_raised() -> None:
         tail = "".join(rng.choices(pieces, k=rng.randrange(6)))
         url = rng.choice(("http://", "http://127.0.0.1:1", "http://[::1]:1", "")) + tail
         try:
-            judge = Judge(JudgeSettings(url=url, retries=0, timeout=0.5, both_orders=False))
+            judge = Judge(unchecked(url, retries=0, timeout=0.5, both_orders=False))
         except SettingsError:
             refused += 1
             continue
@@ -162,7 +167,9 @@ def test_a_proxy_of_another_scheme_or_around_the_host_is_no_fault(
 def test_a_request_that_cannot_be_written_is_an_error_of_the_judge() -> None:
     with (
         serving(likes_kindness) as server,
-        judge_at(server, model="half \ud800") as judge,
+        Judge(
+            JudgeSettings().model_copy(update={"url": server.url, "model": "half \ud800"})
+        ) as judge,
         pytest.raises(JudgeError, match="1 try: the request cannot be written"),
     ):
         judge.compare(KIND, RUDE)

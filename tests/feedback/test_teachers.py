@@ -33,6 +33,8 @@ from backflip.records import Completion, Prompt, Sample
 
 PROMPT = Prompt.from_text("Say something.")
 ASKED = 1500
+RATIONAL = 1e9
+"""A beta at which no difference of gold is too small to be seen."""
 
 
 def sample(gold: float, *, words: int = 0, index: int = 0) -> Sample:
@@ -46,7 +48,7 @@ BARE = Gold("bare", NUMBER.measure, "as written, without a scale")
 
 
 def teacher(*, seed: int = 0, gold: Gold = NUMBER, name: str = "t-1", **faults: float) -> Teacher:
-    return Teacher(TeacherSettings(**({"beta": math.inf} | faults)), name, seed, gold)
+    return Teacher(TeacherSettings(**({"beta": RATIONAL} | faults)), name, seed, gold)
 
 
 def ask(kind: str, samples: Sequence[Sample], number: int = ASKED, **faults: float) -> list:

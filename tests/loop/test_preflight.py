@@ -101,7 +101,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_nothing_is_done(
         evaluation={"prompts": 1 + 1},
         reward={"model": {"name": "nothing-of-this-name"}},
         algorithm={"type": "ppo", "ptx_coefficient": 0.1, "ptx_text": [mixed, "gone.txt"]},
-        feedback={"judge": {"url": "ftp://nowhere"}},
+        feedback={"judge": {"url": "http://no,where"}},
     )
     run, _ = make_run(desk, recipe)
     before = [model.id for model in desk.models.all()]
@@ -117,7 +117,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_nothing_is_done(
         "algorithm.ptx_text: no such file: gone.txt",
         "no model named 'nothing-of-this-name'",
         "prompts.heldout: of 1 held-out reply",
-        "'ftp://nowhere' is not an http address",
+        "'http://no,where' has a host that cannot be one",
     ):
         assert place in said, place
     assert [model.id for model in desk.models.all()] == before

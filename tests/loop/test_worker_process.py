@@ -75,14 +75,13 @@ def test_killed_and_started_again_the_text_is_the_same(
     assert workspace.generations.get(name).text.startswith(left.text)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_told_to_end_it_gives_back_what_it_holds(
     desk: Workspace,
     models: Path,
     ask: Ask,
     start: Callable[..., "subprocess.Popen[str]"],
     number: int,
-    code: int,
 ) -> None:
     name = ask(settings=LONG, seed=long_seed(models, LONG))
     process = start(desk.root, "--json")
@@ -90,13 +89,9 @@ def test_told_to_end_it_gives_back_what_it_holds(
     assert desk.generations.worker_alive()
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    assert process.returncode == 128 + number, err
     assert "Traceback" not in err
-    told = json.loads(out)
-    if code == 0:
-        assert told == {"done": 0, "failed": 0, "cancelled": 0}
-    else:
-        assert "Stopped" in told["error"]["what"]
+    assert "Stopped" in json.loads(out)["error"]["what"]
     left = desk.generations.get(name)
     assert (left.state, left.worker) == ("waiting", None)
     assert left.text

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from backflip.config import OptimizerSettings, Settings
+from backflip.config.bounds import Count
 from backflip.records import Sample
 from backflip.rewards.base import Inputs
 
@@ -163,18 +164,18 @@ class AlgorithmSettings(Settings):
 class OnlineSettings(AlgorithmSettings):
     """Settings of algorithms that learn from what the policy does now."""
 
-    steps: int = Field(default=20, ge=1, description="batches of rollouts a round")
-    prompts_per_step: int = Field(default=32, ge=1, description="prompts answered in each")
-    samples_per_prompt: int = Field(default=1, ge=1, description="answers to each prompt")
-    epochs: int = Field(default=1, ge=1, description="passes over each step's rollouts")
-    minibatches: int = Field(default=1, ge=1, description="updates an epoch")
+    steps: Count = Field(default=20, description="batches of rollouts a round")
+    prompts_per_step: Count = Field(default=32, description="prompts answered in each")
+    samples_per_prompt: Count = Field(default=1, description="answers to each prompt")
+    epochs: Count = Field(default=1, description="passes over each step's rollouts")
+    minibatches: Count = Field(default=1, description="updates an epoch")
 
 
 class OfflineSettings(AlgorithmSettings):
     """Settings of algorithms that learn from pairs already judged."""
 
-    epochs: int = Field(default=1, ge=1, description="passes over all pairs")
-    batch_size: int = Field(default=16, ge=1, description="pairs an update")
+    epochs: Count = Field(default=1, description="passes over all pairs")
+    batch_size: Count = Field(default=16, description="pairs an update")
 
 
 class Algorithm(ABC):

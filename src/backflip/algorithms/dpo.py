@@ -21,6 +21,7 @@ from backflip.algorithms.base import (
     Term,
     register,
 )
+from backflip.config.bounds import Positive, Share
 from backflip.losses import dpo_loss
 
 
@@ -28,14 +29,14 @@ class DPOSettings(OfflineSettings):
     """Settings of DPO."""
 
     type: Literal["dpo"] = "dpo"
-    beta: float = Field(
-        default=0.1, gt=0, description="nearness to the reference; smaller goes further"
+    beta: Positive = Field(
+        default=0.1, description="nearness to the reference; smaller goes further"
     )
     variant: Literal["sigmoid", "ipo"] = Field(
         default="sigmoid", description="which loss of a pair"
     )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=0.5, description="share of labels taken as wrong (cDPO)"
+    label_smoothing: Share = Field(
+        default=0.0, lt=0.5, description="share of labels taken as wrong (cDPO)"
     )
     length_normalised: bool = Field(
         default=False, description="ipo only: log-ratios a token instead of a reply"

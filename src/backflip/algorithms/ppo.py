@@ -29,6 +29,7 @@ from backflip.algorithms.base import (
     Term,
     register,
 )
+from backflip.config.bounds import Count, NotNegative, Places, Positive, Share
 from backflip.losses import clipped_policy_loss, clipped_value_loss, gae, kl_estimate, whiten
 
 
@@ -36,32 +37,28 @@ class PPOSettings(OnlineSettings):
     """Settings of PPO; the defaults are those of the N+ paper where it has one."""
 
     type: Literal["ppo"] = "ppo"
-    epochs: int = Field(default=4, ge=1, description="passes over each step's rollouts")
-    minibatches: int = Field(default=1, ge=1, description="updates an epoch")
-    clip: float = Field(default=0.2, gt=0, description="how far the probability ratio may leave 1")
-    value_clip: float = Field(
-        default=0.2, gt=0, description="how far a value may leave its old one"
+    epochs: Count = Field(default=4, description="passes over each step's rollouts")
+    minibatches: Count = Field(default=1, description="updates an epoch")
+    clip: Positive = Field(default=0.2, description="how far the probability ratio may leave 1")
+    value_clip: Positive = Field(default=0.2, description="how far a value may leave its old one")
+    value_coefficient: NotNegative = Field(default=0.1, description="weight of the value loss")
+    value_learning_rate: Positive | None = Field(
+        default=None, description="none: that of the policy"
     )
-    value_coefficient: float = Field(default=0.1, ge=0, description="weight of the value loss")
-    value_learning_rate: float | None = Field(
-        default=None, gt=0, description="none: that of the policy"
+    entropy_coefficient: NotNegative = Field(
+        default=0.0, description="weight of the policy's entropy, which is made larger"
     )
-    entropy_coefficient: float = Field(
-        default=0.0, ge=0, description="weight of the policy's entropy, which is made larger"
-    )
-    gamma: float = Field(default=1.0, gt=0, le=1, description="discount of later rewards")
-    gae_lambda: float = Field(
-        default=0.95, ge=0, le=1, description="0: one-step advantages, 1: Monte Carlo"
-    )
-    kl_beta: float = Field(default=0.05, ge=0, description="reward lost for a nat of KL")
+    gamma: Share = Field(default=1.0, gt=0, description="discount of later rewards")
+    gae_lambda: Share = Field(default=0.95, description="0: one-step advantages, 1: Monte Carlo")
+    kl_beta: NotNegative = Field(default=0.05, description="reward lost for a nat of KL")
     kl_estimator: Literal["k1", "k2", "k3"] = Field(
         default="k1", description="of the KL of an action"
     )
-    kl_target: float | None = Field(
-        default=None, gt=0, description="nats a sample; moves kl_beta towards it"
+    kl_target: Positive | None = Field(
+        default=None, description="nats a sample; moves kl_beta towards it"
     )
-    kl_horizon: float = Field(
-        default=200.0, gt=0, description="samples over which an error of 1 moves kl_beta by 1"
+    kl_horizon: Positive = Field(
+        default=200.0, description="samples over which an error of 1 moves kl_beta by 1"
     )
     whiten_rewards: bool = Field(
         default=False, description="scale rewards to variance 1, over the batch"
@@ -69,23 +66,20 @@ class PPOSettings(OnlineSettings):
     whiten_advantages: bool = Field(
         default=True, description="bring advantages to mean 0 and variance 1, over the batch"
     )
-    missing_eos_penalty: float = Field(
+    missing_eos_penalty: NotNegative = Field(
         default=1.0,
-        ge=0,
         description="taken from the score of a reply that reached its length limit",
     )
-    max_kl: float | None = Field(
+    max_kl: Positive | None = Field(
         default=None,
-        gt=0,
         description="nats an action from the acting policy; the update that sees more is the last",
     )
-    ptx_coefficient: float = Field(
+    ptx_coefficient: NotNegative = Field(
         default=0.0,
-        ge=0,
         description="weight of next-token loss on `ptx_text` (PPO-ptx)",
     )
-    ptx_text: tuple[str, ...] = Field(default=(), description="text, JSONL or Parquet files")
-    ptx_batch_size: int = Field(default=8, ge=1, description="sequences of ptx_text an update")
+    ptx_text: Places = Field(default=(), description="text, JSONL or Parquet files")
+    ptx_batch_size: Count = Field(default=8, description="sequences of ptx_text an update")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,6 +16,7 @@ from backflip.cli.output import (
     show,
     table,
 )
+from backflip.cli.signals import status_of
 from backflip.cli.toml import to_toml
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from backflip.config import ChatSettings
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
-ENDED = 130
 
 
 def models(
@@ -61,7 +61,10 @@ def chat(
         float, typer.Option(min=0.0, help="0: always the likeliest token.")
     ] = 0.7,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of a reply, in tokens.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same replies.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same replies."),
+    ] = 0,
     prompt: Annotated[str | None, typer.Option(help="Ask this one thing and leave.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each reply as a JSON object on a line of its own.")
@@ -74,12 +77,11 @@ def chat(
     from backflip.records import Dialogue, Message, Prompt
     from backflip.sampling import TextSampler
 
+    chosen = {"temperature": temperature, "max_tokens": max_tokens, "max_prompt_tokens": 4096}
+    settings = SamplingSettings.parse(chosen, where="chat")
     place, settled = _locate(model, workspace)
     loaded = load_causal_lm(place, dtype=pick_precision("auto"))
     sampler = TextSampler(*loaded, chat=settled)
-    settings = SamplingSettings(
-        temperature=temperature, max_tokens=max_tokens, max_prompt_tokens=4096
-    )
     turns: list[Message] = []
     number = 0
     try:
@@ -99,9 +101,9 @@ def chat(
                 typer.echo(clean_text(reply.text))
             if prompt is not None:
                 return
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as ended:
         typer.echo(err=True)
-        raise SystemExit(ENDED) from None
+        raise typer.Exit(status_of(ended)) from None
 
 
 def _ask() -> str:

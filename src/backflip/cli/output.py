@@ -1,11 +1,14 @@
 """What commands share: their common options, results for people or programs, progress bars."""
 
+import io
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +17,28 @@ import typer
 from backflip.errors import BackflipError
 
 DEFAULT_WORKSPACE = Path("workspace")
+_NOTED: ContextVar[Path | None] = ContextVar("workspace", default=None)
+
+
+def note_workspace(folder: Path | None) -> Path | None:
+    """Keep in mind which workspace a command is about, for the log of a fault; returns it."""
+    _NOTED.set(folder)
+    return folder
+
+
+def noted_workspace() -> Path | None:
+    """The workspace that the command is about, as far as it is known yet."""
+    return _NOTED.get()
+
+
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
-        "--workspace", "-w", envvar="BACKFLIP_WORKSPACE", help="Folder with the database and files."
+        "--workspace",
+        "-w",
+        envvar="BACKFLIP_WORKSPACE",
+        callback=note_workspace,
+        help="Folder with the database and files.",
     ),
 ]
 JsonOption = Annotated[
@@ -46,7 +67,7 @@ def show(result: Any, as_json: bool, lines: Callable[[], str]) -> None:
         print_json(result)
         return
     # Names and texts come from files and models: a terminal must not obey them.
-    typer.echo(_clean(lines()))
+    typer.echo(clean(lines()))
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -68,9 +89,63 @@ def fail(what: str, *, where: str | None, hint: str | None, as_json: bool) -> in
     """Tell an error, for programs on standard output too; returns the exit status."""
     if as_json:
         print_json({"error": {"what": what, "where": where, "hint": hint}})
-    told = _clean(str(BackflipError(what, where=where, hint=hint)))
-    typer.secho(f"Error: {told}", err=True, fg="red" if sys.stderr.isatty() else None)
+    tell_error(f"Error: {BackflipError(what, where=where, hint=hint)}", red=True)
     return 1
+
+
+def tell_error(text: str, *, red: bool = False) -> None:
+    """Say something on standard error; where that is gone, nobody is there to be told."""
+    with suppress(OSError, ValueError):
+        shown = red and sys.stderr is not None and sys.stderr.isatty()
+        typer.secho(clean(text), err=True, fg="red" if shown else None)
+
+
+class Output(io.TextIOWrapper):
+    """Standard output that remembers how writing to it failed."""
+
+    lost: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.lost = error
+            raise
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.lost = error
+            raise
+
+
+@contextmanager
+def watched_output() -> Iterator[Callable[[], OSError | None]]:
+    """Standard output while a command writes to it; gives what tells how that failed, if it did.
+
+    What cannot be written is let go of, lest the interpreter fail by it once more at its end.
+    """
+    before = sys.stdout
+    if not isinstance(before, io.TextIOWrapper):  # none at all, or a program's own
+        yield lambda: None
+        return
+    watched = Output(
+        before.buffer,
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=before.line_buffering,
+    )
+    sys.stdout = watched
+    try:
+        yield lambda: watched.lost
+    finally:
+        sys.stdout = before
+        if watched.lost is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, before.fileno())
+            os.close(nowhere)
+        watched.detach()
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -103,10 +178,15 @@ class TerminalReporter:
         self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self.console.print(_clean(text), markup=False)
+        self._print(text)
 
     def warn(self, text: str) -> None:
-        self.console.print(_clean(f"Warning: {text}"), style="yellow", markup=False)
+        self._print(f"Warning: {text}", style="yellow")
+
+    def _print(self, text: str, **how: Any) -> None:
+        # A run goes on for those who read its results, though the terminal is gone.
+        with suppress(OSError):
+            self.console.print(clean(text), markup=False, **how)
 
     @contextmanager
     def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
@@ -120,7 +200,7 @@ class TerminalReporter:
         with Progress(
             *_columns(), console=self.console, disable=hidden, transient=True
         ) as progress:
-            task = progress.add_task(_clean(title), total=total, rate="", note="")
+            task = progress.add_task(clean(title), total=total, rate="", note="")
 
             def advance(number: int, note: str = "") -> None:
                 nonlocal done, last
@@ -156,7 +236,8 @@ def _columns() -> tuple[Any, ...]:
     )
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Text that a terminal shows and does not obey."""
     from backflip.feedback.terminal import clean_text
 
     return clean_text(text)

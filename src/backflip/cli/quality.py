@@ -6,6 +6,7 @@ import typer
 
 from backflip.cli.output import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, show, table
 from backflip.cli.workspaces import open_workspace
+from backflip.errors import NotFoundError
 
 
 def quality(
@@ -22,8 +23,15 @@ def quality(
     from backflip.feedback.quality.report import measure_quality
 
     with open_workspace(workspace) as opened:
-        named = {each.name: each.id for each in opened.projects.all()}
-        chosen = named.get(project, project)
+        known = opened.projects.all()
+        chosen = {each.name: each.id for each in known}.get(project, project)
+        if chosen not in {each.id for each in known}:
+            names = ", ".join(each.name for each in known)
+            raise NotFoundError(
+                f"no project {project!r}",
+                where=str(workspace),
+                hint=f"Projects: {names}." if names else "No people have been asked here yet.",
+            )
         report = measure_quality(opened, chosen)
         if keep:
             opened.reports.keep(chosen, report)

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from backflip.cli.output import DEFAULT_WORKSPACE, DatabaseOption, OverridesArgument
+from backflip.cli.output import (
+    DEFAULT_WORKSPACE,
+    DatabaseOption,
+    OverridesArgument,
+    note_workspace,
+)
+from backflip.cli.signals import Stopped
 from backflip.cli.workspaces import open_workspace
 
 
@@ -27,18 +33,23 @@ def serve(
     ] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Serve the pages on which people give feedback, until Ctrl-C.
+    """Serve the pages on which people give feedback, until Ctrl-C or SIGTERM.
 
     The first start prints a link that makes the administrator's account; everybody else is
     invited from there. Several servers may serve one workspace on PostgreSQL.
     """
-    from backflip.config import ServerSettings, apply_overrides, read_toml
+    from backflip.config import ServerSettings, apply_overrides, lines_of, read_toml
 
     given = list(overrides or [])
     if "=" in str(workspace):
         given, workspace = [str(workspace), *given], DEFAULT_WORKSPACE
+    note_workspace(workspace)
     data = apply_overrides(read_toml(file) if file is not None else {}, given)
-    settings = ServerSettings.parse(data, where=str(file) if file else "serve")
+    settings = ServerSettings.parse(
+        data,
+        where=str(file) if file else "serve",
+        line_of=lines_of(file, given) if file else None,
+    )
     try:
         from backflip.web.serve import serve as serve_workspace
     except ModuleNotFoundError as error:
@@ -48,7 +59,9 @@ def serve(
             f"the server needs {error.name}", hint="pip install 'backflip[web]'"
         ) from None
     with open_workspace(workspace, create=new, database=database) as opened:
-        serve_workspace(opened, settings, lambda line: typer.echo(line, err=True))
+        told = serve_workspace(opened, settings, lambda line: typer.echo(line, err=True))
+    if told is not None:
+        raise Stopped(told)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from backflip.cli.output import clean
 
 NONE = "none"  # config.base reads it; written out, since that takes a while to import
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -13,8 +15,10 @@ def to_toml(data: Mapping[str, Any]) -> str:
     """Nested settings as a TOML document; None, for which TOML has no word, is "none".
 
     Args:
-        data: texts, numbers, truth values, None, lists and tables of these. A list holds either
-            tables or none.
+        data: texts, numbers, truth values, None, lists and tables of these.
+
+    Returns:
+        text that a terminal shows as it stands, so that it reads back when it is copied from there.
     """
     return "\n".join(_table(data, ())) + "\n"
 
@@ -27,11 +31,9 @@ def _table(data: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
         place = (*path, _key(key))
         if isinstance(value, Mapping) and value:
             below += ["", f"[{'.'.join(place)}]", *_table(value, place)]
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        elif isinstance(value, list | tuple) and value and _are_tables(value):
             for item in value:
                 below += ["", f"[[{'.'.join(place)}]]", *_table(item, place)]
-        elif value is None:
-            lines.append(f'{_key(key)} = "{NONE}"')
         else:
             lines.append(f"{_key(key)} = {_value(value)}")
     return lines + below
@@ -41,10 +43,23 @@ def _key(key: str) -> str:
     return key if _BARE.fullmatch(key) else _value(key)
 
 
+def _are_tables(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
+
+
 def _value(value: Any) -> str:
-    if isinstance(value, Mapping):  # an empty one: the others stand under a heading
-        return "{}"
+    if value is None:
+        return f'"{NONE}"'
+    if isinstance(value, Mapping):  # an empty one, or inside a list: others have a heading
+        return f"{{{', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
-    # JSON writes texts and numbers as TOML does, but for one control character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON writes texts and numbers as TOML does, but for what a terminal may not be shown.
+    text = json.dumps(value, ensure_ascii=False)
+    return text if clean(text) == text else "".join(map(_escaped, text))
+
+
+def _escaped(sign: str) -> str:
+    if " " <= sign <= "~":
+        return sign
+    return f"\\u{ord(sign):04x}" if ord(sign) < 0x10000 else f"\\U{ord(sign):08x}"

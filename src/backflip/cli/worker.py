@@ -1,6 +1,5 @@
 """The command of the worker that draws the replies which pages ask for."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,6 +14,7 @@ from backflip.cli.output import (
     WorkspaceOption,
     show,
 )
+from backflip.cli.signals import Stopped, handled
 from backflip.cli.workspaces import open_workspace
 
 
@@ -56,25 +56,22 @@ def worker(
 
 @contextmanager
 def _told_to_end() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or Ctrl-C came; a second Ctrl-C interrupts whatever is under way.
+    """Whether SIGTERM or Ctrl-C came; a second one interrupts whatever is under way.
 
     Raises:
-        KeyboardInterrupt: when the block has ended after a Ctrl-C.
+        Stopped: when the block has ended after one.
     """
     got: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         got.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if len(got) > 1:
+            raise Stopped(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(note):
         yield lambda: bool(got)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if signal.SIGINT in got:
-        raise KeyboardInterrupt
+    if got:
+        raise Stopped(got[0])
 
 
 def add_to(app: typer.Typer) -> None:

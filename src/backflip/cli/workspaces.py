@@ -81,12 +81,19 @@ def _check_there(folder: Path, database: str | None) -> None:
             hint=f"Name one with -w FOLDER{beside}. backflip run RECIPE, backflip demo and "
             "backflip feedback import FILE make one.",
         )
-    if database is not None and json.loads(marker.read_text()).get("database") != database:
+    if database is not None and _kept_in(marker) != database:
         raise WorkspaceError(
             "the workspace is there already and keeps its rows elsewhere",
             where=str(folder),
             hint="Leave --database out, or name another folder.",
         )
+
+
+def _kept_in(marker: Path) -> str | None:
+    """Address of the database that a workspace names; to open it says what is wrong with it."""
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        return json.loads(marker.read_text(encoding="utf-8"))["database"]
+    return None
 
 
 def _is_unused(workspace: "Workspace") -> bool:

@@ -1,6 +1,6 @@
 """Strict settings of every part; no torch."""
 
-from backflip.config.base import NONE, Settings, apply_overrides, merge, read_toml
+from backflip.config.base import NONE, Settings, apply_overrides, lines_of, merge, read_toml
 from backflip.config.loop import LoopSettings
 from backflip.config.models import (
     ChatSettings,
@@ -53,6 +53,7 @@ __all__ = [
     "SftSettings",
     "TeacherSettings",
     "apply_overrides",
+    "lines_of",
     "merge",
     "read_toml",
 ]

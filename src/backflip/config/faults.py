@@ -1,7 +1,7 @@
 """What is wrong with a setting, in words, and at the place where a user wrote it."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -27,31 +27,46 @@ _LIMITS = {
     "less_than_equal": ("le", "at most"),
 }
 _LENGTHS = {"too_short": ("min_length", "at least"), "too_long": ("max_length", "at most")}
+_MOST_TOLD = 20
+_NEAR_LENGTH = 100
 
 
-def explain_all(cls: type[BaseModel], faults: Sequence[Any]) -> str:
-    """All faults in one line."""
-    places = [fault["loc"] for fault in faults]
-    told: list[str] = []
-    for fault in faults:
-        place = fault["loc"]
-        inside = any(other != place and other[: len(place)] == place for other in places)
-        # Items that were refused are missing from their list: that is no second fault.
-        if not (fault["type"] == "too_short" and inside):
-            told.append(explain(cls, fault))
-    return "; ".join(told)
+LineOf = Callable[[Sequence[str]], int | None]
+"""On which line of its file the setting of a path stands; None where it is not from there."""
+
+
+def explain_all(cls: type[BaseModel], faults: Sequence[Any], line_of: LineOf | None = None) -> str:
+    """All faults in one line, or the first of very many, each with its line where that is known."""
+    around = {fault["loc"][:end] for fault in faults for end in range(len(fault["loc"]))}
+    # Items that were refused are missing from their list: that is no second fault.
+    told = [f for f in faults if not (f["type"] == "too_short" and f["loc"] in around)]
+    more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+    lines = [explain(cls, fault) + _at(cls, fault, line_of) for fault in told[:_MOST_TOLD]]
+    return "; ".join([*lines, *more])
+
+
+def _at(cls: type[BaseModel], fault: Any, line_of: LineOf | None) -> str:
+    path, _, _ = _walk(cls, [str(part) for part in fault["loc"]])
+    line = line_of(path) if line_of is not None and path else None
+    return "" if line is None else f" (line {line})"
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """The beginning of a text, where it is too long to be told."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def explain(cls: type[BaseModel], fault: Any) -> str:
     """One fault that pydantic found in data for `cls`, as a line for whoever wrote that data."""
     path, beside, annotation = _walk(cls, [str(part) for part in fault["loc"]])
-    key = ".".join(path)
+    key = ".".join(_readable(part) for part in path)
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_nearest(path[-1], beside, path[:-1])}"
+        above = [_readable(part) for part in path[:-1]]
+        return f"unknown key {key!r}; {_nearest(path[-1], beside, above)}"
     if fault["type"] == "union_tag_invalid":
         known = [tag.strip(" '") for tag in fault["ctx"]["expected_tags"].split(",")]
         tag = str(fault["ctx"]["tag"])
-        return f"{key}: unknown type {tag!r}; {_nearest(tag, known)}"
+        return f"{key}: unknown type {shortened(tag)!r}; {_nearest(tag, known)}"
     if fault["type"] == "missing":
         return f"{key}: is missing"
     wanted = _wanted(fault, key, annotation)
@@ -59,12 +74,17 @@ def explain(cls: type[BaseModel], fault: Any) -> str:
         what = fault["msg"].removeprefix("Value error, ")
     else:
         off = ', or "none"' if admits_none(annotation) else ""
-        what = f"should be {wanted}{off}, not {_as_written(fault['input'])}"
+        what = f"should be {wanted}{off}, not {shortened(_as_written(fault['input']), 200)}"
     if fault["type"] == "string_type":
         what += "; quotes make it one"
     if fault["type"] == "literal_error":
         what += _near_choice(fault["input"], annotation)
     return f"{key}: {what}" if key else what
+
+
+def _readable(part: str) -> str:
+    """A key in one line."""
+    return shortened(part if part.isprintable() else repr(part)[1:-1])
 
 
 def _wanted(fault: Any, key: str, annotation: Any) -> str | None:
@@ -81,19 +101,27 @@ def _wanted(fault: Any, key: str, annotation: Any) -> str | None:
         return f"a text like {context['pattern']}"
     if kind in _LISTS:
         known = isinstance(given, str | int | float)
-        return "a list" + (f", as in [{_as_written(given)}]" if known else "")
+        return "a list" + (f", as in [{shortened(_as_written(given))}]" if known else "")
     if kind in _TABLES:
         return f"a group of settings{_example(key, annotation)}"
     if kind in _LENGTHS:
         limit, words = _LENGTHS[kind]
-        return f"a list of {words} {context[limit]}"
+        listed = "a group" if isinstance(given, dict) else "a list"
+        return f"{listed} of {words} {context[limit]}"
     return None
 
 
 def _near_choice(given: Any, annotation: Any) -> str:
     known = [choice for choice in _choices(annotation) if isinstance(choice, str)]
-    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = _close(given, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def _close(given: Any, known: Sequence[str]) -> str | None:
+    """The known word that a given one was meant to be."""
+    if not isinstance(given, str) or len(given) > _NEAR_LENGTH:
+        return None  # to compare what is long takes long
+    return next(iter(difflib.get_close_matches(given, known, n=1, cutoff=0.5)), None)
 
 
 def _choices(annotation: Any) -> list[Any]:
@@ -120,7 +148,12 @@ def _example(key: str, annotation: Any) -> str:
 
 def _as_written(value: Any) -> str:
     """A value as a recipe has it."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        return repr(value)
+    except ValueError:  # of thousands of digits
+        return "a whole number of thousands of digits"
 
 
 def admits_none(annotation: Any) -> bool:
@@ -130,9 +163,8 @@ def admits_none(annotation: Any) -> bool:
 
 def _nearest(name: str, known: Sequence[str], above: Sequence[str] = ()) -> str:
     """Advice for a name that is not known."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {'.'.join((*above, near[0]))!r}?"
+    if near := _close(name, known):
+        return f"did you mean {'.'.join((*above, near))!r}?"
     return f"known: {', '.join(known)}"
 
 
@@ -152,7 +184,7 @@ def _walk(cls: type[BaseModel], location: Sequence[str]) -> tuple[list[str], lis
             beside = list(known.model_fields)
             annotation = known.model_fields[part].annotation
             known = _settings_in(annotation, location)
-        elif known is not None and part == _tag(known):
+        elif (known is not None and part == _tag(known)) or part == "[key]":
             continue
         else:
             if known is not None and not part.isdigit():

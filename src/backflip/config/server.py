@@ -3,18 +3,19 @@
 from pydantic import Field, field_validator
 
 from backflip.config.base import Settings
+from backflip.config.bounds import Count, Name, Number, Positive, Url, Variable
 
 
 class OidcSettings(Settings):
     """Signing in through an OpenID Connect provider, beside names and passwords."""
 
-    issuer: str = Field(description="address of the provider, without /.well-known")
-    client_id: str = Field(min_length=1, description="name that the provider knows the server by")
-    client_secret_variable: str = Field(
+    issuer: Url = Field(description="address of the provider, without /.well-known")
+    client_id: Name = Field(description="name that the provider knows the server by")
+    client_secret_variable: Variable = Field(
         default="BACKFLIP_OIDC_SECRET",
         description="name of the environment variable with the client's secret",
     )
-    label: str = Field(default="single sign-on", description="what the provider is called")
+    label: Name = Field(default="single sign-on", description="what the provider is called")
     create_users: bool = Field(
         default=False,
         description="let everybody in whom the provider knows; false: only who was invited",
@@ -31,27 +32,29 @@ class OidcSettings(Settings):
 class ServerSettings(Settings):
     """How `backflip serve` serves a workspace."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0: on all")
-    port: int = Field(default=8000, ge=0, le=65535, description="port; 0: a free one")
-    public_url: str | None = Field(
+    host: Name = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0: on all")
+    port: Number = Field(default=8000, le=65535, description="port; 0: a free one")
+    public_url: Url | None = Field(
         default=None,
         description="address that people use, where it is not that of host and port, as behind a "
         "proxy; with https the cookies are secure",
     )
-    session_hours: float = Field(default=336.0, gt=0, description="after which to sign in again")
-    lease_minutes: float = Field(
-        default=30.0, gt=0, description="a question is held for one person; a draft renews it"
+    session_hours: Positive = Field(
+        default=336.0, le=100_000, description="after which to sign in again"
     )
-    login_attempts: int = Field(
+    lease_minutes: Positive = Field(
+        default=30.0, le=100_000, description="a question is held for one person; a draft renews it"
+    )
+    login_attempts: Count = Field(
         default=10,
-        ge=1,
+        le=1_000_000,
         description="failed attempts of one name, and ten times as many of one address, before "
         "more are refused for a while",
     )
-    login_minutes: float = Field(default=15.0, gt=0, description="how long that while is")
+    login_minutes: Positive = Field(default=15.0, le=100_000, description="how long that while is")
 
-    upload_megabytes: float = Field(
-        default=512.0, gt=0, description="size of a file that may be imported"
+    upload_megabytes: Positive = Field(
+        default=512.0, le=10_000_000, description="size of a file that may be imported"
     )
     webhooks_inside: bool = Field(
         default=False, description="let webhooks lead into the server's own network"

@@ -5,6 +5,21 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backflip.config.base import Settings
+from backflip.config.bounds import (
+    Count,
+    Finite,
+    Name,
+    NotNegative,
+    Number,
+    Place,
+    Places,
+    Positive,
+    Seconds,
+    Share,
+    Text,
+    Url,
+    Variable,
+)
 from backflip.config.identity import ADDED, knob
 from backflip.config.models import ModelSettings, OptimizerSettings, ScratchSettings
 
@@ -14,12 +29,12 @@ TooLong = Literal["refuse", "drop", "cut"]
 class PromptSettings(Settings):
     """What the policy is asked."""
 
-    source: str = Field(
+    source: Place = Field(
         default="builtin:everyday",
         description="builtin:NAME, a text, JSONL or Parquet file, or env:ID for an environment",
     )
-    heldout: int = Field(default=64, ge=1, description="prompts kept for evaluation only")
-    limit: int | None = Field(
+    heldout: Count = Field(default=64, description="prompts kept for evaluation only")
+    limit: Count | None = Field(
         default=None,
         ge=2,
         description="use only so many prompts, held-out ones included; none: all",
@@ -35,24 +50,24 @@ class PromptSettings(Settings):
 class PretrainSettings(Settings):
     """Next-token prediction over packed text, from scratch or continued."""
 
-    text: tuple[str, ...] = Field(default=(), description="text, JSONL or Parquet files")
+    text: Places = Field(default=(), description="text, JSONL or Parquet files")
     scratch: ScratchSettings | None = Field(
         default=None, description="start from random weights and a new tokenizer"
     )
-    sequence_length: int = Field(default=256, ge=8, description="tokens a row")
-    batch_size: int = Field(default=16, ge=1, description="rows a step")
-    steps: int = Field(default=200, ge=1, description="optimiser steps")
+    sequence_length: Count = Field(default=256, ge=8, description="tokens a row")
+    batch_size: Count = Field(default=16, description="rows a step")
+    steps: Count = Field(default=200, description="optimiser steps")
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=3e-4)
 
 
 class SftSettings(Settings):
     """Supervised fine-tuning on demonstrations: the loss is on the replies only."""
 
-    data: tuple[str, ...] = Field(
+    data: Places = Field(
         default=(),
         description="files of demonstrations; none: the workspace's demonstrations and corrections",
     )
-    sequence_length: int = Field(
+    sequence_length: Count = Field(
         default=512,
         ge=8,
         description="tokens a row, and the most that a dialogue may have",
@@ -68,32 +83,31 @@ class SftSettings(Settings):
         default=True,
         description="several dialogues a row, none sees another; one a row where a model cannot",
     )
-    batch_size: int = Field(default=16, ge=1, description="dialogues a step")
-    epochs: int = Field(default=1, ge=1, description="passes over the dialogues")
+    batch_size: Count = Field(default=16, description="dialogues a step")
+    epochs: Count = Field(default=1, description="passes over the dialogues")
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=2e-5)
 
 
 class TeacherSettings(Settings):
     """A group of simulated annotators with B-Pref's faults (Lee et al. 2021) and two biases."""
 
-    name: str = Field(default="teacher", description="they are called name-1, name-2 and so on")
-    count: int = Field(default=1, ge=1, description="annotators in the group")
-    beta: float = Field(
+    name: Name = Field(default="teacher", description="they are called name-1, name-2 and so on")
+    count: Count = Field(default=1, le=10_000, description="annotators in the group")
+    beta: NotNegative = Field(
         default=10.0,
-        ge=0,
         description="rationality: inverse temperature of the gold measure; 0: they guess",
     )
-    mistakes: float = Field(default=0.0, ge=0, le=1, description="share of answers turned round")
-    skips: float = Field(
-        default=0.0, ge=0, le=1, description="skips when both samples' gold is in this low share"
+    mistakes: Share = Field(default=0.0, description="share of answers turned round")
+    skips: Share = Field(
+        default=0.0, description="skips when both samples' gold is in this low share"
     )
-    equals: float = Field(
-        default=0.0, ge=0, description="a gold difference below this is a tie; 0: never"
+    equals: NotNegative = Field(
+        default=0.0, description="a gold difference below this is a tie; 0: never"
     )
-    position_bias: float = Field(
+    position_bias: Finite = Field(
         default=0.0, description="added to the gold of the first shown; below 0, against it"
     )
-    length_bias: float = Field(
+    length_bias: Finite = Field(
         default=0.0, description="added to the gold for every 100 words; below 0, taken off"
     )
 
@@ -101,36 +115,27 @@ class TeacherSettings(Settings):
 class JudgeSettings(Settings):
     """A language model behind an OpenAI-compatible address: compares replies, reads critiques."""
 
-    url: str = Field(
+    url: Url = Field(
         default="http://127.0.0.1:8000/v1", description="address above /chat/completions"
     )
-    model: str = Field(default="default", description="name that the address knows it by")
-    criterion: str = Field(
+    model: Text = Field(default="default", description="name that the address knows it by")
+    criterion: Text = Field(
         default="Which reply is more helpful, honest and pleasant to read?",
         description="what the judge is asked of two replies",
     )
     both_orders: bool = Field(
         default=True, description="compare A-B and B-A; disagreement is a tie"
     )
-    timeout: float = Field(
-        default=60.0,
-        gt=0,
-        description="seconds for one answer",
-        json_schema_extra=knob(),
+    timeout: Seconds = Field(
+        default=60.0, description="seconds for one answer", json_schema_extra=knob()
     )
-    retries: int = Field(
-        default=2,
-        ge=0,
-        description="times a failed request is sent again",
-        json_schema_extra=knob(),
+    retries: Number = Field(
+        default=2, le=1_000, description="repeats of a failed request", json_schema_extra=knob()
     )
-    parallel: int = Field(
-        default=4,
-        ge=1,
-        description="requests under way at once",
-        json_schema_extra=knob(),
+    parallel: Count = Field(
+        default=4, le=1_000, description="requests under way at once", json_schema_extra=knob()
     )
-    api_key_variable: str = Field(
+    api_key_variable: Variable = Field(
         default="OPENAI_API_KEY",
         description="name of the environment variable with the key",
         json_schema_extra=knob(),
@@ -167,12 +172,13 @@ class SelectionSettings(Settings):
         "round's reward models part (BALD); margin: where their mean is nearest to a tie; "
         "diverse: no sample far from one that is asked about (k-centre)",
     )
-    pool: int = Field(
+    pool: Count = Field(
         default=4,
         ge=2,
+        le=1_000,
         description="times as many samples are drawn as are asked about; not with random",
     )
-    random_share: float = Field(
+    random_share: Share = Field(
         default=0.2,
         gt=0,
         lt=1,
@@ -197,23 +203,28 @@ class FeedbackSettings(Settings):
         description="simulated annotators; people, for whose answers the run waits; or a judge",
     )
     kinds: tuple[FeedbackKind, ...] = Field(
-        default=("comparison",), min_length=1, description="kinds of feedback that are asked for"
+        default=("comparison",),
+        min_length=1,
+        max_length=100,
+        description="kinds of feedback that are asked for",
     )
-    prompts: int = Field(default=128, ge=1, description="prompts put up each round")
-    samples_per_prompt: int = Field(
-        default=2, ge=1, le=8, description="samples that the policy gives to each of them"
+    prompts: Count = Field(default=128, description="prompts put up each round")
+    samples_per_prompt: Count = Field(
+        default=2, le=8, description="samples that the policy gives to each of them"
     )
     selection: SelectionSettings = Field(
         default=SelectionSettings(), description="which of the samples people are asked about"
     )
-    overlap: int = Field(
-        default=1, ge=1, description="annotators asked about each item; as many must be there"
+    overlap: Count = Field(
+        default=1, description="annotators asked about each item; as many must be there"
     )
     gold: Literal["sentiment", "environment"] = Field(
         default="sentiment", description="what simulated annotators judge by, and the gold measure"
     )
     teachers: tuple[TeacherSettings, ...] = Field(
-        default_factory=_default_crowd, description="groups of simulated annotators"
+        default_factory=_default_crowd,
+        max_length=1_000,
+        description="groups of simulated annotators",
     )
     judge: JudgeSettings | None = Field(
         default=None,
@@ -221,33 +232,28 @@ class FeedbackSettings(Settings):
         "held-out prompts which policy is better, if there is no gold measure, and reads critiques "
         "without a level",
     )
-    project: str = Field(
+    project: Name = Field(
         default="Main",
-        min_length=1,
         description="project that questions to people belong to; made where it is missing",
     )
-    target: float = Field(
+    target: Share = Field(
         default=1.0,
         gt=0,
-        le=1,
         description="share of people's answers after which training goes on; what comes later "
         "counts from the next round on",
     )
-    poll_seconds: float = Field(
+    poll_seconds: Seconds = Field(
         default=2.0,
-        gt=0,
         description="seconds between two looks for people's answers",
         json_schema_extra=knob(),
     )
-    anchors: int = Field(
+    anchors: Number = Field(
         default=0,
-        ge=0,
         description="questions of the first round that people are asked again in every later one, "
         "to see whether they still answer alike",
     )
-    retrain_every: int = Field(
+    retrain_every: Number = Field(
         default=0,
-        ge=0,
         description="answers of people after which a reward model is trained on what is there and "
         "measured, while the round goes on; 0: not before its end",
     )
@@ -286,12 +292,14 @@ class MixtureSettings(Settings):
         description="weighted: a sum; gated: safety decides below the threshold, helpfulness "
         "above (Llama 2)",
     )
-    weights: dict[str, float] = Field(
-        default_factory=dict[str, float], description="of each axis; 1 where none is given"
+    weights: dict[Name, Finite] = Field(
+        default_factory=dict[str, float],
+        max_length=100,
+        description="of each axis; 1 where none is given",
     )
-    helpful: str = Field(default="overall", description="gated: the axis above the threshold")
-    safe: str = Field(default="safe", description="gated: the axis that gates")
-    threshold: float = Field(
+    helpful: Name = Field(default="overall", description="gated: the axis above the threshold")
+    safe: Name = Field(default="safe", description="gated: the axis that gates")
+    threshold: Finite = Field(
         default=-1.73, description="gated: in units of the safety score; -1.73 is P(safe) = 0.15"
     )
 
@@ -302,29 +310,29 @@ class RewardSettings(Settings):
     model: ModelSettings = Field(
         default=ModelSettings(), description="what the reward network grows from"
     )
-    axes: tuple[str, ...] = Field(
+    axes: tuple[Name, ...] = Field(
         default=("overall",),
         min_length=1,
         description="what is judged: each is asked about, and has its own model",
+        max_length=100,
     )
     mixture: MixtureSettings = Field(
         default=MixtureSettings(), description="how several axes become one reward"
     )
-    ensemble: int = Field(default=1, ge=1, description="members for each axis")
+    ensemble: Count = Field(default=1, le=1_000, description="members for each axis")
     combine: Literal["mean", "worst", "uncertain"] = Field(
         default="mean", description="of the members (Coste et al. 2023)"
     )
-    uncertainty_penalty: float = Field(
-        default=0.1, ge=0, description="weight of the members' variance; combine = uncertain"
+    uncertainty_penalty: NotNegative = Field(
+        default=0.1, description="weight of the members' variance; combine = uncertain"
     )
-    epochs: int = Field(default=1, ge=1, description="passes over the feedback")
-    batch_size: int = Field(default=16, ge=1, description="feedback entries a step")
-    head_scale: float = Field(
+    epochs: Count = Field(default=1, description="passes over the feedback")
+    batch_size: Count = Field(default=16, description="feedback entries a step")
+    head_scale: Positive = Field(
         default=1.0,
-        gt=0,
         description="multiplies the new head's first weights; below 1 for little feedback",
     )
-    max_tokens: int = Field(
+    max_tokens: Count = Field(
         default=512,
         ge=8,
         description="the most tokens that a sample may have, prompt included",
@@ -337,10 +345,10 @@ class RewardSettings(Settings):
         "it is left out",
         json_schema_extra=ADDED,
     )
-    heldout: float = Field(
+    heldout: Share = Field(
         default=0.15, gt=0, lt=1, description="share of prompts whose feedback is never trained on"
     )
-    margin: tuple[float, float, float, float] = Field(
+    margin: tuple[Finite, Finite, Finite, Finite] = Field(
         default=(0.0, 0.0, 0.0, 0.0),
         description="margin of the comparison loss at strength 0 to 3 (Llama 2, eq. 2)",
     )
@@ -348,11 +356,11 @@ class RewardSettings(Settings):
         default="davidson", description="how ties of comparisons are read"
     )
     reliability: bool = Field(default=True, description="learn a beta for every annotator")
-    reliability_prior: float = Field(
-        default=0.5, gt=0, description="standard deviation of log beta over annotators"
+    reliability_prior: Positive = Field(
+        default=0.5, description="standard deviation of log beta over annotators"
     )
-    annotator_learning_rate: float = Field(
-        default=0.05, gt=0, description="of reliabilities, cut points and thresholds, in logits"
+    annotator_learning_rate: Positive = Field(
+        default=0.05, description="of reliabilities, cut points and thresholds, in logits"
     )
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4)
 
@@ -376,16 +384,16 @@ class RewardSettings(Settings):
 class EvaluationSettings(Settings):
     """How a policy is measured against the starting model."""
 
-    prompts: int = Field(
+    prompts: Count = Field(
         default=64,
         ge=2,
         description="held-out prompts answered by both; a judge is asked about as many pairs for "
         "each sample",
     )
-    samples_per_prompt: int = Field(
-        default=1, ge=1, description="samples of both models to each of them"
+    samples_per_prompt: Count = Field(
+        default=1, description="samples of both models to each of them"
     )
-    examples: int = Field(default=10, ge=0, description="before/after replies in the report")
-    confidence: float = Field(
+    examples: Number = Field(default=10, description="before/after replies in the report")
+    confidence: Share = Field(
         default=0.95, gt=0, lt=1, description="of the intervals that are reported"
     )

@@ -27,13 +27,18 @@ from backflip.config import (
     Settings,
     SftSettings,
     apply_overrides,
+    lines_of,
     merge,
     read_toml,
 )
+from backflip.config.bounds import Name, Seed
+from backflip.config.faults import shortened
 from backflip.config.identity import named_by
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
 from backflip.records import content_id
+
+_NAME_LENGTH = 100
 
 if TYPE_CHECKING:
     AnyAlgorithm = AlgorithmSettings
@@ -46,10 +51,10 @@ else:
 class Recipe(Settings):
     """The settings of a run."""
 
-    name: str = Field(
+    name: Name = Field(
         default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run, for people"
     )
-    seed: int = Field(default=0, ge=0, description="all random decisions follow from it")
+    seed: Seed = Field(default=0, description="all random decisions follow from it")
     model: ModelSettings = Field(
         default=ModelSettings(), description="the model that the run starts from"
     )
@@ -111,8 +116,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         SettingsError: no such recipe, not TOML, an unknown key, a value out of range.
     """
     path = _find(source, Path())
-    data = apply_overrides(_read(path, seen=()), [_spelled_out(o) for o in overrides])
-    return Recipe.parse(data, where=str(source))
+    laid_over = [_spelled_out(override) for override in overrides]
+    data = apply_overrides(_read(path, seen=()), laid_over)
+    return Recipe.parse(data, where=shortened(str(source), 300), line_of=lines_of(path, laid_over))
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -157,14 +163,22 @@ def _find(source: str | Path, beside: Path) -> Path:
     if str(source) in shipped:
         return shipped[str(source)]
     path = beside / source
-    if not path.is_file():
-        near = difflib.get_close_matches(path.stem, shipped, n=1, cutoff=0.6)
+    if not _is_file(path):
+        near = difflib.get_close_matches(path.stem[:_NAME_LENGTH], shipped, n=1, cutoff=0.6)
         advice = f"; did you mean {near[0]!r}, which comes with Backflip?" if near else ""
         raise SettingsError(
-            f"no recipe {str(source)!r}{advice}",
+            f"no recipe {shortened(str(source))!r}{advice}",
             hint=f"Give a TOML file, or one of: {', '.join(shipped)}.",
         )
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        where = shortened(str(path), 300)
+        raise SettingsError(f"cannot be read: {error.strerror}", where=where) from None
 
 
 def _spelled_out(override: str) -> str:

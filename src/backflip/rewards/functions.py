@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from backflip.errors import TrainingError
 from backflip.records import Sample
 
+_SHOWN = 200
+"""Characters of what a function raised or returned."""
 Function = Callable[[Sample], float | None]
 
 
@@ -39,8 +41,8 @@ class FunctionReward:
         """One reward a sample; None where the function returns None.
 
         Raises:
-            TrainingError: the function raised, ran out of time, or returned no finite number; it
-                names the function and the sample.
+            TrainingError: the function raised, tried to end the program, ran out of time, or
+                returned no finite number; it names the function and the sample.
         """
         return [self._score_one(sample) for sample in samples]
 
@@ -54,18 +56,22 @@ class FunctionReward:
                 where=where,
                 hint="Raise the time-out, or make the function faster on such a sample.",
             ) from None
-        except Exception as error:
-            raise TrainingError(
-                f"the function raised {type(error).__name__}: {error}", where=where
-            ) from error
+        except _RaisedError as raised:
+            raise _fault_of(raised.error, where) from raised.error
+        except KeyboardInterrupt:  # of whoever waits for it
+            raise
+        except BaseException as error:
+            raise _fault_of(error, where) from error
         if value is None:
             return None
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except Exception:  # whatever was returned says how it becomes a number
             number = math.nan
         if not math.isfinite(number):
-            raise TrainingError(f"the function returned {value!r}, no finite number", where=where)
+            raise TrainingError(
+                f"the function returned {_written(value, repr)}, no finite number", where=where
+            )
         return number
 
     def _call(self, sample: Sample) -> float | None:
@@ -81,8 +87,40 @@ class FunctionReward:
             raise
 
 
+def _fault_of(error: BaseException, where: str) -> TrainingError:
+    """What a function raised, as its own fault: also what would end the program, or a thread."""
+    name = type(error).__name__
+    ends = not isinstance(error, Exception)
+    return TrainingError(
+        f"the function raised {name}: {_written(error, str)}",
+        where=where,
+        hint=f"{name} ends a program: let the function raise another error, or return None."
+        if ends
+        else None,
+    )
+
+
+def _written(value: object, write: Callable[[object], str]) -> str:
+    """A value in a few words, though it may be of any length, or fail to be written."""
+    try:
+        text = write(value)
+    except Exception as error:
+        return (
+            f"something of type {type(value).__name__} (writing it raised {type(error).__name__})"
+        )
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+
+
 class _TimeOutError(Exception):
     """A call took longer than it may."""
+
+
+class _RaisedError(Exception):
+    """What a function raised in a thread of its own, where no Ctrl-C comes but what it made up."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+        super().__init__()
 
 
 class _Worker:
@@ -91,7 +129,7 @@ class _Worker:
     def __init__(self, function: Function):
         self._function = function
         self._asked: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
-        self._answered: queue.SimpleQueue[tuple[float | None, Exception | None]]
+        self._answered: queue.SimpleQueue[tuple[float | None, BaseException | None]]
         self._answered = queue.SimpleQueue()
         threading.Thread(target=self._run, daemon=True, name="reward-function").start()
 
@@ -103,7 +141,7 @@ class _Worker:
             self.stop()
             raise _TimeOutError from None
         if error is not None:
-            raise error
+            raise _RaisedError(error)
         return value
 
     def stop(self) -> None:
@@ -114,5 +152,5 @@ class _Worker:
         while (sample := self._asked.get()) is not None:
             try:
                 self._answered.put((self._function(sample), None))
-            except Exception as error:
+            except BaseException as error:
                 self._answered.put((None, error))

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -20,13 +21,16 @@ SWITCH_SECONDS = 0.0005
 twenty times: at Python's own 5 milliseconds it would wait for a busy thread after each."""
 
 
-def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], None]) -> None:
+def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], None]) -> int | None:
     """Serve a workspace until Ctrl-C or SIGTERM; requests under way are answered first.
 
     Args:
         workspace: that is served.
         settings: where and how.
         say: tells a line to who started the server.
+
+    Returns:
+        the signal that ended it, if one did.
 
     Raises:
         BackflipError: the address cannot be listened on.
@@ -47,13 +51,21 @@ def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], N
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        # The library raises the signal again once it has ended, which must not end this process
-        # before the rest is put in order.
-        signal.signal(sign, lambda *_: None)
+    server = uvicorn.Server(config)
+    got: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        got.append(number)
+        server.should_exit = True
+
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # The library takes the first two itself, and raises them again once it has ended, which
+        # must not end this process before the rest is put in order.
+        if signal.getsignal(sign) != signal.SIG_IGN:
+            signal.signal(sign, end)
     with Background(workspace, address, inside=settings.webhooks_inside):
-        uvicorn.Server(config).run(sockets=[listener])
-    say("Stopped.")
+        server.run(sockets=[listener])
+    return got[0] if got else None
 
 
 def address_of(settings: ServerSettings, port: int) -> str:

@@ -6,6 +6,7 @@ transaction still true when it writes, keeps two bulk inserts from deadlocking o
 and lets the journal's numbers be committed in order.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -27,7 +29,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from backflip.errors import BusyError, WorkspaceError
+from backflip.errors import FREE_SPACE, BusyError, WorkspaceError
 from backflip.feedback.store import schema
 
 Item = TypeVar("Item")
@@ -61,8 +63,15 @@ _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other p
 
 
 def sqlite_url(path: Path) -> URL:
-    """Address of a SQLite file."""
-    return URL.create("sqlite+pysqlite", database=str(path))
+    """Address of a SQLite file; for reading only, where it or its folder cannot be written."""
+    if all(os.access(each, os.W_OK) for each in (path, path.parent) if each.exists()):
+        return URL.create("sqlite+pysqlite", database=str(path))
+    query = {"uri": "true", "mode": "ro"}
+    journal = path.with_name(f"{path.name}-wal")
+    if not (journal.exists() and journal.stat().st_size):
+        # Nobody writes it and nothing is left to take in: no files need be made beside it.
+        query["immutable"] = "1"
+    return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query)
 
 
 def postgresql_url(address: str) -> URL:
@@ -92,7 +101,8 @@ class Database:
     def __init__(self, url: URL, *, timeout: float = 30.0):
         self.where = url.render_as_string(hide_password=True)
         if url.get_backend_name() == "sqlite":
-            self.where = url.database or ":memory:"
+            self.where = unquote((url.database or ":memory:").removeprefix("file:"))
+        self._read_only = "mode" in url.query
         self._timeout = timeout
         self._turn = threading.Lock()
         try:
@@ -131,7 +141,8 @@ class Database:
         cursor = connection.cursor()
         try:
             cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
-            cursor.execute("PRAGMA journal_mode = WAL")
+            if not self._read_only:
+                cursor.execute("PRAGMA journal_mode = WAL")
             # An answer that was acknowledged outlives a power cut, not only a crash.
             cursor.execute("PRAGMA synchronous = FULL")
             cursor.execute("PRAGMA foreign_keys = ON")
@@ -230,6 +241,10 @@ class Database:
                     where=self.where,
                     hint="Wait for it to end, or stop it.",
                 ) from error
+            if "readonly" in raw:
+                raise WorkspaceError(
+                    "the workspace can be read and not written", where=self.where, hint=FREE_SPACE
+                ) from error
             if isinstance(error, OperationalError) or "not a database" in raw or "malformed" in raw:
                 first = raw.splitlines()[0] if raw else type(error.orig).__name__
                 raise BusyError(
@@ -255,6 +270,13 @@ class Database:
             return
         from backflip.feedback.store import migrations
 
+        if self._read_only:
+            raise WorkspaceError(
+                "written by an older Backflip, and cannot be brought up to date: it can only be "
+                "read",
+                where=self.where,
+                hint=FREE_SPACE,
+            )
         if revision is not None and revision not in migrations.revisions():
             raise WorkspaceError(
                 f"written by a newer Backflip: its schema is {revision}, "

@@ -169,7 +169,7 @@ def _read_marker(path: Path) -> str | None:
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))
         found, address = marker["format"], marker["database"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise WorkspaceError("cannot be read", where=str(path)) from error
     if found != _FORMAT or not isinstance(address, str | None):
         raise WorkspaceError(
