@@ -55,6 +55,10 @@ class TrainingError(BackflipError):
     """Training that cannot go on: a loss that is not finite, a full disk, too little data."""
 
 
+class DamageError(BackflipError):
+    """A file that is not what was written, or that cannot be read: nothing of it is used."""
+
+
 class JudgeError(BackflipError):
     """A judge that does not answer, or whose answer cannot be read."""
 
@@ -68,3 +72,8 @@ def why_not_written(error: OSError) -> str:
     told = os.strerror(error.errno) if error.errno else str(error)
     full = ", the disk is full" if error.errno in _NO_ROOM else ""
     return f"cannot be written{full}: {told}"
+
+
+def why_not_read(error: OSError) -> str:
+    """What to say of a file that the system would not read."""
+    return f"cannot be read: {os.strerror(error.errno) if error.errno else error}"

@@ -29,9 +29,8 @@ from sqlalchemy.pool import Pool  # noqa: E402
 from backflip.agents import AgentSampler  # noqa: E402
 from backflip.feedback.store import Workspace  # noqa: E402
 from backflip.loop import Recipe, Run, make_domain  # noqa: E402
-from backflip.models import files  # noqa: E402
 from backflip.sampling.fast import FastDecoder  # noqa: E402
-from backflip.training import Checkpoints, Optimizer, checkpoints  # noqa: E402
+from backflip.training import Checkpoints, Optimizer  # noqa: E402
 
 
 class Instants:
@@ -69,19 +68,12 @@ def watch(instants: Instants) -> None:
             instants("write")
             file.write(data[len(data) // 2 :])
 
-    def durably_in_halves(path: Path, data: bytes) -> None:
-        in_halves(path, data)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
     for name in ("fsync", "unlink", "rmdir"):
         before(os, name, "write")
     for name in ("rename", "replace", "mkdir"):
         before(Path, name, "write")
     Path.write_bytes = in_halves
     Path.write_text = lambda path, text, **_: in_halves(path, text.encode())
-    checkpoints.write_durably = durably_in_halves
-    files.write_durably = durably_in_halves
     before(Checkpoints, "save", "checkpoint")
     before(Optimizer, "step", "learn")
     before(AgentSampler, "_choose", "act")

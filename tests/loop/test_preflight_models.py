@@ -9,6 +9,7 @@ import pytest
 from test_preflight import found_in, prompts, recipe_of, tokens_of
 
 from backflip.feedback.store import Workspace
+from unsealed import unsealed
 
 CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
 
@@ -16,7 +17,7 @@ CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
 @pytest.fixture
 def brought(tmp_path: Path, models: Path) -> Path:
     """A folder of the user's with a tiny model."""
-    return Path(shutil.copytree(models / "one", tmp_path / "brought"))
+    return unsealed(shutil.copytree(models / "one", tmp_path / "brought"))
 
 
 def check(desk: Workspace, folder: Path, models: Path, brought: Path, **change: Any) -> Any:

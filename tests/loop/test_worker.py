@@ -31,6 +31,7 @@ from backflip.loop import Silent, worker
 from backflip.loop.worker import Worker
 from backflip.records import Prompt
 from backflip.sampling.fast import FastDecoder
+from unsealed import unsealed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -188,7 +189,7 @@ def test_a_reply_that_nobody_waits_for_leaves_nothing(
 
 def broken(models: Path, workspace: Workspace, name: str, stage: Any = "sft") -> Path:
     folder = workspace.artifacts / "models" / name
-    shutil.copytree(models / "one", folder)
+    unsealed(shutil.copytree(models / "one", folder))
     workspace.models.register(
         ModelRecord(id=f"model-{name}", name=name, stage=stage, path=f"models/{name}")
     )

@@ -21,7 +21,6 @@ from backflip.errors import BackflipError
 from backflip.evaluation.report import page
 from backflip.feedback.store import Workspace
 from backflip.models import TextPolicy, make_model, save_model, train_tokenizer
-from backflip.models.files import write_whole
 from backflip.models.gguf import convert_gguf
 
 LIMITS = (0, 300, 3_000, 12_000)
@@ -71,14 +70,12 @@ def main(root: Path, gguf: Path) -> None:
         "policy again": lambda: policy.save(root / "policy" / "old", {}),
         "scratch": lambda: save_model(model, tokenizer, root / "scratch" / "new"),
         "agent": lambda: agent.save(root / "agent" / "new", {}),
-        "file": lambda: write_whole(root / "file" / "old", bytes(20_000)),
         "gguf": lambda: convert_gguf(gguf),
         "report": lambda: page.write_report(workspace, "run-1"),
     }
-    for name in ("policy", "scratch", "agent", "file", "cache"):
+    for name in ("policy", "scratch", "agent", "cache"):
         (root / name).mkdir()
     policy.save(root / "policy" / "old", {"step": 1})
-    (root / "file" / "old").write_text("what was there")
     with torch.no_grad():
         next(iter(policy.trainable_state().values())).add_(1.0)
     print(json.dumps({name: [attempt(w, n, root) for n in LIMITS] for name, w in writes.items()}))

@@ -20,6 +20,7 @@ from backflip.config import ModelSettings
 from backflip.errors import ModelError
 from backflip.models import TextPolicy, TextScorer, save_model
 from families import build_family
+from unsealed import unsealed
 
 
 def load(folder, **options):
@@ -81,7 +82,7 @@ def test_a_scorer_whose_settings_pad_beyond_its_embeddings_is_loaded_and_mended(
     scorer = load(tmp_path / "language", seed=3)
     scorer.save(tmp_path / "scorer", {})
     ours = scorer.scores(as_inputs(rows))
-    config = json.loads((tmp_path / "scorer" / "config.json").read_text())
+    config = json.loads((unsealed(tmp_path / "scorer") / "config.json").read_text())
     config["pad_token_id"] = config["vocab_size"]
     (tmp_path / "scorer" / "config.json").write_text(json.dumps(config))
     again = load(tmp_path / "scorer", trainable=False)

@@ -6,8 +6,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from backflip.config import LoraSettings, ModelSettings
 from backflip.errors import ModelError
+from backflip.manifest import MANIFEST
 from backflip.models import TextInputs, TextPolicy, cache_folder, read_record
 from backflip.models.files import new_folder, write_record
+from unsealed import unsealed
 
 
 def everything_under(path):
@@ -28,7 +30,8 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
 
     with pytest.raises(KeyError):
         die_half_way()
-    assert everything_under(tmp_path) == ["deep", "deep/model", "deep/model/a"]
+    assert set(everything_under(target)) == {"a", MANIFEST}
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
 
 
 def test_a_folder_gives_way_or_wins_as_asked(tmp_path):
@@ -36,7 +39,9 @@ def test_a_folder_gives_way_or_wins_as_asked(tmp_path):
     for name, replace in (("first", False), ("second", False), ("third", True)):
         with new_folder(target, replace=replace) as draft:
             (draft / name).touch()
-        assert everything_under(tmp_path) == ["model", "model/third" if replace else "model/first"]
+        kept = "third" if replace else "first"
+        assert set(everything_under(target)) == {kept, MANIFEST}
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
@@ -139,7 +144,7 @@ def test_broken_folders_are_refused(build, tokenizer, tmp_path):
     policy = TextPolicy.from_model(build("llama"), tokenizer)
     policy.save(tmp_path / "saved", {})
     settings = ModelSettings(name=str(tmp_path / "saved"), precision="float32")
-    weights = tmp_path / "saved" / "model.safetensors"
+    weights = unsealed(tmp_path / "saved") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         TextPolicy.load(settings)
@@ -153,7 +158,7 @@ def test_broken_folders_are_refused(build, tokenizer, tmp_path):
 
 def test_code_that_comes_with_a_model_is_not_run(build, tokenizer, tmp_path):
     TextPolicy.from_model(build("llama"), tokenizer).save(tmp_path / "saved", {})
-    path = tmp_path / "saved" / "config.json"
+    path = unsealed(tmp_path / "saved") / "config.json"
     config = json.loads(path.read_text())
     config["model_type"] = "evil"
     config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}

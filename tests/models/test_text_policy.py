@@ -316,8 +316,8 @@ def test_a_state_of_another_model_is_refused_and_changes_nothing(build, tokenize
     partial = dict(list(before.items())[:-1])
     for state, message in (
         (whole, "lacks"),
-        (partial, "lacks 1 of 28"),
-        ({**before, "extra": torch.zeros(1)}, "unknown"),
+        (partial, "lacks 1 tensor: model"),
+        ({**before, "extra": torch.zeros(1)}, "has what the network does not: 1 tensor: extra"),
         (wider.trainable_state(), "shapes"),
         (halved, "types"),
     ):

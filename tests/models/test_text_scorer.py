@@ -13,6 +13,7 @@ from transformers import (
 from backflip.config import LoraSettings, ModelSettings
 from backflip.errors import ModelError
 from backflip.models import TextInputs, TextPolicy, TextScorer, save_model
+from unsealed import unsealed
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_saved_scorers_score_alike_as_a_plain_classifier(
     if padding == "end":  # as in many models: the padding is the token that ends every reply
         other = AutoTokenizer.from_pretrained(folder)
         other.pad_token = other.eos_token
-        other.save_pretrained(folder)
+        other.save_pretrained(unsealed(folder))
     scorer = TextScorer.load(settings(folder, lora=lora), seed=3)
     generator = torch.Generator().manual_seed(1)
     for tensor in scorer.trainable_state().values():

@@ -1,14 +1,28 @@
 """Prompts, samples, annotators and models come back as they were put in."""
 
+import random
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_helpers import clip_sample, completion_sample
 
-from backflip.errors import WorkspaceError
-from backflip.feedback.store import ModelRecord, Workspace
-from backflip.records import Clip, Completion, Dialogue, Message, Prompt, Sample, Situation
+from backflip.errors import DamageError, WorkspaceError
+from backflip.feedback.store import ModelRecord, Workspace, schema
+from backflip.records import (
+    Clip,
+    Completion,
+    Dialogue,
+    Message,
+    Prompt,
+    Sample,
+    Situation,
+    content_id,
+)
 
 hostile = "nul \x00, half a surrogate \ud800, bidi \u202e, escape \x1b[31m, Zoë 🙂"
 
@@ -220,3 +234,48 @@ def test_a_model_without_its_origin_is_refused(
     with pytest.raises(WorkspaceError, match=message):
         workspace.models.register(model("policy", **fields))
     assert workspace.models.all() == []
+
+
+@pytest.mark.parametrize("make", [completion_sample, clip_sample])
+def test_a_sample_that_is_not_what_was_written_is_named(workspace: Workspace, make) -> None:
+    """Any byte of its arrays, its words or where it came from."""
+    sample = make(4)
+    workspace.samples.add([sample])
+    with workspace.database.read() as connection:
+        row = connection.execute(sa.select(schema.samples)).mappings().one()
+    rng = random.Random(1)
+    changes: list[dict[str, Any]] = [
+        {"arrays": row["arrays"][: rng.randrange(len(row["arrays"]))]},
+        {"arrays": b""},
+        {"header": {**row["header"], "type": "nothing"}},
+        {"header": {**row["header"], next(iter(sample.content.header())): "other"}},
+        {"origin": {**row["origin"], "seed": 5}},
+        {"weights_version": 77},
+    ]
+    for _ in range(40):
+        flipped = bytearray(row["arrays"])
+        # Behind the header of safetensors, whose spaces and names of types no id speaks of.
+        start = 8 + int.from_bytes(flipped[:8], "little")
+        flipped[rng.randrange(start, len(flipped))] ^= 1 << rng.randrange(8)
+        changes.append({"arrays": bytes(flipped)})
+    for change in changes:
+        with workspace.database.write("samples") as connection:
+            connection.execute(sa.update(schema.samples).values(**change))
+        with pytest.raises(DamageError) as caught:
+            workspace.samples.get([sample.id])
+        assert caught.value.where == sample.id
+        assert "backup" in str(caught.value.hint)
+        with workspace.database.write("samples") as connection:
+            kept = {name: row[name] for name in change}
+            connection.execute(sa.update(schema.samples).values(**kept))
+    assert_same(workspace.samples.get([sample.id])[sample.id], sample)
+
+
+def test_samples_named_by_an_older_version_are_read(workspace: Workspace) -> None:
+    """Their ids do not tell of the shapes of their arrays."""
+    new = completion_sample(4)
+    raw = b"".join(array.tobytes() for array in new.content.arrays().values())
+    origin = {"model": "model-1", "weights_version": 3, "seed": 7, "index": 4}
+    name = content_id("sample", new.prompt.id, new.content.header(), raw, origin)
+    workspace.samples.add([replace(new, id=name)])
+    assert_same(workspace.samples.get([name])[name], replace(new, id=name))

@@ -61,6 +61,41 @@ def test_the_same_step_again_takes_the_place_of_the_first(tmp_path):
     assert same(checkpoints.latest()[1], make_state(2))
 
 
+def test_the_disk_never_holds_more_than_two_by_default(tmp_path, monkeypatch):
+    checkpoints, most = Checkpoints(tmp_path), []
+    rename = Path.rename
+
+    def watched(path: Path, target: Path) -> Path:
+        most.append(sorted(p.name for p in tmp_path.iterdir()))
+        return rename(path, target)
+
+    monkeypatch.setattr(module.Path, "rename", watched)
+    for step in (2, 4, 6):
+        checkpoints.save(step, make_state(step))
+    assert most[-1] == ["step-00000004", "step-00000006.unfinished"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000004", "step-00000006"]
+
+
+def test_checkpoints_of_later_steps_go_when_an_earlier_one_is_written(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (2, 4):
+        checkpoints.save(step, make_state(step))
+    (tmp_path / "step-00000004" / module.TENSORS).unlink()
+    checkpoints.save(3, make_state(3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    assert same(checkpoints.latest()[1], make_state(3))
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"kl": 1.0}, {"kl_beta": "x"}, {"kl_beta": float("inf")}, [], 7]
+)
+def test_numbers_that_are_not_those_asked_for_are_refused(values):
+    kept = State({}, {"algorithm": {"kl_beta": 0.5}})
+    assert kept.numbers("algorithm", {"kl_beta": 0.1}) == {"kl_beta": 0.5}
+    with pytest.raises(TrainingError, match="which is of kl_beta"):
+        State({}, {"algorithm": values}).numbers("algorithm", {"kl_beta": 0.1})
+
+
 def test_clear_removes_all(tmp_path):
     checkpoints = Checkpoints(tmp_path / "stage", keep=3)
     checkpoints.save(1, make_state(1))
@@ -102,7 +137,7 @@ def calls_of_a_save(tmp_path: Path) -> list[str]:
 
 def test_a_process_killed_at_any_call_leaves_the_last_checkpoint(tmp_path):
     calls = calls_of_a_save(tmp_path)
-    assert calls.count("fsync") == 4
+    assert calls.count("fsync") == 5
     assert "rename" in calls
     for number in range(1, len(calls) + 1):
         folder = tmp_path / f"killed-{number}"

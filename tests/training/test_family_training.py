@@ -26,6 +26,7 @@ from backflip.records import Completion, Prompt, Sample
 from backflip.training import Learner, PairTraining, RolloutTraining
 from backflip.training.text import TextDomain
 from families import FAMILIES, build_family
+from unsealed import unsealed
 
 WORDS = ("rain", "a kettle", "the window", "tea")
 WITHOUT_SCORERS = ("cohere", "granite")
@@ -115,7 +116,7 @@ def test_ppo_trains_on_what_was_drawn(domain: TextDomain):
     for name in {domain.model.name, domain.reward_settings.model.name}:
         _, tokenizer = load_causal_lm(name)
         tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.save_pretrained(name)
+        tokenizer.save_pretrained(unsealed(Path(name)))
     start = folder(domain)
     reward = domain.scorer(start, seed=0)
     reward.save(start.parent / "reward", {})

@@ -1,10 +1,17 @@
 """The loop of every stage: it goes on where it stopped, whenever that was."""
 
+import random
+import shutil
+
 import pytest
 import torch
 
 from backflip.errors import TrainingError
+from backflip.manifest import MANIFEST
 from backflip.training import Checkpoints, State, fit
+from backflip.training.checkpoints import TENSORS, VALUES
+from damage import DAMAGES, copied, damage
+from unsealed import unsealed
 
 
 class Stop(BaseException):
@@ -72,6 +79,55 @@ def test_stopped_again_and_again_it_still_ends(tmp_path):
     last = Walk(9)
     run(last, tmp_path / "broken", 2)
     assert torch.equal(last.place, straight.place)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, kind, sealed):
+    straight = Walk(9)
+    run(straight, tmp_path / "straight", 2)
+    run(Walk(9, 7), tmp_path / "cut", 2)
+    for seed, name in enumerate(sorted(p.name for p in (tmp_path / "cut/step-00000006").iterdir())):
+        folder = copied(tmp_path / "cut", tmp_path / "copy")
+        newest, before = folder / "step-00000006", folder / "step-00000004"
+        if not sealed:
+            if name == MANIFEST or kind in ("a flipped bit", "another file", "other shapes"):
+                continue  # seen by the hash alone, or where the state is loaded
+            unsealed(newest)
+            unsealed(before)
+        damage(kind, newest / name, [before / TENSORS, before / VALUES], random.Random(seed))
+        needless = name == MANIFEST and kind == "removed"
+        again = Walk(9)
+        told: list[str] = []
+        fit(again, folder, checkpoint_every=2, record=lambda step, metrics: None, warn=told.append)
+        said = f"a checkpoint is damaged, so it goes on from step 4: {newest}: {name} "
+        assert [line[: len(said)] for line in told] == ([] if needless else [said])
+        assert torch.equal(again.place, straight.place)
+        assert again.done == list(range(6 if needless else 4, 9))
+
+
+def test_where_every_checkpoint_is_damaged_it_begins_again(tmp_path):
+    straight = Walk(9)
+    run(straight, tmp_path / "straight", 2)
+    run(Walk(9, 7), tmp_path / "cut", 2)
+    for step in (4, 6):
+        (tmp_path / "cut" / f"step-0000000{step}" / TENSORS).write_bytes(b"")
+    again = Walk(9)
+    with pytest.warns(UserWarning, match="begins again") as caught:
+        run(again, tmp_path / "cut", 2)
+    assert len(caught) == 2
+    assert again.done == list(range(9))
+    assert torch.equal(again.place, straight.place)
+
+
+def test_a_checkpoint_of_another_step_is_not_taken_for_this_one(tmp_path):
+    run(Walk(9, 7), tmp_path, 2)
+    shutil.rmtree(tmp_path / "step-00000006")
+    shutil.copytree(tmp_path / "step-00000004", tmp_path / "step-00000006")
+    again = Walk(9)
+    with pytest.warns(UserWarning, match="is the checkpoint of step 4"):
+        run(again, tmp_path, 2)
+    assert again.done[0] == 4
 
 
 def test_a_run_that_is_done_does_nothing_more(tmp_path):

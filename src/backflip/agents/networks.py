@@ -1,7 +1,6 @@
 """The small networks of an agent: policy, value model and reward over clips."""
 
 import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,14 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
 from backflip.agents.inputs import OTHER_WORLD, ClipInputs
 from backflip.errors import ModelError, SettingsError
-from backflip.models.files import new_folder, write_record
+from backflip.manifest import require_whole
+from backflip.models.files import new_folder, read_record, read_tensors, write_record
+from backflip.models.matching import require_same_tensors
 from backflip.records import Sample
 
 
@@ -77,7 +77,13 @@ class Network(nn.Module):
     trainable_state = weights
 
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `trainable_state` gave."""
+        """Take back what `trainable_state` gave.
+
+        Raises:
+            ModelError: it is of another network; nothing is changed.
+        """
+        hint = "It was written for another environment."
+        require_same_tensors(self.weights(), state, what="the trained state", hint=hint)
         self.load_state_dict(dict(state))
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
@@ -92,13 +98,30 @@ class Network(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, seed: int = 0) -> Self:
-        """Read what `save` wrote; the weights are those of a network of the same class."""
+        """Read what `save` wrote; the weights are those of a network of the same class.
+
+        Raises:
+            DamageError: a file is missing or is not what was written.
+            ModelError: the folder holds no such network.
+        """
+        require_whole(folder)
         record = read_record(folder)
         try:
             network = cls(record["shape"], seed=seed)
-            network.load_state_dict(load_file(folder / "network.safetensors"))
-        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"no {cls.__name__} can be read: {error}", where=str(folder)) from None
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"no {cls.__name__} can be made of its record: {error}", where=str(folder)
+            ) from None
+        path = folder / "network.safetensors"
+        weights = read_tensors(path)
+        require_same_tensors(
+            network.weights(),
+            weights,
+            what=f"for {cls.__name__}, the file",
+            where=str(path),
+            hint="Is it of a network of this kind, of this environment?",
+        )
+        network.load_state_dict(weights)
         return network
 
 
@@ -217,11 +240,3 @@ class ClipScorer(Network):
         if self.shape["discrete"]:
             actions = nn.functional.one_hot(actions, self.shape["actions"]).float()
         return torch.cat([inputs.observations_BSO[:, 1:], actions], -1)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record beside a network's weights; a `ModelError` where there is none."""
-    try:
-        return json.loads((folder / "backflip.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"no network can be read: {error}", where=str(folder)) from None

@@ -7,7 +7,8 @@ from typing import Any, Self
 from torch import Tensor
 
 from backflip.agents.inputs import ClipInputs
-from backflip.agents.networks import ClipScorer, read_record
+from backflip.agents.networks import ClipScorer
+from backflip.models.files import read_record
 from backflip.records import Clip, Sample
 from backflip.rewards import TrainedReward
 

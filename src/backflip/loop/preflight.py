@@ -17,6 +17,7 @@ from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.teachers import make_crowd
 from backflip.loop.stages.learnable import learnable, usable_entries
+from backflip.models.matching import require_finite
 from backflip.records import Prompt, Sample, derive_seed
 from backflip.records.problems import Findings, Problem
 from backflip.training import Given
@@ -169,7 +170,9 @@ def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
     policy, reward = folder / "policy", folder / "reward"
 
     def save_policy() -> None:
-        domain.policy(home, seed=seed).save(policy, {})
+        network = domain.policy(home, seed=seed)
+        require_finite(network)
+        network.save(policy, {})
         domain.mixed_in(algorithm, seed=seed)
 
     def act() -> None:
@@ -180,6 +183,7 @@ def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
 
     def save_reward() -> None:
         network = domain.scorer(home, seed=seed)
+        require_finite(network)
         network.score(drawn)
         network.save(reward, {})
 

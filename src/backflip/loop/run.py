@@ -15,12 +15,14 @@ from typing import Any
 
 from backflip import __version__
 from backflip.algorithms import OnlineSettings
-from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.errors import FREE_SPACE, DamageError, WorkspaceError, why_not_written
 from backflip.feedback.store import Workspace
 from backflip.loop import stages
 from backflip.loop.known import changes, run_of
 from backflip.loop.recipe import Recipe
 from backflip.loop.reporter import Reporter, Silent
+from backflip.loop.stages.keeping import ANEW, discard_damaged, require_kept
+from backflip.models.files import read_record
 from backflip.records import content_id, derive_seed
 from backflip.training import Domain
 
@@ -128,6 +130,8 @@ class Run:
             snapshot: of feedback that is learned from; None: what the recipe says.
         """
         begun = {kept.key for kept in self.workspace.stages.all(self.id) if kept.result is not None}
+        if "start" not in begun:
+            discard_damaged(self.place("start"), self.reporter.warn)
         # A run that got past its start in a version without checks goes on without one.
         if "start" not in begun or any(key.startswith(CHECK) for key in begun):
             self.check(snapshot=snapshot)
@@ -160,15 +164,20 @@ class Run:
 
         Raises:
             WorkspaceError: its files are gone.
+            DamageError: one of them is not what was written, or is of another model.
         """
         models = self.workspace.models
-        folder = models.folder(models.get(model_id))
+        record = models.get(model_id)
+        folder = models.folder(record)
         if not folder.is_dir():
             raise WorkspaceError(
-                f"the files of model {model_id} are missing",
-                where=str(folder),
-                hint="Restore the folder, or start a new run with another seed.",
+                f"the files of model {model_id} are missing", where=str(folder), hint=ANEW
             )
+        require_kept(folder, f"model {record.name}")
+        if record.path == f"models/{model_id}":
+            named = read_record(folder).get("model", model_id)
+            if named != model_id:
+                raise DamageError(f"holds model {named}", where=str(folder), hint=ANEW)
         return folder
 
     def place(self, key: str) -> Path:

@@ -31,6 +31,7 @@ from backflip.models.files import new_folder, write_record
 from backflip.models.inputs import TextInputs
 from backflip.models.limits import position_limit, vocabulary_size
 from backflip.models.lora import adapted_layers, adapters_off, add_adapters, plain_state
+from backflip.models.matching import require_same_tensors
 from backflip.models.probes import is_causal, reads_packed_rows, reads_shared_rows
 from backflip.models.quiet import isolated_rng, quiet
 from backflip.models.shared import SharedRows
@@ -268,16 +269,7 @@ class AdaptedModel(nn.Module):
             ModelError: the state is of another network or of other adapters; nothing is changed.
         """
         own = self.trainable_state()
-        for wrong, names in (
-            ("lacks", own.keys() - state.keys()),
-            ("has unknown", state.keys() - own.keys()),
-            ("has other shapes or types for", _unlike(own, state)),
-        ):
-            if names:
-                raise ModelError(
-                    f"the checkpoint {wrong} {len(names)} of {len(own)} tensors: {min(names)}, ...",
-                    hint="It was written with another model or other lora settings.",
-                )
+        require_same_tensors(own, state, what="the trained state")
         for name, tensor in own.items():
             tensor.copy_(state[name])
 
@@ -315,14 +307,6 @@ def _hold(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
     for parameter in parameters:
         if parameter.dtype != torch.float64:
             parameter.data = parameter.data.to(dtype)
-
-
-def _unlike(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> set[str]:
-    return {
-        name
-        for name in own.keys() & other.keys()
-        if own[name].shape != other[name].shape or own[name].dtype != other[name].dtype
-    }
 
 
 def _declare_widest(folder: Path, model: PreTrainedModel) -> None:

@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
-from backflip.errors import FREE_SPACE, BackflipError, ModelError, why_not_written
+from backflip.errors import (
+    FREE_SPACE,
+    BackflipError,
+    DamageError,
+    ModelError,
+    why_not_read,
+    why_not_written,
+)
+from backflip.manifest import seal
 
 RECORD = "backflip.json"
+AS_IT_WAS = "Put the file back as it was, from a backup for instance."
 # How the writers of tensors and of tokenizers, which are not Python, end what the system told them.
 _SYSTEM_FAULT = re.compile(r"\(os error (\d+)\)$")
 
@@ -37,7 +48,8 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
     """Fill a folder beside `target` that takes its name only when the block ends well.
 
     A process that dies on the way leaves `target` as it was. Files are flushed to the disk before
-    the renaming, so that a power cut cannot leave a whole folder of half-written files.
+    the renaming, so that a power cut cannot leave a whole folder of half-written files. The last
+    one is the manifest, which they are held to when the folder is read (see `backflip.manifest`).
 
     Args:
         target: the folder to make; its parents are made too.
@@ -55,7 +67,8 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
     try:
         with _told_in_words(target):
             yield draft
-            _flush(draft)
+            seal(draft)
+            flush_tree(draft)
             _put_in_place(draft, target, replace=replace)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -63,33 +76,6 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
 
 def _beside(target: Path) -> Path:
     return target.parent / f".{target.name}-{secrets.token_hex(6)}"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, and on the disk when this returns.
-
-    One process at a time: the draft has a name of its own only by the file's, so that one left
-    behind by a process that was killed gives way to the next.
-
-    Raises:
-        ModelError: the disk is full or the place not writable; what was there before is intact.
-    """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with _told_in_words(path):
-            write_durably(draft, data)
-            draft.replace(path)
-            flush_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:
@@ -130,7 +116,8 @@ def _cannot_write(target: Path, error: OSError) -> ModelError:
     return ModelError(why_not_written(error), where=str(target), hint=FREE_SPACE)
 
 
-def _flush(folder: Path) -> None:
+def flush_tree(folder: Path) -> None:
+    """Wait until the disk has a folder, and all files and names in it and below."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -163,6 +150,22 @@ def _put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
     flush_folder(target.parent)
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file.
+
+    Raises:
+        DamageError: the file is missing, cut off, or no such file.
+    """
+    try:
+        return load_file(path)
+    except OSError as error:
+        told = f"{path.name} {why_not_read(error)}"
+        raise DamageError(told, where=str(path.parent), hint=AS_IT_WAS) from None
+    except Exception as error:  # whatever a broken file makes the reader trip over
+        told = f"{path.name} holds no tensors that can be read: {error}"
+        raise DamageError(told, where=str(path.parent), hint=AS_IT_WAS) from None
+
+
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Keep `record` beside the weights, as `backflip.json`."""
     text = json.dumps(dict(record), indent=2, sort_keys=True, allow_nan=False)
@@ -180,8 +183,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"is not valid JSON: {error}", where=str(path)) from None
+    except OSError as error:
+        raise ModelError(why_not_read(error), where=str(path), hint=AS_IT_WAS) from None
+    except (ValueError, RecursionError) as error:
+        told = f"is not valid JSON: {error}"
+        raise ModelError(told, where=str(path), hint=AS_IT_WAS) from None
     if not isinstance(record, dict):
-        raise ModelError("is not a JSON object", where=str(path))
+        raise ModelError("is not a JSON object", where=str(path), hint=AS_IT_WAS)
     return record

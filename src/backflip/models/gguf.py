@@ -8,16 +8,20 @@ two names is converted once, and a changed file is converted again.
 import contextlib
 import hashlib
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from backflip.errors import ModelError
+from backflip.errors import DamageError, ModelError
+from backflip.manifest import require_whole
 from backflip.models.files import cache_folder, new_folder
+from backflip.models.matching import counted, require_filled
 from backflip.models.quiet import isolated_rng, quiet
 
-_LAYOUT = 1  # of the converted folders; a higher number leaves the older ones alone
+_LAYOUT = 2  # of the converted folders; a higher number leaves the older ones alone
 _MAGIC = b"GGUF"
 _LARGE_BYTES = 2**30
 
@@ -33,11 +37,19 @@ def convert_gguf(path: Path) -> Path:
             cache cannot be written.
     """
     target = cache_folder() / "models" / f"gguf-v{_LAYOUT}-{_content_hash(path)}"
-    if not target.is_dir():
+    if not _is_there(target):
         # Two processes may both convert; the first to finish gives the folder its name.
-        with new_folder(target, replace=False) as folder:
+        with new_folder(target, replace=target.exists()) as folder:
             _convert(path, folder)
     return target
+
+
+def _is_there(target: Path) -> bool:
+    """Whether a converted folder is there, as it was written."""
+    try:
+        return require_whole(target) is not None
+    except DamageError:
+        return False
 
 
 def _content_hash(path: Path) -> str:
@@ -58,6 +70,24 @@ def _convert(path: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
+def _require_known(path: Path) -> None:
+    """Refuse tensors that no architecture has: transformers would leave them out without a word.
+
+    A misspelt output layer, for instance, would be taken for one that is the embedding, too.
+    """
+    from gguf import TENSOR_NAMES, GGUFReader
+
+    bases = (re.escape(name).replace(r"\{bid\}", r"\d+") for name in TENSOR_NAMES.values())
+    known = re.compile(rf"({'|'.join(bases)})(\.\w+)?")
+    names = [tensor.name for tensor in GGUFReader(path).tensors]
+    if unknown := [name for name in names if not known.fullmatch(name)]:
+        raise ModelError(
+            f"has what no network does: {counted(unknown)}",
+            where=str(path),
+            hint="Is the file whole? Convert or download it anew.",
+        )
+
+
 def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -65,17 +95,24 @@ def _read(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         # The progress bar of the unpacking goes to the error stream past every setting.
         with quiet(), isolated_rng(0), contextlib.redirect_stderr(io.StringIO()):
-            model = AutoModelForCausalLM.from_pretrained(
+            _require_known(path)
+            load: Any = AutoModelForCausalLM.from_pretrained
+            model, told = load(
                 str(path.parent),
                 gguf_file=path.name,
                 quantization_config=GgufConfig(dequantize=True),
                 dtype=dtype,
                 local_files_only=True,
+                ignore_mismatched_sizes=True,  # told below, with their names
+                output_loading_info=True,
             )
+            require_filled(told, where=str(path))
             tokenizer = AutoTokenizer.from_pretrained(
                 str(path.parent), gguf_file=path.name, local_files_only=True
             )
             return model, tokenizer
+    except ModelError:
+        raise
     except Exception as error:  # the parser raises whatever a broken file makes it trip over
         raise ModelError(
             f"cannot be converted: {type(error).__name__}: {error}",

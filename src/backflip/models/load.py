@@ -10,8 +10,10 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.errors import ModelError
+from backflip.manifest import require_whole
 from backflip.models.gguf import convert_gguf
 from backflip.models.limits import vocabulary_size
+from backflip.models.matching import require_filled, require_joined
 from backflip.models.precision import pick_device
 from backflip.models.quiet import isolated_rng, quiet
 
@@ -42,9 +44,11 @@ def find_model(name: str) -> Path | str:
 
     Raises:
         ModelError: there is no such model; the hint names what there is.
+        DamageError: a file of a folder that Backflip wrote is not what was written.
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
+        require_whole(path)
         if not (path / "config.json").is_file():
             raise ModelError("holds no config.json, so it is no model", where=str(path))
         return path
@@ -122,7 +126,12 @@ def load_config(source: Path | str) -> PretrainedConfig:
 
 
 def load_network(
-    auto_class: Any, source: Path | str, config: PretrainedConfig, *, dtype: torch.dtype
+    auto_class: Any,
+    source: Path | str,
+    config: PretrainedConfig,
+    *,
+    dtype: torch.dtype,
+    new_head: str | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """A network of these settings and its tokenizer.
 
@@ -130,10 +139,48 @@ def load_network(
     read: the padding, and those that neither begin nor end a text nor stand in the chat template
     (Gemma 3 has one for images). One that is read all the same is an error there.
 
+    Args:
+        auto_class: of transformers.
+        source: folder or hub id.
+        config: the network's settings.
+        dtype: of its weights.
+        new_head: name of a part that may be new: where the files have no weights of it, those of
+            the output layer of a language model may be there instead.
+
     Raises:
-        ModelError: the files cannot be read, or every dialogue has a token without an embedding.
+        ModelError: the files cannot be read, lack weights or have others, or every dialogue has a
+            token without an embedding.
     """
-    model = from_files(auto_class, source, config=config, dtype=dtype, use_safetensors=True)
+    if isinstance(source, Path) and (source / "adapter_config.json").exists():
+        raise ModelError(
+            "holds adapters, which would be loaded over the model beside them",
+            where=str(source),
+            hint="Merge them into the model first: merge_and_unload() of peft, then save it.",
+        )
+    try:
+        model, told = from_files(
+            auto_class,
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below, with their names
+            output_loading_info=True,
+        )
+    except ModelError as error:
+        require_joined(error.__cause__, where=str(source))
+        raise
+    if new_head is not None:
+        missing, unknown = told["missing_keys"], told["unexpected_keys"]
+        told["missing_keys"] = [key for key in missing if not key.startswith(f"{new_head}.")]
+        if len(told["missing_keys"]) == len(missing):
+            raise ModelError(
+                f"has a head named {new_head}, but its config.json does not call it a scorer",
+                where=str(source),
+                hint="Name its class under architectures, or take the head out of the weights.",
+            )
+        told["unexpected_keys"] = set(unknown) - (_output_layer(config) if unknown else set())
+    require_filled(told, where=str(source))
     tokenizer = load_tokenizer(str(source))
     rows = vocabulary_size(model)
     ends = [tokenizer.bos_token_id, tokenizer.eos_token_id]
@@ -153,10 +200,20 @@ def load_network(
     return model, tokenizer
 
 
+def _output_layer(config: PretrainedConfig) -> set[str]:
+    """Names of what a language model of these settings has above its trunk."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"), isolated_rng(0), quiet():
+        twin = AutoModelForCausalLM.from_config(config)
+    trunk = f"{twin.base_model_prefix}."
+    return {name for name in twin.state_dict() if not name.startswith(trunk)}
+
+
 def from_files(auto_class: Any, source: Path | str, **options: Any) -> Any:
     """`auto_class.from_pretrained` from safetensors and JSON only, never from remote code.
 
-    Weights that a file lacks are drawn from a fixed seed; the caller overwrites them.
+    Weights that a file lacks are drawn from a fixed seed; the caller overwrites or refuses them.
 
     Raises:
         ModelError: the files are not there, cannot be read, or do not fit one another.

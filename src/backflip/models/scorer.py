@@ -86,6 +86,7 @@ class TextScorer(AdaptedModel):
             source,
             config,
             dtype=torch.float32 if whole else precision,
+            new_head=None if saved else HEAD,
         )
         if isinstance(source, Path) and (source / "generation_config.json").is_file():
             # Several tokens may end a reply; this is where language models name them.

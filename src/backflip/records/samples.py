@@ -281,15 +281,15 @@ class Sample:
     def of(cls, prompt: Prompt, content: Content, **fields: Any) -> Self:
         """Make a sample named by what it holds."""
         origin = {k: fields.get(k, getattr(cls, k)) for k in ORIGIN}
-        arrays = [np.ascontiguousarray(array) for array in content.arrays().values()]
-        # The shapes too: of the bytes alone nobody could tell where one array ends.
-        shapes = [array.shape for array in arrays]
-        raw = b"".join(array.tobytes() for array in arrays)
-        return cls(
-            content_id("sample", prompt.id, content.header(), shapes, raw, origin),
-            prompt,
-            content,
-            **fields,
+        return cls(_id_of(prompt, content, origin), prompt, content, **fields)
+
+    @property
+    def is_what_it_says(self) -> bool:
+        """Whether its id is that of what it holds: else it was changed since it was made."""
+        origin = {name: getattr(self, name) for name in ORIGIN}
+        return any(
+            self.id == _id_of(self.prompt, self.content, origin, shapes=shapes)
+            for shapes in (True, False)
         )
 
     @property
@@ -321,3 +321,12 @@ class Sample:
     @property
     def text(self) -> str:
         return self.completion.text
+
+
+def _id_of(prompt: Prompt, content: Content, origin: dict[str, Any], *, shapes: bool = True) -> str:
+    """The id of a sample; of one that an older version made where `shapes` are left out."""
+    arrays = [np.ascontiguousarray(array) for array in content.arrays().values()]
+    # The shapes too: of the bytes alone nobody could tell where one array ends.
+    forms = [[array.shape for array in arrays]] if shapes else []
+    raw = b"".join(array.tobytes() for array in arrays)
+    return content_id("sample", prompt.id, content.header(), *forms, raw, origin)

@@ -1,10 +1,11 @@
 """The one loop that every training stage runs in: resume, step, record, checkpoint."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from backflip.errors import TrainingError
+from backflip.errors import BackflipError, TrainingError
 from backflip.training.checkpoints import Checkpoints, State
 
 Record = Callable[[int, dict[str, float]], None]
@@ -24,8 +25,15 @@ class Trainee(Protocol):
     def load_state(self, state: State) -> None: ...
 
 
-def fit(trainee: Trainee, folder: Path, *, checkpoint_every: int, record: Record) -> None:
-    """Train to the end, from the last checkpoint in `folder` if there is one.
+def fit(
+    trainee: Trainee,
+    folder: Path,
+    *,
+    checkpoint_every: int,
+    record: Record,
+    warn: Callable[[str], None] = warnings.warn,
+) -> None:
+    """Train to the end, from the last whole checkpoint in `folder` if there is one.
 
     Killed at any instant and called again, the trainee ends with the same weights, bit for bit on
     one CPU: a step depends on the state before it, the seed and its number alone.
@@ -36,16 +44,26 @@ def fit(trainee: Trainee, folder: Path, *, checkpoint_every: int, record: Record
         folder: where this stage's checkpoints lie; nothing else is in it.
         record: called after each step with the steps done and the metrics. A step that is done
             again after a resume is recorded again, with the same values.
+        warn: told of checkpoints that are damaged.
 
     Raises:
-        TrainingError: a loss that is not finite, or a full disk; the last checkpoint is intact.
+        TrainingError: a loss that is not finite, or a full disk; the last checkpoint is intact. Or
+            the checkpoint is not of this training.
     """
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, warn=warn)
     found = checkpoints.latest()
     done = 0
     if found is not None:
         done, state = found
-        trainee.load_state(state)
+        try:
+            trainee.load_state(state)
+        except BackflipError as error:
+            raise TrainingError(
+                f"the checkpoint at step {done} cannot be gone on from: {error.what}",
+                where=str(checkpoints.place(done)),
+                hint="It is of another training, or damaged. Remove that folder to go on from the "
+                "checkpoint before it, or from the beginning where there is none.",
+            ) from error
         if done > trainee.num_steps:
             raise TrainingError(
                 f"the checkpoint is at step {done}, beyond the {trainee.num_steps} asked for",

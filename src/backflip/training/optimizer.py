@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from backflip.config import OptimizerSettings
 from backflip.errors import TrainingError
+from backflip.models.matching import require_same_tensors
 
 CALMER = (
     "The same recipe would come to the same end. Lower the learning_rate of this stage's optimizer "
@@ -108,7 +109,12 @@ class Optimizer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave.
+
+        Raises:
+            ModelError: it is of other parameters; nothing is changed.
+        """
+        self._require_own(state)
         self.updates = int(state["updates"])
         self._adam.state.clear()
         for full_name, value in state.items():
@@ -118,3 +124,16 @@ class Optimizer:
             parameter = self._named[name]
             place = value.device if key == "step" else parameter.device
             self._adam.state[parameter][key] = value.to(place, copy=True)
+
+    def _require_own(self, state: Mapping[str, Tensor]) -> None:
+        """A parameter has a state since its first gradient: none of it, or all."""
+        named = {name.rpartition(":")[0] for name in state} & self._named.keys()
+        own = {"updates": torch.tensor(self.updates)}
+        for name in named:
+            parameter = self._named[name].detach()
+            own |= {
+                f"{name}:step": torch.tensor(0.0),
+                f"{name}:exp_avg": parameter,
+                f"{name}:exp_avg_sq": parameter,
+            }
+        require_same_tensors(own, state, what="the optimiser's state")

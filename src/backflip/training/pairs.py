@@ -86,8 +86,9 @@ class PairTraining:
         return State(self.learner.state_dict(), {"algorithm": self.algorithm.state()})
 
     def load_state(self, state: State) -> None:
+        controllers = state.numbers("algorithm", self.algorithm.state())
         self.learner.load_state_dict(state.tensors)
-        self.algorithm.load_state(state.values["algorithm"])
+        self.algorithm.load_state(controllers)
 
 
 def offline_steps(num_pairs: int, settings: OfflineSettings) -> int:

@@ -1,8 +1,12 @@
 """Training a reward model: the fit's gradients, the optimiser's steps, the annotators beside it."""
 
+from torch import Tensor
+
 from backflip.config import RewardSettings
+from backflip.models.matching import require_same_tensors
 from backflip.rewards import RewardFit
 from backflip.training.checkpoints import State
+from backflip.training.learner import under
 from backflip.training.optimizer import Optimizer
 
 
@@ -28,15 +32,17 @@ class RewardTraining:
 
     def state(self) -> State:
         tensors = {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
-        for name, parameters in self.fit.parameters().items():
-            tensors |= {f"{name}.{k}": p.detach() for k, p in parameters.items()}
-        return State(tensors, {})
+        return State(tensors | self._trained(), {})
 
     def load_state(self, state: State) -> None:
-        for group, parameters in self.fit.parameters().items():
-            for name, parameter in parameters.items():
-                parameter.data.copy_(state.tensors[f"{group}.{name}"])
-        prefix = "optimizer."
-        self.optimizer.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
-        )
+        own = self._trained()
+        optimizer = under("optimizer.", state.tensors)
+        given = {k: v for k, v in state.tensors.items() if not k.startswith("optimizer.")}
+        require_same_tensors(own, given, what="the trained state")
+        self.optimizer.load_state_dict(optimizer)
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
+
+    def _trained(self) -> dict[str, Tensor]:
+        groups = self.fit.parameters()
+        return {f"{g}.{n}": p.detach() for g, named in groups.items() for n, p in named.items()}

@@ -138,8 +138,9 @@ class RolloutTraining:
         return State(self.learner.state_dict(), {"algorithm": self.algorithm.state()})
 
     def load_state(self, state: State) -> None:
+        controllers = state.numbers("algorithm", self.algorithm.state())
         self.learner.load_state_dict(state.tensors)
-        self.algorithm.load_state(state.values["algorithm"])
+        self.algorithm.load_state(controllers)
 
 
 def turns(prompts: Sequence[Prompt]) -> list[list[Prompt]]:

@@ -20,6 +20,7 @@ from backflip.data import Chat, heldout_ids, load_prompts, read_texts
 from backflip.data.lengths import Limit, encode_samples, fit_prompts, fit_samples
 from backflip.errors import SettingsError
 from backflip.feedback.gold import find_gold
+from backflip.manifest import require_whole
 from backflip.models import (
     TextInputs,
     TextPolicy,
@@ -169,6 +170,7 @@ class TextDomain:
                 target = folder / "model"
                 if not target.exists():
                     save_model(*load_causal_lm(found), target)
+                require_whole(target)
                 found = target
             self._check_positions(found)
             return found
@@ -181,6 +183,7 @@ class TextDomain:
             texts = read_texts([Path(file) for file in self.pretrain.text])
             tokenizer = train_tokenizer(texts, scratch.vocabulary)
             save_model(make_model(scratch, tokenizer, seed), tokenizer, target)
+        require_whole(target)
         return target
 
     def _check_positions(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from safetensors import numpy as safetensors
 from sqlalchemy.engine import Connection
 
-from backflip.errors import WorkspaceError
+from backflip.errors import DamageError, WorkspaceError
 from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new
@@ -17,6 +17,7 @@ from backflip.records import Completion, Content, Prompt, Sample, content_from
 
 ERASED_HEADER = Completion(text=ERASED).header()
 """What a sample holds whose writer had it erased."""
+RESTORE = "The database is damaged: restore the workspace from a backup."
 
 
 class Samples:
@@ -99,17 +100,25 @@ def _select(connection: Connection, condition: Any) -> list[Sample]:
     query = sa.select(schema.samples).where(condition).order_by(schema.samples.c.number)
     rows = connection.execute(query).all()
     prompts = select_prompts(connection, list({row.prompt_id for row in rows}))
-    return [
-        Sample(
-            id=row.id,
-            prompt=prompts[row.prompt_id],
-            content=content_from(row.header, safetensors.load(row.arrays)),
-            model=row.model,
-            weights_version=row.weights_version,
-            **row.origin,
-        )
-        for row in rows
-    ]
+    return [_sample(row, prompts[row.prompt_id]) for row in rows]
+
+
+def _sample(row: Any, prompt: Prompt) -> Sample:
+    """A sample of its row.
+
+    Raises:
+        DamageError: its arrays cannot be read, or it is not what it was named by.
+    """
+    try:
+        content = content_from(row.header, safetensors.load(row.arrays))
+    except Exception as error:  # whatever broken bytes make the reader trip over
+        raise DamageError(f"cannot be read: {error}", where=row.id, hint=RESTORE) from None
+    origin = {"model": row.model, "weights_version": row.weights_version, **row.origin}
+    sample = Sample(id=row.id, prompt=prompt, content=content, **origin)
+    if row.header != ERASED_HEADER and not sample.is_what_it_says:
+        what = "the sample is not what was written into the database"
+        raise DamageError(what, where=row.id, hint=RESTORE)
+    return sample
 
 
 def _pack(content: Content) -> bytes:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backflip.errors import DamageError
 from backflip.feedback.store import ModelRecord, ModelStage
+from backflip.manifest import require_whole
 from backflip.records import content_id
 from backflip.training import Trainee, fit
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 
 Save = Callable[[Path, dict[str, Any]], None]
 SHOWN = ("loss", "reward", "gold", "kl", "accuracy", "length")
+ANEW = (
+    "Restore it from a backup, or begin a new run, with another seed or in another workspace: that "
+    "repeats the stage which made it."
+)
+"""What to do about a file of a finished stage that is lost."""
 
 
 def keep_model(
@@ -52,7 +59,7 @@ def keep_model(
         folder = stage.workspace.artifacts / path
         for draft in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
             shutil.rmtree(draft, ignore_errors=True)
-        if not folder.exists():
+        if not _is_kept(folder):
             record = {
                 "model": model_id,
                 "stage": kind,
@@ -76,6 +83,30 @@ def keep_model(
         )
     )
     return model_id
+
+
+def require_kept(folder: Path, of: str) -> None:
+    """Hold what a stage has made to its manifest.
+
+    Args:
+        folder: where it lies.
+        of: what it is, for a reader.
+
+    Raises:
+        DamageError: a file is not what was written; it is named, and what to do.
+    """
+    try:
+        require_whole(folder)
+    except DamageError as error:
+        raise DamageError(f"{error.what}: it is of {of}", where=error.where, hint=ANEW) from None
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether a model was kept before the stage was cut off, and is still as it was written."""
+    try:
+        return require_whole(folder) is not None
+    except DamageError:
+        return False
 
 
 def made_here(stage: "Stage", folder: Path) -> tuple[str, ...]:
@@ -125,6 +156,7 @@ def train(
             stage.folder / part if part else stage.folder,
             checkpoint_every=stage.recipe.loop.checkpoint_every,
             record=record,
+            warn=lambda told: stage.reporter.warn(f"{key}: {told}"),
         )
     if not last:  # cut off after the last step, before the stage's end
         for series in stage.workspace.metrics.series(stage.run.id, stage=key):
@@ -138,3 +170,13 @@ def discard(folder: Path) -> None:
     for pattern in ("step-*", "*/step-*", ".*"):
         for leftover in folder.glob(pattern):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def discard_damaged(folder: Path, warn: Callable[[str], None]) -> None:
+    """Remove models that an unfinished stage made in `folder` and that are damaged since."""
+    for made in sorted(folder.glob("*/")):
+        try:
+            require_whole(made)
+        except DamageError as error:
+            warn(f"a model is damaged, so it is made again: {error.where}: {error.what}")
+            shutil.rmtree(made, ignore_errors=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from backflip.algorithms import (
     OfflineAlgorithm,
@@ -15,7 +15,7 @@ from backflip.algorithms import (
     make_algorithm,
     type_of,
 )
-from backflip.errors import TrainingError
+from backflip.errors import BackflipError, TrainingError
 from backflip.evaluation import (
     doubt_of_reward,
     holding_lines,
@@ -27,10 +27,10 @@ from backflip.feedback.kinds import FeedbackBase
 from backflip.loop.domains import model_place
 from backflip.loop.stages.choosing import heldout_seed, picked_samples
 from backflip.loop.stages.interim import keep_scores, note_accuracy
-from backflip.loop.stages.keeping import keep_model, made_here, train
+from backflip.loop.stages.keeping import ANEW, keep_model, made_here, require_kept, train
 from backflip.loop.stages.learnable import learned_from
 from backflip.loop.stages.watching import Watchdog, usual_length
-from backflip.models.files import write_whole
+from backflip.models.files import new_folder, read_tensors
 from backflip.records import Sample, derive_seed
 from backflip.rewards import (
     AnnotatorModel,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 Result = dict[str, Any]
 Samples = Mapping[str, Sample]
+WEIGHTS = "weights.safetensors"
 
 
 def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Result:
@@ -239,7 +240,7 @@ def policy(
     algorithm = make_algorithm(settings)
     network = stage.domain.policy(stage.model_folder(start["model"]), seed=stage.recipe.seed)
     if "trained" in current:
-        network.load_trainable_state(load_file(_artifact(stage, current["trained"])))
+        _take_up(stage, network, current["trained"])
     if isinstance(algorithm, OnlineAlgorithm) and isinstance(settings, OnlineSettings):
         if reward is None:
             raise TrainingError(f"{type_of(settings)} learns from a reward model; none was given")
@@ -262,9 +263,25 @@ def policy(
         snapshot=told["snapshot"],
         metrics=metrics,
     )
-    trained = stage.folder / "trained.safetensors"
-    write_whole(trained, save(network.trainable_state()))
+    with new_folder(stage.folder / "trained", replace=True) as draft:
+        (draft / WEIGHTS).write_bytes(save(network.trainable_state()))
+    trained = stage.folder / "trained" / WEIGHTS
     return {"model": model, "trained": str(trained.relative_to(stage.workspace.artifacts))}
+
+
+def _take_up(stage: "Stage", network: Any, trained: str) -> None:
+    """Give a policy what the round before trained.
+
+    Raises:
+        DamageError: the file is not what was written.
+        ModelError: it is of another network.
+    """
+    file = stage.workspace.artifacts / trained
+    require_kept(file.parent, f"the policy that {stage.key} goes on from")
+    try:
+        network.load_trainable_state(read_tensors(file))
+    except BackflipError as error:
+        raise type(error)(error.what, where=str(file), hint=ANEW) from None
 
 
 def _online(
@@ -335,7 +352,3 @@ def mean_gold(stage: "Stage", samples: Sequence[Sample]) -> dict[str, float]:
     """Mean gold measure of the samples, where it is known."""
     known = [gold for gold in map(stage.domain.gold, samples) if gold is not None]
     return {"gold": float(np.mean(known))} if known else {}
-
-
-def _artifact(stage: "Stage", path: str) -> Path:
-    return stage.workspace.artifacts / path

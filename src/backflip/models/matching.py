@@ -1,0 +1,118 @@
+"""Whether tensors are those of a network: all of them, and no others."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backflip.errors import ModelError
+
+_SHOWN = 3
+TOGETHER = "Is it whole, and do its settings and its weights belong together?"
+OTHER_SETTINGS = "It was written with another model or other lora settings."
+
+
+def counted(names: Collection[str]) -> str:
+    """How many tensors, and the names of the first few."""
+    first = sorted(names)[:_SHOWN]
+    more = ", ..." if len(names) > len(first) else ""
+    number = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    return f"{number}: {', '.join(first)}{more}"
+
+
+def require_same_tensors(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    *,
+    what: str,
+    hint: str | None = OTHER_SETTINGS,
+    where: str | None = None,
+) -> None:
+    """Require that what is given has the names, shapes and types of one's own.
+
+    Args:
+        own: what a network has.
+        given: what is to take its place.
+        what: names what is given in the message.
+        hint: what to do about it.
+        where: it lies.
+
+    Raises:
+        ModelError: they differ; it counts and names the tensors.
+    """
+    unlike = [
+        name
+        for name in own.keys() & given.keys()
+        if own[name].shape != given[name].shape or own[name].dtype != given[name].dtype
+    ]
+    for wrong, names in (
+        ("lacks", own.keys() - given.keys()),
+        ("has what the network does not:", given.keys() - own.keys()),
+        ("has other shapes or types for", unlike),
+    ):
+        if names:
+            raise ModelError(f"{what} {wrong} {counted(names)}", where=where, hint=hint)
+
+
+def require_filled(told: Mapping[str, Any], *, where: str) -> None:
+    """Refuse weights that were drawn at random for want of a file's, or that were left in it.
+
+    Args:
+        told: what `from_pretrained` says with `output_loading_info`. What is tied and what the
+            family declares needless is not in it.
+        where: the files lie.
+
+    Raises:
+        ModelError: there are some; it counts and names the tensors.
+    """
+    for wrong, names in (
+        ("lacks", told["missing_keys"]),
+        ("has other shapes for", [name for name, *_ in told["mismatched_keys"]]),
+        ("has what the network does not:", told["unexpected_keys"]),
+    ):
+        if names:
+            raise ModelError(f"{wrong} {counted(names)}", where=where, hint=TOGETHER)
+
+
+def require_joined(error: BaseException | None, *, where: str) -> None:
+    """Name the tensors that transformers could not put together of several of a file, as experts.
+
+    Its error does not; only what it has noted until then does, which its own frames hold.
+
+    Args:
+        error: of `from_pretrained`.
+        where: the files lie.
+
+    Raises:
+        ModelError: that was the error; it counts and names the tensors, as the network has them.
+    """
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None:
+        told = trace.tb_frame.f_locals.get("loading_info")
+        if names := getattr(told, "conversion_errors", None):
+            raise ModelError(
+                f"lacks parts, or has others than fit together, of {counted(names)}",
+                where=where,
+                hint=TOGETHER,
+            ) from error
+        trace = trace.tb_next
+
+
+def require_finite(network: Any) -> None:
+    """Require that no weight of a module is NaN or infinite.
+
+    Raises:
+        ModelError: some are; it counts and names the tensors.
+    """
+    broken = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.numel() and not all(map(torch.isfinite, torch.aminmax(parameter.detach())))
+    ]
+    if broken:
+        raise ModelError(
+            f"has weights that are no finite numbers in {counted(broken)}",
+            hint="What was trained into it went wrong, or its files are damaged: take an earlier "
+            "one, or load it anew from where it came from.",
+        )
