@@ -24,11 +24,13 @@ from sqlalchemy.exc import (
     DBAPIError,
     DisconnectionError,
     OperationalError,
+    StatementError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from backflip.errors import BusyError, WorkspaceError
 from backflip.feedback.store import schema
+from backflip.records import door
 
 Item = TypeVar("Item")
 
@@ -236,6 +238,10 @@ class Database:
                     f"the database cannot be used: {first}", where=self.where
                 ) from error
             raise
+        except StatementError as error:
+            if isinstance(error.orig, schema.UnfitError):
+                raise WorkspaceError(str(error.orig)) from None
+            raise
 
     def revision(self) -> str | None:
         """Revision of the schema in the database; None when it is empty."""
@@ -310,9 +316,10 @@ def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
 
 def check_name(value: str, what: str) -> str:
     """Refuse a name that a database's text cannot hold or that would hide what it says."""
-    if not value or not value.isprintable():
+    try:
+        return door.check_name(value)
+    except ValueError as error:
+        shown = value if len(value) <= 60 else f"{value[:60]}..."
         raise WorkspaceError(
-            f"{what} {value!r} is empty or holds control characters",
-            hint="Use letters, digits and punctuation.",
-        )
-    return value
+            f"{what} {shown!r} {error}", hint="Use letters, digits and punctuation."
+        ) from None

@@ -6,10 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, chunks, insert_new
 from backflip.records import Prompt
+from backflip.records.checks import check_prompt
 
 IS_ERASED = sa.type_coerce(schema.prompts.c.content, sa.Text).contains(
     schema.canonical({"content": ERASED}).strip("{}"), autoescape=True
@@ -52,17 +54,11 @@ def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
     """Insert new prompts within a transaction; returns how many were new.
 
     One whose words were erased has them again where somebody else says the same.
+
+    Raises:
+        WorkspaceError: one of them cannot be kept.
     """
-    rows = (
-        {
-            "id": prompt.id,
-            "content": prompt.content.model_dump(mode="json"),
-            "source": prompt.source,
-            "split": prompt.split,
-            "created": schema.now(),
-        }
-        for prompt in prompts
-    )
+    rows = map(_row, prompts)
     total = 0
     for chunk in chunks(rows):
         new = set(insert_new(connection, schema.prompts, chunk))
@@ -70,6 +66,20 @@ def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
         give_back(connection, schema.prompts.c.content, IS_ERASED, known)
         total += len(new)
     return total
+
+
+def _row(prompt: Prompt) -> dict[str, Any]:
+    try:
+        check_prompt(prompt)
+    except ValueError as error:
+        raise WorkspaceError(f"cannot be kept: {error}", where=prompt.place) from None
+    return {
+        "id": prompt.id,
+        "content": prompt.content.model_dump(mode="json"),
+        "source": prompt.source,
+        "split": prompt.split,
+        "created": schema.now(),
+    }
 
 
 def give_back(

@@ -9,11 +9,13 @@ from safetensors import numpy as safetensors
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
+from backflip.feedback.door import About
 from backflip.feedback.kinds import ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new
 from backflip.feedback.store.prompts import give_back, insert_prompts, select_prompts
 from backflip.records import Completion, Content, Prompt, Sample, content_from
+from backflip.records.checks import check_sample
 
 ERASED_HEADER = Completion(text=ERASED).header()
 """What a sample holds whose writer had it erased."""
@@ -50,18 +52,26 @@ class Samples:
             return _select(connection, schema.samples.c.prompt_id == prompt_id)
 
 
-def require_samples(connection: Connection, ids: Iterable[str]) -> None:
-    """Raise a `WorkspaceError` that names the ids of samples that are not in the workspace."""
+def about_samples(connection: Connection, ids: Iterable[str]) -> dict[str, About]:
+    """What must be known of samples to speak of them, by id.
+
+    Raises:
+        WorkspaceError: some are not in the workspace; they are named.
+    """
     wanted = list(dict.fromkeys(ids))
-    known: set[str] = set()
+    table = schema.samples
+    known: dict[str, About] = {}
     for chunk in chunks(wanted):
-        query = sa.select(schema.samples.c.id).where(schema.samples.c.id.in_(chunk))
-        known.update(connection.execute(query).scalars())
+        query = sa.select(table.c.id, table.c.prompt_id, table.c.header)
+        for row in connection.execute(query.where(table.c.id.in_(chunk))):
+            text = row.header.get("text")
+            known[row.id] = About(row.prompt_id, None if text is None else len(text))
     if missing := [name for name in wanted if name not in known]:
         named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
         raise WorkspaceError(
             f"no such sample: {named}", hint="Add samples before feedback that speaks of them."
         )
+    return known
 
 
 def insert_samples(connection: Connection, samples: Iterable[Sample]) -> int:
@@ -72,6 +82,10 @@ def insert_samples(connection: Connection, samples: Iterable[Sample]) -> int:
 def _insert(connection: Connection, samples: list[Sample]) -> int:
     prompts = dict[str, Prompt]()
     for sample in samples:
+        try:
+            check_sample(sample)
+        except ValueError as error:
+            raise WorkspaceError(f"a sample cannot be kept: {error}", where=sample.place) from None
         prompts.setdefault(sample.prompt_id, sample.prompt)  # its first source stays
     insert_prompts(connection, prompts.values())
     rows = [
