@@ -50,6 +50,8 @@ def check_entry(entry: FeedbackBase) -> None:
         except ValueError as error:
             raise ValueError(f"the entry's {name} {error}") from None
     number = len(entry.sample_ids)
+    if len(set(entry.sample_ids)) < number:
+        raise ValueError("it names the same sample twice")
     if entry.seconds is not None and not isfinite(entry.seconds):
         raise ValueError(f"field 'seconds' is {entry.seconds}, which is no time")
     if entry.guideline is not None:
