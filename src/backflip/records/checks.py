@@ -44,11 +44,24 @@ def check_sample(sample: Sample) -> None:
 
 def check_content(content: Completion | Clip) -> None:
     """Refuse a completion or a clip whose parts do not fit each other."""
+    check_header(content)
     if isinstance(content, Completion):
         _check_completion(content)
     else:
         _check_clip(content)
     check_json(content.header())
+
+
+def check_header(content: Completion | Clip) -> None:
+    """Refuse a content whose header is of other types than it says: it came from outside."""
+    header = content.header()
+    if content.type == "completion":
+        if not isinstance(header["text"], str) or header["finish"] not in _FINISHES:
+            raise ValueError("a completion's text or finish is not what it should be")
+        return
+    flags = (header["terminated"], header["truncated"])
+    if not isinstance(header["environment"], str) or not all(isinstance(f, bool) for f in flags):
+        raise ValueError("a clip's header is not what it should be")
 
 
 def _check_completion(content: Completion) -> None:
@@ -57,9 +70,6 @@ def _check_completion(content: Completion) -> None:
         raise ValueError("a completion's tokens are not a row of 32-bit integers")
     if content.logprobs.dtype != np.float32 or content.logprobs.shape != content.tokens.shape:
         raise ValueError("a completion has not one 32-bit log-probability a token")
-    header = content.header()
-    if not isinstance(header["text"], str) or header["finish"] not in _FINISHES:
-        raise ValueError("a completion's text or finish is not what it should be")
 
 
 def _check_clip(content: Clip) -> None:
@@ -76,10 +86,6 @@ def _check_clip(content: Clip) -> None:
     one_each: tuple[NDArray[Any], ...] = (content.logprobs, content.rewards)
     if any(a.shape != (steps,) for a in one_each):
         raise ValueError("a clip has not one logprob and one reward a step")
-    header = content.header()
-    flags = (header["terminated"], header["truncated"])
-    if not isinstance(header["environment"], str) or not all(isinstance(f, bool) for f in flags):
-        raise ValueError("a clip's header is not what it should be")
 
 
 def _of(what: str, check: Any, value: Any, **how: Any) -> None:

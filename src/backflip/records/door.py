@@ -41,6 +41,20 @@ def whole_text(text: str) -> str:
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def whole_json(value: Any) -> Any:
+    """A JSON value of few levels that was stored as it came, as it can be sent: its texts whole,
+    and null for what is no number.
+    """
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, dict):
+        fields = cast(dict[str, Any], value)
+        return {whole_text(name): whole_json(inner) for name, inner in fields.items()}
+    if isinstance(value, list | tuple):
+        return [whole_json(inner) for inner in cast(list[Any], value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def check_name(name: Any) -> str:
     """A name that can be shown and looked up; a `ValueError` in words for any other."""
     if not isinstance(name, str) or not name or not name.isprintable():

@@ -278,7 +278,8 @@ def _add(connection: Connection, number: int, **by: int) -> None:
 
 def _select(connection: Connection, *conditions: Any) -> list[Batch]:
     query = sa.select(_batches).where(*conditions).order_by(_batches.c.number)
-    return [Batch(**row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings()
+    return [Batch(**{**row, "name": schema.as_text(row["name"])}) for row in rows]
 
 
 def _check_item(item: Task) -> None:

@@ -314,6 +314,14 @@ def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
         yield chunk
 
 
+def damage(what: str) -> WorkspaceError:
+    """The error for something that is stored and cannot be read."""
+    return WorkspaceError(
+        f"{what} is damaged and cannot be read",
+        hint="Somebody changed it outside Backflip, or the disk did. A backup may have it whole.",
+    )
+
+
 def check_name(value: str, what: str) -> str:
     """Refuse a name that a database's text cannot hold or that would hide what it says."""
     try:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.errors import NotFoundError, WorkspaceError
@@ -11,7 +12,7 @@ from backflip.feedback.door import check_about, check_entry
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import groups_of, insert_annotators
-from backflip.feedback.store.database import check_name, chunks, insert_new
+from backflip.feedback.store.database import check_name, chunks, damage, insert_new
 from backflip.feedback.store.samples import about_samples
 from backflip.records import content_id
 
@@ -185,6 +186,18 @@ def about(
 
 
 def entry_of(row: sa.Row[Any]) -> FeedbackBase:
-    """The entry of a row of `select_rows`, under the id that it has there."""
-    entry = parse_feedback(row.body)
+    """The entry of a row of `select_rows`, under the id that it has there.
+
+    Raises:
+        WorkspaceError: it is damaged.
+    """
+    entry = as_said(row)
     return entry.under(row.id) if row.erased else entry
+
+
+def as_said(row: sa.Row[Any]) -> FeedbackBase:
+    """The entry of a row by its body alone; a `WorkspaceError` for one that is damaged."""
+    try:
+        return parse_feedback(row.body)
+    except ValidationError as error:
+        raise damage(f"the entry {row.id}") from error

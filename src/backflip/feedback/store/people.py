@@ -199,7 +199,10 @@ class People:
         query = sa.select(_tokens).where(_tokens.c.user == user).order_by(_tokens.c.number)
         with self._database.read() as connection:
             rows = connection.execute(query)
-            return [Token(number=r.number, name=r.name, created=r.created) for r in rows]
+            return [
+                Token(number=row.number, name=schema.as_text(row.name), created=row.created)
+                for row in rows
+            ]
 
     def drop_token(self, user: str, number: int) -> bool:
         """Make a key useless; returns whether the user had it."""
@@ -392,7 +395,10 @@ def _require_admin(connection: Connection) -> None:
 
 
 def _user(row: sa.Row[Any]) -> User:
-    return User(**{name: getattr(row, name) for name in User.model_fields})
+    values = {name: getattr(row, name) for name in User.model_fields}
+    chosen = schema.as_object(values["preferences"])  # nobody is kept out by a damaged colour
+    values["preferences"] = {name: v for name, v in chosen.items() if isinstance(v, str)}
+    return User(**values)
 
 
 def _invite(row: sa.Row[Any]) -> Invite:

@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-from backflip.records.door import KEPT_DEPTH, MAX_BYTES, check_json
+from backflip.feedback.kinds import DAMAGED
+from backflip.records.door import KEPT_DEPTH, MAX_BYTES, check_json, whole_text
 
 HEAD = "0003"
 """Revision of the newest migration."""
@@ -45,7 +46,29 @@ class Json(TypeDecorator[Any]):
         return None if value is None else canonical(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return Damaged()
+
+
+class Damaged:
+    """Comes back in place of a value that cannot be read: somebody changed it from outside.
+
+    It is no value of any type, so that nothing is made of it by mistake.
+    """
+
+
+def as_text(value: Any) -> str:
+    """A text for a page, or a word that says that it cannot be read."""
+    return whole_text(value) if isinstance(value, str) else DAMAGED
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """An object as it was stored; an empty one where it cannot be read."""
+    return value if isinstance(value, dict) else {}
 
 
 class UnfitError(ValueError):
