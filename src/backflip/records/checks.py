@@ -80,6 +80,8 @@ def _check_clip(content: Clip) -> None:
         raise ValueError("a clip's observations or actions are not one a step")
     if content.actions.dtype.kind not in "biuf":
         raise ValueError("a clip's actions are not numbers")
+    if not (content.observations.size and content.actions.size):
+        raise ValueError("a clip shows nothing: it has no step, or a step no number")
     steps = content.num_steps
     if len(content.observations) != steps + 1:
         raise ValueError(f"a clip of {steps} steps has {len(content.observations)} observations")
