@@ -196,13 +196,11 @@ class People:
 
     def tokens(self, user: str) -> list[Token]:
         """The keys of a user's programs, oldest first."""
-        query = sa.select(_tokens).where(_tokens.c.user == user).order_by(_tokens.c.number)
+        columns = _tokens.c.number, _tokens.c.name, _tokens.c.created
+        query = sa.select(*columns).where(_tokens.c.user == user).order_by(_tokens.c.number)
         with self._database.read() as connection:
             rows = connection.execute(query)
-            return [
-                Token(number=row.number, name=schema.as_text(row.name), created=row.created)
-                for row in rows
-            ]
+            return [Token(number=r[0], name=schema.as_text(r[1]), created=r[2]) for r in rows]
 
     def drop_token(self, user: str, number: int) -> bool:
         """Make a key useless; returns whether the user had it."""
@@ -395,10 +393,10 @@ def _require_admin(connection: Connection) -> None:
 
 
 def _user(row: sa.Row[Any]) -> User:
+    # Nobody is kept out by a damaged colour.
+    kept = {k: v for k, v in schema.as_object(row.preferences).items() if isinstance(v, str)}
     values = {name: getattr(row, name) for name in User.model_fields}
-    chosen = schema.as_object(values["preferences"])  # nobody is kept out by a damaged colour
-    values["preferences"] = {name: v for name, v in chosen.items() if isinstance(v, str)}
-    return User(**values)
+    return User(**(values | {"preferences": kept}))
 
 
 def _invite(row: sa.Row[Any]) -> Invite:
