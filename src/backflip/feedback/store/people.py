@@ -196,10 +196,9 @@ class People:
 
     def tokens(self, user: str) -> list[Token]:
         """The keys of a user's programs, oldest first."""
-        columns = _tokens.c.number, _tokens.c.name, _tokens.c.created
-        query = sa.select(*columns).where(_tokens.c.user == user).order_by(_tokens.c.number)
+        query = sa.select(_tokens.c["number", "name", "created"]).where(_tokens.c.user == user)
         with self._database.read() as connection:
-            rows = connection.execute(query)
+            rows = connection.execute(query.order_by(_tokens.c.number))
             return [Token(number=r[0], name=schema.as_text(r[1]), created=r[2]) for r in rows]
 
     def drop_token(self, user: str, number: int) -> bool:
@@ -393,10 +392,8 @@ def _require_admin(connection: Connection) -> None:
 
 
 def _user(row: sa.Row[Any]) -> User:
-    # Nobody is kept out by a damaged colour.
     kept = {k: v for k, v in schema.as_object(row.preferences).items() if isinstance(v, str)}
-    values = {name: getattr(row, name) for name in User.model_fields}
-    return User(**(values | {"preferences": kept}))
+    return User(**{n: getattr(row, n) for n in User.model_fields} | {"preferences": kept})
 
 
 def _invite(row: sa.Row[Any]) -> Invite:
