@@ -33,7 +33,7 @@ ODD: dict[str, Any] = {
     "a time without end": {"seconds": math.inf},
     "no time": {"seconds": math.nan},
     "a strength past 64 bits": {"strength": 10**30},
-    "a choice that is none": {"choice": "c"},
+    "a tie that is much better": {"choice": "tie"},
     "a mark beyond the text": {"spans": (Span(sample=A, start=0, end=8),)},
     "a mark past 64 bits": {"spans": (Span(sample=A, start=0, end=10**30),)},
     "a mark in another reply": {"spans": (Span(sample=OTHER, start=0, end=1),)},

@@ -196,10 +196,10 @@ class People:
 
     def tokens(self, user: str) -> list[Token]:
         """The keys of a user's programs, oldest first."""
-        query = sa.select(_tokens.c["number", "name", "created"]).where(_tokens.c.user == user)
+        query = sa.select(_tokens).where(_tokens.c.user == user).order_by(_tokens.c.number)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(_tokens.c.number))
-            return [Token(number=r[0], name=schema.as_text(r[1]), created=r[2]) for r in rows]
+            rows, text = connection.execute(query), schema.as_text
+            return [Token(number=r.number, name=text(r.name), created=r.created) for r in rows]
 
     def drop_token(self, user: str, number: int) -> bool:
         """Make a key useless; returns whether the user had it."""
