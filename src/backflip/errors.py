@@ -47,16 +47,16 @@ class BusyError(WorkspaceError):
     """A database that others keep locked, or that cannot be reached now: later it may work."""
 
 
+class DamageError(WorkspaceError):
+    """A file or row that is not what was written, or cannot be read: nothing of it is used."""
+
+
 class ModelError(BackflipError):
     """A model or tokenizer that cannot be found, loaded or saved."""
 
 
 class TrainingError(BackflipError):
     """Training that cannot go on: a loss that is not finite, a full disk, too little data."""
-
-
-class DamageError(BackflipError):
-    """A file that is not what was written, or that cannot be read: nothing of it is used."""
 
 
 class JudgeError(BackflipError):

@@ -199,7 +199,8 @@ def test_a_line_of_text_is_held_to_what_a_row_is(tmp_path, zeros, packed):
     assert isinstance(row, Rejected)
     with pytest.raises(FormatError) as caught:
         prompts(path)
-    assert (caught.value.what, caught.value.where) == (row.reason, f"{path.name}:2")
+    assert caught.value.where == f"{path.name}:2"
+    assert row.reason == f"field 'prompt' {caught.value.what}"
     faults = []
     assert list(read_texts([path], on_rejected=faults.append)) == ["One?\nThree?"]
     assert [(fault.line, fault.reason) for fault in faults] == [(2, row.reason)]

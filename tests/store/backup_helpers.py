@@ -20,6 +20,8 @@ from backflip.feedback.store import ModelRecord, Workspace, schema
 from backflip.feedback.store.database import Database
 
 HOSTILE = "nul \x00, half a surrogate \ud800, bidi \u202e, escape \x1b[31m, 'Zoë' \"🙂\" \\ \n\r\t"
+SAID = HOSTILE.replace("\x00", "").replace("\ud800", "")
+"""What is taken today; older workspaces hold `HOSTILE`."""
 WORDS = "'Zoë' \"🙂\" \\ \u2028 ; DROP TABLE journal --"
 FLOATS = (math.inf, 0.1, 5e-324, -math.inf)
 CONTENTS = (
@@ -35,19 +37,23 @@ def fill(
 ) -> None:
     """Four rows in every table, whatever tables there are, each about other rows.
 
-    Numbers have gaps, so that rows which are merely counted again are seen.
+    Numbers have gaps, so that rows which are merely counted again are seen. The rows are as older
+    versions wrote them, which let more in.
     """
     made: dict[str, list[dict[str, Any]]] = {}
     for table in metadata.sorted_tables:
         rows = made.setdefault(table.name, [])
+        columns = {c.name: c.type for c in table.columns}
+        open_ = {n: schema.Json() if isinstance(t, schema.Kept) else t for n, t in columns.items()}
+        into = sa.table(table.name, *(sa.column(name, kind) for name, kind in open_.items()))
         for place in range(4):
             row = {c.name: _value(c, start + place, place, made) for c in table.columns}
             if not numbered and "number" in row:
                 del row["number"]
-                query = sa.insert(table).returning(table.c.number)
+                query = sa.insert(into).returning(into.c.number)
                 row["number"] = connection.execute(query, row).scalar_one()
             else:
-                connection.execute(sa.insert(table), row)
+                connection.execute(sa.insert(into), row)
             rows.append(row)
 
 
@@ -83,12 +89,11 @@ def live(workspace: Workspace) -> None:
     samples = [completion_sample(n, prompt=n // 2) for n in range(4)] + [clip_sample(1)]
     workspace.samples.add(samples)
     votes = [
-        GoodBad(annotator="mia", sample=s.id, good=True, reason=HOSTILE, key=HOSTILE)
-        for s in samples
+        GoodBad(annotator="mia", sample=s.id, good=True, reason=SAID, key=SAID) for s in samples
     ]
     pair = (samples[0].id, samples[1].id)
     workspace.journal.add([*votes, Comparison(annotator="bo", samples=pair, choice="tie")])
-    workspace.journal.retract(votes[1].id, HOSTILE, by="mia")
+    workspace.journal.retract(votes[1].id, SAID, by="mia")
     snapshot = workspace.snapshots.take([entry.id for entry in workspace.journal.active()])
     workspace.runs.start("run-live", "run", {"x": math.nan}, "0")
     workspace.metrics.log("run-live", "sft", 1, {"loss": math.nan, "reward": -math.inf})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from backup_helpers import (
-    HOSTILE,
+    SAID,
     array_bytes,
     as_restored,
     content_of,
@@ -80,7 +80,7 @@ def test_a_restored_project_goes_on(
     with Workspace.open(tmp_path / "new") as restored:
         entries = restored.journal.active()
         assert entries == workspace.journal.active()
-        assert {entry.reason for entry in entries} == {HOSTILE, None}
+        assert {entry.reason for entry in entries} == {SAID, None}
         assert restored.journal.stats().retracted == 1
         assert restored.models.all() == workspace.models.all()
         model = restored.models.get("model-2")

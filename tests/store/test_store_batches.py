@@ -107,10 +107,10 @@ def test_a_draft_comes_back_and_ends_with_the_answer(workspace: Workspace) -> No
     workspace.queue.put("run-1", 1, PAIRS[:1])
     task = workspace.queue.next("mia")
     assert task is not None
-    workspace.queue.save_draft(task.id, "mia", {"text": "half a th\u0000ought \ud800"})
+    workspace.queue.save_draft(task.id, "mia", {"text": "half a th\u0007ought \u202e"})
     again = workspace.queue.next("mia")
     assert again is not None
-    assert again.draft == {"text": "half a th\u0000ought \ud800"}
+    assert again.draft == {"text": "half a th\u0007ought \u202e"}
     workspace.queue.answer(task.id, "mia", vote(task))
     with pytest.raises(WorkspaceError, match="already answered"):
         workspace.queue.save_draft(task.id, "mia", {})

@@ -203,7 +203,7 @@ def test_a_reply_that_others_speak_of_keeps_its_words(
 ) -> None:
     alike, judged, asked, own, undone = (write(workspace, f"{n} words") for n in range(5))
     of_mia = [
-        Correction(annotator="mia", sample=IDS[n], corrected=each.id)
+        Correction(annotator="mia", sample=IDS[n % 4], corrected=each.id)
         for n, each in enumerate((alike, judged, asked, own, undone))
     ]
     workspace.journal.add(of_mia)

@@ -17,6 +17,8 @@ from backflip.feedback.store.generations import MOST_LOST
 from backflip.records import Dialogue, Message, Prompt
 
 HOSTILE = "nul \x00, half a surrogate \ud800, 'Zoë' 🙂"
+"""What a model may write; what people write is whole."""
+SAID = "bell \x07, bidi \u202e, 'Zoë' 🙂"
 Ask = Callable[..., str]
 
 
@@ -67,9 +69,9 @@ def test_what_is_asked_for_is_kept_whole(workspace: Workspace) -> None:
     project = workspace.projects.create("Kindness").id
     workspace.projects.set_role(project, user, "annotator")
     workspace.models.register(ModelRecord(id="model-1", name="m", stage="sft", path="models/m"))
-    turns = (Message(role="user", content=HOSTILE), Message(role="assistant", content="Hm."))
+    turns = (Message(role="user", content=SAID), Message(role="assistant", content="Hm."))
     prompt = Prompt(content=Dialogue(messages=turns), source="chat", split="heldout")
-    settings = {"temperature": 0, "max_tokens": 7, "stop": ["\n", HOSTILE], "batch_size": 3}
+    settings = {"temperature": 0, "max_tokens": 7, "stop": ["\n", SAID], "batch_size": 3}
     asked = [
         workspace.generations.ask(
             user, "chat", "model-1", prompt, settings, seed=2**63 - 1, index=5, project=project
@@ -88,7 +90,7 @@ def test_what_is_asked_for_is_kept_whole(workspace: Workspace) -> None:
         "min_p": 0.0,
         "max_tokens": 7,
         "max_prompt_tokens": 512,
-        "stop": ["\n", HOSTILE],
+        "stop": ["\n", SAID],
     }
     assert (found.state, found.text, found.sample_id, found.error) == ("waiting", "", None, None)
     many = workspace.generations.get_many([asked[1], "nobody", asked[0]])

@@ -16,19 +16,22 @@ from backflip.feedback.store import Workspace, snapshots
 from backflip.records import Sample
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
+GROUP = IDS[:4]
+"""Replies to one prompt."""
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1)
 common = st.fixed_dictionaries(
     {
         "annotator": names,
         "axis": st.sampled_from(["overall", "helpful", "safe"]),
         "origin": st.sampled_from(["people", "teachers", "judge", "import:a.jsonl"]),
-        "reason": st.none() | st.text(),
+        "reason": st.none() | words,
         "seconds": st.none() | st.floats(0, 1e6),
-        "key": st.text(),
+        "key": words,
     }
 )
-one = st.sampled_from(IDS)
-two = st.permutations(IDS).map(lambda ids: ids[:2])
+one = st.sampled_from(GROUP)
+two = st.permutations(GROUP).map(lambda ids: ids[:2])
 levels = st.integers(2, 10).flatmap(
     lambda n: st.fixed_dictionaries({"num_levels": st.just(n), "level": st.integers(1, n)})
 )
@@ -36,10 +39,10 @@ SPECIFIC = {
     "comparison": st.builds(dict, samples=two, choice=st.sampled_from(["a", "b"])).flatmap(
         lambda d: st.integers(0, 3).map(lambda s: {**d, "strength": s, "shown": (1, 0)})
     ),
-    "ranking": st.integers(2, 8).flatmap(
+    "ranking": st.integers(2, 4).flatmap(
         lambda k: st.fixed_dictionaries(
             {
-                "samples": st.permutations(IDS).map(lambda ids: ids[:k]),
+                "samples": st.permutations(GROUP).map(lambda ids: ids[:k]),
                 "ranks": st.lists(st.integers(1, k), min_size=k, max_size=k),
                 "num_acceptable": st.none() | st.integers(0, k),
             }
@@ -48,13 +51,22 @@ SPECIFIC = {
     "rating": st.builds(lambda s, d: {"sample": s, **d}, one, levels),
     "good_bad": st.builds(dict, sample=one, good=st.booleans()),
     "correction": two.map(lambda ids: {"sample": ids[0], "corrected": ids[1]}),
-    "demonstration": st.builds(dict, sample=one, over=st.lists(one, max_size=7)),
-    "critique": st.builds(
-        lambda s, t, d: {"sample": s, "text": t, **d}, one, st.text(min_size=1), levels
+    "demonstration": st.permutations(GROUP).flatmap(
+        lambda ids: st.integers(1, 4).map(lambda k: {"sample": ids[0], "over": ids[1:k]})
     ),
-    "safety_flag": st.builds(dict, sample=one, safe=st.booleans(), category=st.none() | st.text()),
+    "critique": st.builds(
+        lambda s, t, d: {"sample": s, "text": t, **d}, one, words.filter(len), levels
+    ),
+    "safety_flag": st.builds(dict, sample=one, safe=st.booleans(), category=st.none() | words),
     "implicit": st.builds(
-        dict, sample=one, signal=st.sampled_from(["kept", "abandoned"]), over=st.none() | one
+        lambda ids, signal, alone: {
+            "sample": ids[0],
+            "signal": signal,
+            "over": None if alone else ids[1],
+        },
+        two,
+        st.sampled_from(["kept", "abandoned"]),
+        st.booleans(),
     ),
 }
 
@@ -133,7 +145,7 @@ def test_a_retracted_entry_is_kept_and_stays_out(
 ) -> None:
     first, second = vote(), vote(choice="b")
     workspace.journal.add([first, second], round=4, run="run-1")
-    assert workspace.journal.retract(first.id, "slipped \x00", by="mia")
+    assert workspace.journal.retract(first.id, "slipped \x07", by="mia")
     assert not workspace.journal.retract(first.id, "again", by="boss")
     assert workspace.journal.active() == [second]
     assert workspace.journal.count() == 1
@@ -142,7 +154,7 @@ def test_a_retracted_entry_is_kept_and_stays_out(
     assert (said.reason, said.retracts) == (None, None)
     assert (taken_back.kind, taken_back.entry) == ("retraction", None)
     assert taken_back.retracts == first.id
-    assert (taken_back.annotator, taken_back.reason) == ("mia", "slipped \x00")
+    assert (taken_back.annotator, taken_back.reason) == ("mia", "slipped \x07")
     assert (taken_back.run, taken_back.round) == ("run-1", 4)
     assert said.number < taken_back.number
     # Importing the file again does not bring back what was revoked.

@@ -186,8 +186,8 @@ def test_a_skip_uses_the_place_up(workspace: Workspace, clock: Clock) -> None:
     queue.put("run-1", 0, PAIRS[:1], overlap=2)
     task = queue.next("mia")
     assert task is not None
-    queue.skip(task.id, "mia", "cannot tell \x00")
-    queue.skip(task.id, "mia", "cannot tell \x00")
+    queue.skip(task.id, "mia", "cannot tell \x07")
+    queue.skip(task.id, "mia", "cannot tell \x07")
     assert queue.next("mia") is None
     assert say(workspace, "ann")
     progress = queue.progress("run-1", 0)

@@ -11,6 +11,7 @@ from typing import Any
 from backflip.data.fields import Fields, text_field, text_in
 from backflip.data.turns import sequence, tools, turns
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.checks import check_prompt
 from backflip.records.samples import Role
 
 _TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
@@ -220,7 +221,9 @@ def prompt_beside(
     rest = tuple(messages[len(opening) :])
     whole = (*_system(row, opening), *_history(row), *rest)
     content = Dialogue(messages=whole, tools=tools(row))
-    return Prompt(content=content, source=source, **fields)
+    prompt = Prompt(content=content, source=source, **fields)
+    check_prompt(prompt)
+    return prompt
 
 
 def _system(row: Fields, opening: Sequence[Message]) -> tuple[Message, ...]:

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from backflip.data.arrays import opens_array, read_array
 from backflip.data.opening import PACKED, READ_ERRORS, look_up, no_such_file, open_binary
-from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, Row, check_text, decode, parse_row
+from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, Row, decode, parse_row
 from backflip.data.tables import read_dataset_folder, read_hub, read_parquet
 from backflip.errors import FormatError
+from backflip.records.door import check_text
 
 T = TypeVar("T")
 TEXT_SUFFIXES = (".txt", ".md")
@@ -28,17 +29,21 @@ _CHUNK = 1 << 16
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.\[\]%:-]+))?")
 
 
-def read_rows(source: str | Path) -> Iterator[Row | Rejected]:
+def read_rows(
+    source: str | Path, *, max_wide_bytes: int = MAX_ROW_BYTES
+) -> Iterator[Row | Rejected]:
     """Read the rows of a file, of a data set folder, or of a data set on the hub.
 
     Args:
         source: a `.jsonl`, `.ndjson`, `.json` or `.parquet` file (text ones also with `.gz` or
             `.zst`), a folder written by `datasets`' `save_to_disk`, or a hub id `owner/name` or
             `owner/name:split` (split "train" unless named; needs `datasets` and a network).
+        max_wide_bytes: of the texts of a row of a Parquet file, which is in memory at once anyway.
 
     Returns:
         The rows in their order. A row is rejected when it is not a JSON object, is longer than a
-        megabyte, or holds text that is not UTF-8 or cannot be stored (lone surrogates, NUL).
+        megabyte, or holds what cannot be stored: text that is not UTF-8, lone surrogates, NUL,
+        integers of more than 64 bits, more than 64 levels.
 
     Raises:
         FormatError: there is no such file, or nothing in it can be read.
@@ -55,7 +60,7 @@ def read_rows(source: str | Path) -> Iterator[Row | Rejected]:
     if kind is None:
         raise FormatError("unknown kind of file", where=str(path), hint=UNKNOWN_KIND)
     if kind == ".parquet":
-        return read_parquet(path)
+        return read_parquet(path, max_bytes=max_wide_bytes)
     return _read_json(path, lines=kind != ".json")
 
 

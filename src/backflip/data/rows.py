@@ -7,8 +7,11 @@ from typing import Any, NoReturn
 
 from backflip.data.fields import without_nulls
 from backflip.errors import FormatError
+from backflip.records.door import MAX_BYTES, MAX_DEPTH, check_json
 
-MAX_ROW_BYTES = 1_000_000
+MAX_ROW_BYTES = MAX_BYTES
+MAX_WIDE_BYTES = 128 * MAX_BYTES
+"""Of a row of columns that holds a whole entry: nine texts and their prompts, escaped as JSON."""
 TOO_LONG = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
 
 
@@ -60,7 +63,7 @@ def stop_at_rejected(rejected: Rejected) -> NoReturn:
 def parse_row(file: str, line: int, raw: bytes) -> Row | Rejected:
     """The row that a piece of JSON text holds."""
     try:
-        data = parse_json(decode(raw))
+        data = _load(decode(raw))
     except ValueError as error:
         return Rejected(file, line, str(error))
     return check_row(file, line, data)
@@ -75,10 +78,23 @@ def decode(raw: bytes) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value; a `ValueError` in words for what is none, or names a field of it twice."""
+    """A JSON value that stands in a field as text; it is no less exact than what stands around it.
+
+    Raises:
+        ValueError: in words, for what is no JSON, names a field twice, or cannot be stored, as
+            `check_json` says.
+    """
+    value = _load(text)
+    check_json(value, max_bytes=None)  # it is no longer than the row around it
+    return value
+
+
+def _load(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_named_once)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ValueError(f"not valid JSON: nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
         raise ValueError(f"not valid JSON: {error}") from None
 
 
@@ -95,38 +111,27 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def check_row(file: str, line: int, data: Any) -> Row | Rejected:
-    """The row, if it is an object and its texts can be stored and are not too long together."""
+def check_row(
+    file: str, line: int, data: Any, *, columns: bool = False, max_bytes: int = MAX_ROW_BYTES
+) -> Row | Rejected:
+    """The row, if it is an object, and can be stored as `check_json` says.
+
+    Args:
+        file: it stands in.
+        line: of it.
+        data: what stands there.
+        columns: the file is one of columns.
+        max_bytes: of its texts together.
+    """
     if not isinstance(data, dict):
         return Rejected(file, line, f"not an object with named fields but {_name(data)}")
-    size = 0
-    pending: list[Any] = [data]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            try:
-                size += check_text(value)
-            except ValueError as error:
-                return Rejected(file, line, str(error))
-        elif isinstance(value, dict):
-            pending.extend(value.keys())
-            pending.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            pending.extend(value)
-        if size > MAX_ROW_BYTES:
-            return Rejected(file, line, TOO_LONG)
-    return Row(file, line, without_nulls(data))
-
-
-def check_text(text: str) -> int:
-    """The number of a text's bytes; a `ValueError` in words for one that cannot be stored."""
     try:
-        size = len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise ValueError("holds half a surrogate pair, which is no character") from None
-    if "\0" in text:
-        raise ValueError("holds a NUL character, which cannot be stored")
-    return size
+        size = check_json(data, max_bytes=None, columns=columns)
+    except ValueError as error:
+        return Rejected(file, line, str(error))
+    if size > max_bytes:
+        return Rejected(file, line, f"the row is longer than {max_bytes:,} bytes")
+    return Row(file, line, without_nulls(data))
 
 
 def _name(value: Any) -> str:

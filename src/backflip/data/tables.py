@@ -4,20 +4,28 @@ A column has a cell in every row, and so has each field of a struct: what a row 
 null there. A null is therefore dropped, however deep it stands.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backflip.data.opening import look_up, open_binary
-from backflip.data.rows import Rejected, Row, check_row
+from backflip.data.rows import MAX_ROW_BYTES, Rejected, Row, check_row
 from backflip.errors import FormatError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def read_parquet(path: Path) -> Iterator[Row | Rejected]:
+
+def read_parquet(path: Path, *, max_bytes: int = MAX_ROW_BYTES) -> Iterator[Row | Rejected]:
     """The rows of a Parquet file, by their number.
 
+    Args:
+        path: of the file.
+        max_bytes: of the texts of a row together.
+
     Raises:
-        FormatError: it cannot be opened, or is no Parquet file.
+        FormatError: it cannot be opened, is no Parquet file, or has two columns, or two fields of
+            a column, of one name: nobody can tell which of them counts.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -27,10 +35,30 @@ def read_parquet(path: Path) -> Iterator[Row | Rejected]:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"not a Parquet file: {error}", where=str(path)) from None
-    return _parquet_rows(path.name, file)
+    if twice := _named_twice(file.schema_arrow):
+        file.close()
+        raise FormatError(
+            f"{twice} is there twice",
+            where=str(path),
+            hint="Rename one of the two: nobody can tell which of them counts.",
+        )
+    return _parquet_rows(path.name, file, max_bytes)
 
 
-def _parquet_rows(name: str, file: Any) -> Iterator[Row | Rejected]:
+def _named_twice(fields: "Iterable[pa.Field]", within: str = "the file") -> str | None:
+    """The first name that stands for two things side by side, in columns or in fields of one."""
+    names: set[str] = set()
+    for field in fields:
+        if field.name in names:
+            return f"{field.name!r} in {within}"
+        names.add(field.name)
+        inner = (field.type.field(place) for place in range(field.type.num_fields))
+        if twice := _named_twice(inner, f"column {field.name!r}"):
+            return twice
+    return None
+
+
+def _parquet_rows(name: str, file: Any, max_bytes: int) -> Iterator[Row | Rejected]:
     import pyarrow as pa
 
     line = 0
@@ -40,13 +68,34 @@ def _parquet_rows(name: str, file: Any) -> Iterator[Row | Rejected]:
                 for i in range(batch.num_rows):
                     line += 1
                     try:
-                        (data,) = batch.slice(i, 1).to_pylist()
-                    except (UnicodeDecodeError, pa.ArrowException) as error:
-                        yield Rejected(name, line, f"holds a value that cannot be read: {error}")
+                        data = _values(batch.slice(i, 1))
+                    except ValueError as error:
+                        yield Rejected(name, line, str(error))
                         continue
-                    yield check_row(name, line, _given(data))
+                    data = _given(data)
+                    yield check_row(name, line, data, columns=True, max_bytes=max_bytes)
     except (pa.ArrowException, OSError) as error:
         yield Rejected(name, line + 1, f"the file cannot be read further: {error}")
+
+
+def _values(row: "pa.RecordBatch") -> dict[str, Any]:
+    """A row's values by their columns.
+
+    Raises:
+        ValueError: a value that Python has no like of: a date of another epoch, a time of an
+            unknown zone, bytes that are no text.
+    """
+    import pyarrow as pa
+
+    found: dict[str, Any] = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        try:
+            (found[name],) = column.to_pylist()
+        except (pa.ArrowException, ArithmeticError, LookupError, ValueError) as error:
+            raise ValueError(
+                f"column {name!r} holds a value that cannot be read: {error}"
+            ) from None
+    return found
 
 
 def _datasets(what: str, where: str) -> Any:
@@ -101,8 +150,12 @@ def read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
 
 
 def _dataset_rows(name: str, rows: Any) -> Iterator[Row | Rejected]:
-    for number, data in enumerate(rows, 1):
-        yield check_row(name, number, _given(data))
+    number = 0
+    try:
+        for number, data in enumerate(rows, 1):
+            yield check_row(name, number, _given(data), columns=True)
+    except (ArithmeticError, LookupError, ValueError) as error:
+        yield Rejected(name, number + 1, f"the data set cannot be read further: {error}")
 
 
 def _given(value: Any) -> Any:

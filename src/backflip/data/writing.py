@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from backflip.data.files import UNKNOWN_KIND, kind_of
-from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, check_row
+from backflip.data.rows import MAX_ROW_BYTES, MAX_WIDE_BYTES, TOO_LONG, Rejected, check_row
 from backflip.errors import FormatError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def write_rows(
     schema: "Callable[[], pa.Schema]",
     *,
     on_refused: Callable[[str], None],
+    wide: bool = False,
 ) -> int:
     """Write rows to a `.jsonl`, `.ndjson`, `.json` (text ones also `.gz` or `.zst`) or `.parquet`
     file.
@@ -39,7 +40,8 @@ def write_rows(
         rows: written as they come, a few at a time in memory.
         schema: gives the columns of a Parquet file; called only for one.
         on_refused: called with the reason for each row that is left out because no reader would
-            take it: too long, or holding text that cannot be stored.
+            take it: too long, or holding what cannot be stored.
+        wide: rows of a Parquet file are read again as `MAX_WIDE_BYTES` allows.
 
     Returns:
         The number of rows.
@@ -52,7 +54,8 @@ def write_rows(
         raise FormatError("unknown kind of file", where=str(path), hint=UNKNOWN_KIND)
     try:
         with _replacing(path) as stream:
-            rows = _readable(rows, on_refused)
+            most = MAX_WIDE_BYTES if wide and kind == ".parquet" else MAX_ROW_BYTES
+            rows = _readable(rows, kind == ".parquet", most, on_refused)
             if kind == ".parquet":
                 return _write_parquet(stream, rows, schema())
             with _packing(stream, path.suffix.lower()) as packed:
@@ -63,9 +66,11 @@ def write_rows(
         ) from None
 
 
-def _readable(rows: Iterable[RowDict], on_refused: Callable[[str], None]) -> Iterator[RowDict]:
+def _readable(
+    rows: Iterable[RowDict], columns: bool, most: int, on_refused: Callable[[str], None]
+) -> Iterator[RowDict]:
     for number, row in enumerate(rows, 1):
-        checked = check_row("", number, row)
+        checked = check_row("", number, row, columns=columns, max_bytes=most)
         if isinstance(checked, Rejected):
             on_refused(checked.reason)
         else:

@@ -46,6 +46,7 @@ from backflip.feedback.verdicts import (
     turn,
 )
 from backflip.records import Completion, Prompt, Sample, content_id
+from backflip.records.door import whole_text
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -345,5 +346,4 @@ def _read_body(raw: bytes) -> str:
         raise UnansweredError("the answer is not a chat completion") from None
     if not isinstance(text, str):
         raise UnansweredError("the answer holds no text")
-    # JSON can carry half a surrogate pair, which no file or database would take.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return whole_text(text)  # JSON can carry what no file or database would take

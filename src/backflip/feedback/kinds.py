@@ -19,6 +19,8 @@ from backflip.records import Record, content_id
 SampleId = Annotated[str, Field(min_length=1)]
 ERASED = "[erased]"
 """Stands where the words of somebody stood who had them erased."""
+DAMAGED = "[damaged]"
+"""Stands on pages where something stood that cannot be read any more."""
 
 
 class Span(Record):

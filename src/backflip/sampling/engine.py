@@ -18,6 +18,7 @@ from backflip.data.lengths import named
 from backflip.errors import BackflipError, ModelError, SettingsError
 from backflip.models.vocabulary import ids_without_text
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.door import whole_text
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
 from backflip.sampling.batch import Batch, Reader, Reply
@@ -185,7 +186,8 @@ class TextSampler:
         """A reply that has ended, as a sample."""
         text = reply.text
         content = Completion(
-            text=self.text_of(reply.tokens) if text is None else text,
+            # A model may draw a NUL, which no database keeps; the tokens hold what it drew.
+            text=whole_text(self.text_of(reply.tokens) if text is None else text),
             prompt_tokens=prompt_tokens,
             tokens=np.array(reply.tokens, np.int32),
             logprobs=np.array(reply.logprobs, np.float32),

@@ -28,21 +28,25 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
     """An entry for the page: what was said, and the samples as they were shown.
 
     Args:
-        row: of the journal, with an entry.
+        row: of the journal, with an entry; one whose entry is damaged is shown as such.
         samples: every sample that the entry speaks of.
     """
     entry = row.entry
     if entry is None:
-        raise ValueError(f"{row.id} is no feedback")
+        who = {"annotator": row.annotator, "created": row.created.isoformat()}
+        return {"id": row.id, "damaged": True, **who}
     ids = entry.sample_ids
     written = {entry.corrected} if isinstance(entry, Correction) else set[str]()
     if isinstance(entry, Demonstration):
         written = {entry.sample}
-    shown = [ids[i] for i in entry.shown] if entry.shown else list(ids)
+    # Entries from before the door may name an order that is none.
+    whole = entry.shown is not None and sorted(entry.shown) == list(range(len(ids)))
+    shown = [ids[i] for i in entry.shown or ()] if whole else list(ids)
     shown.sort(key=lambda name: name in written)  # what the person wrote stands last
     letters = {name: chr(65 + place) for place, name in enumerate(shown)}
     return {
         "id": row.id,
+        "damaged": False,
         "kind": entry.kind,  # pyright: ignore
         "axis": entry.axis,
         "annotator": entry.annotator,
@@ -52,7 +56,7 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
         "said": said(entry, letters),
         "words": words_of(entry),
         "tags": entry.tags,
-        "marks": [_mark(span, letters, samples) for span in entry.spans],
+        "marks": [_mark(s, letters, samples) for s in entry.spans if s.sample in letters],
         "asked": _excerpt(samples[shown[0]].prompt),
         "prompt": prompt_view(samples[shown[0]].prompt),
         "replies": [

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from backflip import __version__
 from backflip.config import ServerSettings
-from backflip.errors import BackflipError, BusyError, ConflictError, NotFoundError
+from backflip.errors import BackflipError, BusyError, ConflictError, DamageError, NotFoundError
 from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web import routes
@@ -122,6 +122,7 @@ def _tell_mistake(request: Request, error: Exception) -> Response:
         (ConflictError, 409),
         (TooManyAttemptsError, 429),
         (BusyError, 503),
+        (DamageError, 500),
     )
     status = next((code for kind, code in kinds if isinstance(error, kind)), 400)
     response = _tell(request, status, error.what, error.hint)

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
+from backflip.records.door import whole_text
 from backflip.web.access import COOKIE, GUEST_COOKIE, Visitor
 from backflip.web.context import context_of
 from backflip.web.texts import language_of, languages, translator
@@ -41,7 +42,7 @@ def page(
         oidc=context.settings.oidc,
         **values,
     )
-    response = HTMLResponse(text, status)
+    response = HTMLResponse(whole_text(text), status)  # old rows may hold half characters
     if visitor is None and COOKIE not in request.cookies:
         set_cookie(request, response, GUEST_COOKIE, guest, 86400)
     return response

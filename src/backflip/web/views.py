@@ -37,13 +37,14 @@ def task_view(workspace: Workspace, task: Task) -> dict[str, Any]:
         "subject": task.shown_ids.index(task.sample_ids[0]) if task.kind == "implicit" else None,
         "guideline": task.guideline,
         "draft": task.draft,
+        "draft_lost": task.draft_lost,
         "seconds_left": (task.expires or 0.0) - workspace.queue.clock(),
     }
 
 
 def samples_of(workspace: Workspace, task: Task) -> dict[str, Sample]:
-    """The samples of a task by id."""
-    return workspace.samples.get(task.sample_ids)
+    """The samples of a task by id; those that are damaged or gone say so."""
+    return workspace.samples.shown(task.sample_ids)
 
 
 def prompt_view(prompt: Prompt) -> list[dict[str, Any]]:

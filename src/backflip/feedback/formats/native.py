@@ -18,9 +18,12 @@ from pydantic import ValidationError
 
 from backflip.data.fields import Fields, without_nulls
 from backflip.data.rows import parse_json
+from backflip.feedback.door import first_fault
 from backflip.feedback.formats.base import TEXT_FILES, Format, Labelled, Origin, RenderOptions
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.records import Clip, Completion, Prompt, Sample, content_from
+from backflip.records.checks import check_content, check_prompt
+from backflip.records.door import check_integer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,14 +44,7 @@ def _parse(data: Fields, origin: Origin) -> Labelled:
     try:
         entry = parse_feedback(_given(data.get("entry"), "field 'entry'"))
     except ValidationError as error:
-        raise ValueError(f"field 'entry' is no feedback: {_first(error)}") from None
-    for name in ("annotator", "axis", "origin"):
-        value = getattr(entry, name)
-        if not value or not value.isprintable():
-            raise ValueError(f"the entry's {name} is empty or holds control characters")
-    known = {sample.id for sample in samples}
-    if missing := [id_ for id_ in entry.sample_ids if id_ not in known]:
-        raise ValueError(f"the entry speaks of {missing[0]!r}, which the row does not hold")
+        raise ValueError(f"field 'entry' is no feedback: {first_fault(error)}") from None
     return Labelled(samples, (entry,))
 
 
@@ -65,7 +61,8 @@ def _parse_sample(row: dict[str, Any]) -> Sample:
     try:
         prompt = Prompt.model_validate(_prompt(_given(row.get("prompt"), "its prompt")))
     except ValidationError as error:
-        raise ValueError(f"its prompt: {_first(error)}") from None
+        raise ValueError(f"its prompt: {first_fault(error)}") from None
+    check_prompt(prompt)  # before its id is made of it
     content = _parse_content(_given(row.get("header"), "its header"), row.get("arrays"))
     sample = Sample.of(prompt, content, **_parse_origin(_given(row.get("origin"), "its origin")))
     # The check keeps a file from putting words under another sample's id.
@@ -97,8 +94,10 @@ def _parse_origin(origin: dict[str, Any]) -> dict[str, Any]:
     if set(origin) != {"model", "weights_version", "seed", "index", "settings"}:
         raise ValueError(f"its origin has the fields {', '.join(origin)}")
     for name in ("weights_version", "seed", "index"):
-        if not isinstance(origin[name], int) or isinstance(origin[name], bool):
-            raise ValueError(f"its {name} is not a whole number")
+        try:
+            check_integer(origin[name])
+        except ValueError as error:
+            raise ValueError(f"its {name} {error}") from None
     if not (origin["model"] is None or isinstance(origin["model"], str)):
         raise ValueError("its model is not a text")
     return origin | {"settings": _object(origin["settings"], "its settings")}
@@ -115,35 +114,8 @@ def _parse_content(header: dict[str, Any], blob: Any) -> Completion | Clip:
         content = content_from(header, load(raw))
     except (SafetensorError, binascii.Error, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"its content cannot be rebuilt: {error}") from None
-    if isinstance(content, Completion):
-        _check_completion(content)
-    else:
-        _check_clip(content)
+    check_content(content)
     return content
-
-
-def _check_completion(content: Completion) -> None:
-    integers = (content.prompt_tokens, content.tokens)
-    if any(a.dtype != np.int32 or a.ndim != 1 for a in integers):
-        raise ValueError("a completion's tokens are not a row of 32-bit integers")
-    if content.logprobs.dtype != np.float32 or content.logprobs.shape != content.tokens.shape:
-        raise ValueError("a completion has not one 32-bit log-probability a token")
-    if not isinstance(content.text, str) or content.finish not in ("stop", "length", "human"):
-        raise ValueError("a completion's text or finish is not what it should be")
-
-
-def _check_clip(content: Clip) -> None:
-    steps = content.num_steps
-    floats = (content.observations, content.logprobs, content.rewards)
-    if any(a.dtype != np.float32 for a in floats):
-        raise ValueError("a clip's observations, logprobs or rewards are not 32-bit floats")
-    if len(content.observations) != steps + 1:
-        raise ValueError(f"a clip of {steps} steps has {len(content.observations)} observations")
-    if content.logprobs.shape != (steps,) or content.rewards.shape != (steps,):
-        raise ValueError("a clip has not one logprob and one reward a step")
-    flags = (content.terminated, content.truncated)
-    if not isinstance(content.environment, str) or not all(isinstance(f, bool) for f in flags):
-        raise ValueError("a clip's header is not what it should be")
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
@@ -160,13 +132,6 @@ def _object(value: Any, what: str) -> dict[str, Any]:
 
 def _given(value: Any, what: str) -> dict[str, Any]:
     return without_nulls(_object(value, what))
-
-
-def _first(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    place = ".".join(map(str, fault["loc"]))
-    said = " ".join(fault["msg"].split())  # it may quote what stands in the file
-    return f"{place}: {said}" if place else said
 
 
 def _render_text(

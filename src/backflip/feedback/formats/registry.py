@@ -8,9 +8,10 @@ from pathlib import Path
 
 from backflip.data.fields import Fields
 from backflip.data.files import kind_of, read_rows, without_ending
-from backflip.data.rows import Rejected, Row
+from backflip.data.rows import MAX_ROW_BYTES, MAX_WIDE_BYTES, Rejected, Row
 from backflip.data.writing import write_rows
 from backflip.errors import FormatError
+from backflip.feedback.door import check_labelled
 from backflip.feedback.formats import argilla, foreign, label_studio, native, rewardbench
 from backflip.feedback.formats.base import Format, Labelled, Origin, RenderOptions
 from backflip.feedback.kinds import FeedbackBase
@@ -59,7 +60,7 @@ def detect(source: str | Path) -> Format:
     """
     fields: list[str] = []
     fault: Rejected | None = None
-    for row in islice(read_rows(source), _ROWS_LOOKED_AT):
+    for row in islice(read_rows(source, max_wide_bytes=MAX_WIDE_BYTES), _ROWS_LOOKED_AT):
         if isinstance(row, Rejected):
             fault = fault or row
             continue
@@ -105,7 +106,9 @@ def read(
     """
     chosen = detect(source) if format == "auto" else find_format(format)
     counts = Counter[str]() if ignored is None else ignored
-    return _read(chosen, read_rows(source), annotator, axis, counts)
+    wide = MAX_WIDE_BYTES if chosen.exact else MAX_ROW_BYTES
+    rows = read_rows(source, max_wide_bytes=wide)
+    return _read(chosen, rows, annotator, axis, counts)
 
 
 def _read(
@@ -124,6 +127,7 @@ def _read(
         fields = Fields(row.data)
         try:
             labelled = format_.parse(fields, Origin(row.file, name, axis, row.place))
+            check_labelled(labelled.samples, labelled.entries)
         except ValueError as error:
             yield Rejected(row.file, row.line, str(error))
             continue
@@ -188,5 +192,11 @@ def write(
                 except ValueError as error:
                     leave_out(str(error))
 
-    count = write_rows(path, rows(), lambda: format_.schema(options), on_refused=leave_out)
+    count = write_rows(
+        path,
+        rows(),
+        lambda: format_.schema(options),
+        on_refused=leave_out,
+        wide=format_.exact,
+    )
     return Written(path.name, format_.name, count, dict(left_out))

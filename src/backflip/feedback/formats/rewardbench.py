@@ -9,6 +9,7 @@ from backflip.feedback.formats.base import Format, Labelled, Origin, RenderOptio
 from backflip.feedback.formats.foreign import columns, plain_prompt, preferred
 from backflip.feedback.kinds import Comparison, FeedbackBase
 from backflip.records import Message, Sample
+from backflip.records.door import INTEGERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,8 +40,8 @@ def _suits_rewardbench(data: Mapping[str, Any]) -> bool:
 def _parse_rewardbench(data: Fields, origin: Origin) -> Labelled:
     subset = text_field(data, "subset")
     number = data.get("id")
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise ValueError("field 'id' is missing or not a whole number")
+    if not isinstance(number, int) or isinstance(number, bool) or number not in INTEGERS:
+        raise ValueError("field 'id' is missing or not a whole number of 64 bits")
     question = (Message(role="user", content=text_field(data, "prompt")),)
     source = f"{_BENCH_PREFIX}{subset}{_AT}{origin.place}"
     # A benchmark is for measuring: what is held out is never trained on.
@@ -73,7 +74,7 @@ def _render_rewardbench(
 ) -> dict[str, Any]:
     chosen, rejected = preferred(entry, samples)
     subset, slash, number = entry.key.rpartition("/")
-    if not (slash and subset and number.isdecimal()):
+    if not (slash and subset and _is_id(number)):
         # Not from RewardBench: number it by its content, which is the same in every export.
         source = chosen.prompt.source
         subset = bench_subset(source) or _without_line(source)
@@ -83,6 +84,12 @@ def _render_rewardbench(
         row[name] = text_of(sample)
         row[f"{name}_model"] = str(sample.settings.get(_WRITER) or sample.model or "human")
     return {**row, "subset": subset, "id": int(number)}
+
+
+def _is_id(text: str) -> bool:
+    """Whether a text is a number as `_parse_rewardbench` wrote it."""
+    short = text.isascii() and text.isdecimal() and len(text) < 20
+    return short and str(int(text)) == text and int(text) in INTEGERS
 
 
 def _without_line(source: str) -> str:

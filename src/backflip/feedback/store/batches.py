@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.errors import NotFoundError, WorkspaceError
+from backflip.feedback.door import of_one_prompt
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert_new, insert_of
 from backflip.feedback.store.projects import require_project
-from backflip.feedback.store.samples import require_samples
+from backflip.feedback.store.samples import about_samples
 from backflip.feedback.store.tasks import Task
 from backflip.records import Record, content_id
 
@@ -148,7 +149,10 @@ def put_batch(
     for item in items:
         _check_item(item)
     require_project(connection, batch["project"])
-    require_samples(connection, (each for item in items for each in item.sample_ids))
+    about = about_samples(connection, (each for item in items for each in item.sample_ids))
+    for item in items:
+        if not of_one_prompt(about[each] for each in item.sample_ids):
+            raise WorkspaceError(f"a {item.kind} is about replies to different prompts")
     known = ensure_batch(connection, batch)
     places = EVERYONE if known.purpose == "checks" else overlap
     rows = (
@@ -274,7 +278,8 @@ def _add(connection: Connection, number: int, **by: int) -> None:
 
 def _select(connection: Connection, *conditions: Any) -> list[Batch]:
     query = sa.select(_batches).where(*conditions).order_by(_batches.c.number)
-    return [Batch(**row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings()
+    return [Batch(**{**row, "name": schema.as_text(row["name"])}) for row in rows]
 
 
 def _check_item(item: Task) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydantic import Field
+from pydantic import Field, ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.errors import ConflictError, NotFoundError
@@ -51,7 +51,10 @@ class Turn(Record):
 
 
 class Chat(Record):
-    """A person's chat with a model, oldest turn first. One that has ended stays as it is."""
+    """A person's chat with a model, oldest turn first. One that has ended stays as it is.
+
+    One that is damaged shows no turns, and has ended.
+    """
 
     id: str
     project: str
@@ -224,4 +227,8 @@ def _get(connection: Connection, id: str) -> Chat:  # noqa: A002
 
 
 def _chat(row: sa.RowMapping) -> Chat:
-    return Chat(**{name: row[name] for name in Chat.model_fields})
+    values = {name: row[name] for name in Chat.model_fields}
+    try:
+        return Chat(**values)
+    except ValidationError:  # it cannot be read, and nobody can go on with it
+        return Chat(**(values | {"turns": (), "state": "ended"}))

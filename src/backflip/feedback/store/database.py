@@ -26,11 +26,13 @@ from sqlalchemy.exc import (
     DBAPIError,
     DisconnectionError,
     OperationalError,
+    StatementError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from backflip.errors import FREE_SPACE, BusyError, WorkspaceError
+from backflip.errors import FREE_SPACE, BusyError, DamageError, WorkspaceError
 from backflip.feedback.store import schema
+from backflip.records import door
 
 Item = TypeVar("Item")
 
@@ -251,6 +253,10 @@ class Database:
                     f"the database cannot be used: {first}", where=self.where
                 ) from error
             raise
+        except StatementError as error:
+            if isinstance(error.orig, schema.UnfitError):
+                raise WorkspaceError(str(error.orig)) from None
+            raise
 
     def revision(self) -> str | None:
         """Revision of the schema in the database; None when it is empty."""
@@ -330,11 +336,20 @@ def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
         yield chunk
 
 
+def damage(what: str) -> DamageError:
+    """The error for something that is stored and cannot be read."""
+    return DamageError(
+        f"{what} is damaged and cannot be read",
+        hint="Somebody changed it outside Backflip, or the disk did. A backup may have it whole.",
+    )
+
+
 def check_name(value: str, what: str) -> str:
     """Refuse a name that a database's text cannot hold or that would hide what it says."""
-    if not value or not value.isprintable():
+    try:
+        return door.check_name(value)
+    except ValueError as error:
+        shown = value if len(value) <= 60 else f"{value[:60]}..."
         raise WorkspaceError(
-            f"{what} {value!r} is empty or holds control characters",
-            hint="Use letters, digits and punctuation.",
-        )
-    return value
+            f"{what} {shown!r} {error}", hint="Use letters, digits and punctuation."
+        ) from None

@@ -4,14 +4,16 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
-from backflip.errors import NotFoundError
+from backflip.errors import NotFoundError, WorkspaceError
+from backflip.feedback.door import check_about, check_entry
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import groups_of, insert_annotators
-from backflip.feedback.store.database import check_name, chunks, insert_new
-from backflip.feedback.store.samples import require_samples
+from backflip.feedback.store.database import check_name, chunks, damage, insert_new
+from backflip.feedback.store.samples import about_samples
 from backflip.records import content_id
 
 RETRACTION = "retraction"
@@ -51,12 +53,16 @@ def append(
 ) -> list[str]:
     """`Journal.add` within a transaction that holds the locks "annotators" and "journal".
 
-    `known` says that the caller is sure of the samples and the annotators: that they are there.
+    `known` says that the caller is sure of the samples and the annotators: that they are there, and
+    that the samples are of one prompt.
+
+    Raises:
+        WorkspaceError: an entry is not whole, or not of the samples that it names.
     """
     if run is not None:
         check_name(run, "the run's id")
+    _check(connection, entries, known)
     if not known:
-        require_samples(connection, (name for entry in entries for name in entry.sample_ids))
         insert_annotators(connection, groups_of((e.annotator, e.origin) for e in entries))
     new: list[str] = []
     for chunk in chunks(entries):
@@ -76,6 +82,19 @@ def append(
         ]
         new += insert_new(connection, _journal, rows)
     return new
+
+
+def _check(connection: Connection, entries: Sequence[FeedbackBase], known: bool) -> None:
+    """The door to the journal: whoever adds to it, by whichever route, passes here."""
+    asked = [entry for entry in entries if entry.spans or not known]
+    about = about_samples(connection, (name for entry in asked for name in entry.sample_ids))
+    for entry in entries:
+        try:
+            check_entry(entry)
+            if entry.spans or not known:
+                check_about(entry, about)
+        except ValueError as error:
+            raise WorkspaceError(f"the entry cannot be kept: {error}") from None
 
 
 def anew(connection: Connection, entry: FeedbackBase) -> FeedbackBase:
@@ -167,6 +186,18 @@ def about(
 
 
 def entry_of(row: sa.Row[Any]) -> FeedbackBase:
-    """The entry of a row of `select_rows`, under the id that it has there."""
-    entry = parse_feedback(row.body)
+    """The entry of a row of `select_rows`, under the id that it has there.
+
+    Raises:
+        WorkspaceError: it is damaged.
+    """
+    entry = as_said(row)
     return entry.under(row.id) if row.erased else entry
+
+
+def as_said(row: sa.Row[Any]) -> FeedbackBase:
+    """The entry of a row by its body alone; a `WorkspaceError` for one that is damaged."""
+    try:
+        return parse_feedback(row.body)
+    except ValidationError as error:
+        raise damage(f"the entry {row.id}") from error

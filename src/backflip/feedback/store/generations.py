@@ -15,13 +15,16 @@ from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.config import SamplingSettings
 from backflip.errors import NotFoundError, WorkspaceError
+from backflip.feedback.kinds import DAMAGED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, insert
 from backflip.feedback.store.projects import get_project, require_role
+from backflip.feedback.store.prompts import DAMAGED_PROMPT
 from backflip.feedback.store.samples import insert_samples
 from backflip.records import Dialogue, Prompt, Record, Sample
 
@@ -339,7 +342,11 @@ def _claim(
     mine = _table.c.number.in_(numbers)
     taken = sa.update(_table).where(mine).values(state="running", worker=worker)
     connection.execute(taken)
-    return _select(connection, mine)
+    found = _select(connection, mine)
+    for each in found:
+        if each.ended:  # it cannot be read
+            _end(connection, _table.c.id == each.id, "failed", error=DAMAGED)
+    return [each for each in found if not each.ended]
 
 
 def _require(connection: Connection, table: sa.Table, id: str, what: str) -> None:  # noqa: A002
@@ -349,5 +356,15 @@ def _require(connection: Connection, table: sa.Table, id: str, what: str) -> Non
 
 def _select(connection: Connection, condition: sa.ColumnElement[bool]) -> list[Generation]:
     query = sa.select(_table).where(condition).order_by(_table.c.number)
-    rows = connection.execute(query).mappings()
-    return [Generation(**{name: row[name] for name in Generation.model_fields}) for row in rows]
+    return [_generation(row) for row in connection.execute(query).mappings()]
+
+
+def _generation(row: sa.RowMapping) -> Generation:
+    """A reply as it is kept; what of it cannot be read says so."""
+    values = {name: row[name] for name in Generation.model_fields}
+    values["text"] = schema.as_text(values["text"])
+    try:
+        return Generation(**values)
+    except ValidationError:
+        lost = {"prompt": DAMAGED_PROMPT, "settings": {}, "state": "failed", "error": DAMAGED}
+        return Generation(**(values | lost))

@@ -17,8 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from backflip.feedback.kinds import DAMAGED
 from backflip.feedback.store import schema
-from backflip.feedback.store.batches import Batch, batches_of, given_by
+from backflip.feedback.store.batches import Batch, batches_of, count, given_by
 from backflip.feedback.store.projects import Project, get_project
 
 _batches, _tasks, _places = schema.batches, schema.tasks, schema.assignments
@@ -59,7 +60,28 @@ class Wish:
 
 
 def pick(connection: Connection, wish: Wish) -> Handed | None:
-    """The question to hand to a person; None when there is nothing to ask."""
+    """The question to hand to a person; None when there is nothing to ask.
+
+    One that somebody damaged in the database is closed: whoever was handed it could not go on.
+    """
+    while (picked := _first(connection, wish)) is not None and not _can_be_asked(picked):
+        this = _tasks.c.id == picked["task_id"]
+        connection.execute(sa.update(_tasks).where(this).values(closed=True))
+        mine = _places.c.task_id == picked["task_id"], _places.c.annotator == wish.annotator
+        ended = sa.update(_places).where(*mine, _places.c.state == "leased")
+        values = {"state": "skipped", "ended": wish.now, "reason": DAMAGED, "draft": None}
+        if connection.execute(ended.values(values)).rowcount:
+            count(connection, picked["batch"], wish.annotator, "skipped", 1, wish.now)
+    return picked
+
+
+def _can_be_asked(picked: Handed) -> bool:
+    names, right = picked["sample_ids"], picked["expected"]
+    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return whole and len(names) > 0 and (right is None or isinstance(right, dict))
+
+
+def _first(connection: Connection, wish: Wish) -> Handed | None:
     values = wish.values
     asked = frozenset(values)
     held = connection.execute(_held(asked), values).mappings().first()

@@ -6,6 +6,7 @@ may go (see `backflip.feedback.store.erasing`).
 """
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backflip.errors import NotFoundError
-from backflip.feedback.kinds import FeedbackBase, parse_feedback
+from backflip.errors import NotFoundError, WorkspaceError
+from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database
 from backflip.feedback.store.entries import (
@@ -22,6 +23,7 @@ from backflip.feedback.store.entries import (
     IS_FEEDBACK,
     RETRACTION,
     append,
+    as_said,
     entry_of,
     require_annotator,
     retract,
@@ -43,7 +45,7 @@ class JournalRow:
         id: of the entry or of the retraction.
         kind: a kind of feedback, or "retraction".
         annotator: who said it; for a retraction, who took it back.
-        entry: the feedback; None for a retraction.
+        entry: the feedback; None for a retraction, and for feedback that is damaged.
         retracts, reason: for a retraction, the entry it takes back and why.
         run, round: where the entry was asked for; None for an import.
         created: when it was written.
@@ -110,7 +112,8 @@ class Journal:
         run: str | Collection[str] | None = None,
     ) -> list[FeedbackBase]:
         """Entries that nobody took back, in journal order; each filter takes a value or several."""
-        query = sa.select(_journal.c.body).where(IS_ACTIVE).order_by(_journal.c.number)
+        columns = _journal.c.id, _journal.c.body
+        query: sa.Select[Any] = sa.select(*columns).where(IS_ACTIVE).order_by(_journal.c.number)
         filters = {
             "kind": kinds,
             "axis": axis,
@@ -124,7 +127,7 @@ class Journal:
                 values = [value] if isinstance(value, str | int) else list(value)
                 query = query.where(_journal.c[name].in_(values))
         with self._database.read() as connection:
-            return [parse_feedback(body) for body in connection.execute(query).scalars()]
+            return [as_said(row) for row in connection.execute(query)]
 
     def newest(
         self,
@@ -270,15 +273,17 @@ def _count(connection: Connection, condition: Any) -> int:
 
 
 def _journal_row(row: sa.Row[Any]) -> JournalRow:
-    feedback = row.kind != RETRACTION
+    feedback, entry = row.kind != RETRACTION, None
+    with suppress(WorkspaceError):  # a page shows what it can, and says where it cannot
+        entry = entry_of(row) if feedback else None
     return JournalRow(
         number=row.number,
         id=row.id,
         kind=row.kind,
         annotator=row.annotator,
-        entry=entry_of(row) if feedback else None,
+        entry=entry,
         retracts=row.retracts,
-        reason=None if feedback else row.body["reason"],
+        reason=None if feedback else schema.as_text(schema.as_object(row.body).get("reason")),
         run=row.run,
         round=row.round,
         created=row.created,

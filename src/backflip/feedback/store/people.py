@@ -198,8 +198,8 @@ class People:
         """The keys of a user's programs, oldest first."""
         query = sa.select(_tokens).where(_tokens.c.user == user).order_by(_tokens.c.number)
         with self._database.read() as connection:
-            rows = connection.execute(query)
-            return [Token(number=r.number, name=r.name, created=r.created) for r in rows]
+            rows, text = connection.execute(query), schema.as_text
+            return [Token(number=r.number, name=text(r.name), created=r.created) for r in rows]
 
     def drop_token(self, user: str, number: int) -> bool:
         """Make a key useless; returns whether the user had it."""
@@ -392,7 +392,8 @@ def _require_admin(connection: Connection) -> None:
 
 
 def _user(row: sa.Row[Any]) -> User:
-    return User(**{name: getattr(row, name) for name in User.model_fields})
+    kept = {k: v for k, v in schema.as_object(row.preferences).items() if isinstance(v, str)}
+    return User(**{n: getattr(row, n) for n in User.model_fields} | {"preferences": kept})
 
 
 def _invite(row: sa.Row[Any]) -> Invite:

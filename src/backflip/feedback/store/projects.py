@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from pydantic import Field, ValidationError
 from sqlalchemy.engine import Connection
 
-from backflip.errors import ConflictError, NotFoundError, WorkspaceError
+from backflip.errors import ConflictError, NotFoundError
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, insert, insert_new
 from backflip.records import Record, content_id
@@ -52,13 +52,17 @@ class ProjectSettings(Record):
 
 
 class Project(Record):
-    """A project. An archived one hands nothing out; what was said in it stays."""
+    """A project. An archived one hands nothing out; what was said in it stays.
+
+    One whose rules are `damaged` shows the defaults and counts as archived until it has new ones.
+    """
 
     id: str
     name: str
     settings: ProjectSettings
     archived: bool
     created: datetime
+    damaged: bool = False
 
 
 class Guideline(Record):
@@ -285,19 +289,23 @@ def _guideline(row: sa.Row[Any]) -> Guideline:
     return Guideline(
         project=row.project,
         version=row.version,
-        text=row.text,
+        text=schema.as_text(row.text),
         author=row.author,
         created=row.created,
     )
 
 
 def _project(row: sa.Row[Any]) -> Project:
+    damaged = False
     try:
         settings = ProjectSettings.model_validate(row.settings)
-    except ValidationError as error:
-        raise WorkspaceError(
-            f"the rules of project {row.id} cannot be read: {error.errors()[0]['msg']}"
-        ) from error
+    except ValidationError:
+        settings, damaged = ProjectSettings(), True
     return Project(
-        id=row.id, name=row.name, settings=settings, archived=row.archived, created=row.created
+        id=row.id,
+        name=row.name,
+        settings=settings,
+        archived=row.archived or damaged,
+        created=row.created,
+        damaged=damaged,
     )

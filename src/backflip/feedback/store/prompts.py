@@ -4,17 +4,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
-from backflip.feedback.kinds import ERASED
+from backflip.errors import WorkspaceError
+from backflip.feedback.kinds import DAMAGED, ERASED
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, chunks, insert_new
+from backflip.feedback.store.database import Database, chunks, damage, insert_new
 from backflip.records import Prompt
+from backflip.records.checks import check_prompt
 
 IS_ERASED = sa.type_coerce(schema.prompts.c.content, sa.Text).contains(
     schema.canonical({"content": ERASED}).strip("{}"), autoescape=True
 )
 """Whether the words of a prompt were erased."""
+DAMAGED_PROMPT = Prompt.from_text(DAMAGED)
 
 
 class Prompts:
@@ -52,17 +56,11 @@ def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
     """Insert new prompts within a transaction; returns how many were new.
 
     One whose words were erased has them again where somebody else says the same.
+
+    Raises:
+        WorkspaceError: one of them cannot be kept.
     """
-    rows = (
-        {
-            "id": prompt.id,
-            "content": prompt.content.model_dump(mode="json"),
-            "source": prompt.source,
-            "split": prompt.split,
-            "created": schema.now(),
-        }
-        for prompt in prompts
-    )
+    rows = map(_row, prompts)
     total = 0
     for chunk in chunks(rows):
         new = set(insert_new(connection, schema.prompts, chunk))
@@ -70,6 +68,20 @@ def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
         give_back(connection, schema.prompts.c.content, IS_ERASED, known)
         total += len(new)
     return total
+
+
+def _row(prompt: Prompt) -> dict[str, Any]:
+    try:
+        check_prompt(prompt)
+    except ValueError as error:
+        raise WorkspaceError(f"cannot be kept: {error}", where=prompt.place) from None
+    return {
+        "id": prompt.id,
+        "content": prompt.content.model_dump(mode="json"),
+        "source": prompt.source,
+        "split": prompt.split,
+        "created": schema.now(),
+    }
 
 
 def give_back(
@@ -95,17 +107,24 @@ def give_back(
             connection.execute(this.values({column.name: row[column.name]}))
 
 
-def select_prompts(connection: Connection, ids: Sequence[str]) -> dict[str, Prompt]:
-    """Read prompts by id within a transaction."""
+def select_prompts(
+    connection: Connection, ids: Sequence[str], *, damaged: bool = False
+) -> dict[str, Prompt]:
+    """Read prompts by id within a transaction; with `damaged`, one that cannot be read says so."""
     found: dict[str, Prompt] = {}
     for chunk in chunks(ids):
         query = sa.select(schema.prompts).where(schema.prompts.c.id.in_(chunk))
-        found |= {row.id: _prompt(row) for row in connection.execute(query)}
+        found |= {row.id: _prompt(row, damaged=damaged) for row in connection.execute(query)}
     return {name: found[name] for name in ids if name in found}
 
 
-def _prompt(row: sa.Row[Any]) -> Prompt:
-    prompt = Prompt(content=row.content, source=row.source, split=row.split)
+def _prompt(row: sa.Row[Any], *, damaged: bool = False) -> Prompt:
+    try:
+        prompt = Prompt(content=row.content, source=row.source, split=row.split)
+    except ValidationError as error:
+        if damaged:
+            return DAMAGED_PROMPT.under(row.id)
+        raise damage(f"the prompt {row.id}") from error
     turns = row.content.get("messages", ())
     return prompt.under(row.id) if any(turn["content"] == ERASED for turn in turns) else prompt
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.errors import ConflictError, NotFoundError, WorkspaceError
@@ -22,13 +23,13 @@ from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.batches import Purpose, batch_of_round, count, put_batch
-from backflip.feedback.store.database import Database, check_name, insert_of
+from backflip.feedback.store.database import Database, check_name, damage, insert_of
 from backflip.feedback.store.entries import append, retract
 from backflip.feedback.store.fitting import fit_entry, fit_extra
 from backflip.feedback.store.handing import TASK_COLUMNS, Handed, Wish, num_open, pick, taken
 from backflip.feedback.store.projects import MAIN
 from backflip.feedback.store.samples import insert_samples
-from backflip.feedback.store.tasks import Progress, Standing, Task
+from backflip.feedback.store.tasks import Progress, Standing, Task, as_draft
 from backflip.feedback.store.webhooks import note_event
 from backflip.records import Sample
 
@@ -384,11 +385,16 @@ def _place(connection: Connection, task_id: str, annotator: str) -> sa.Row[Any]:
 def _task(values: Mapping[str, Any]) -> Task:
     """The task of a place and its question, as their columns say."""
     fields = {name: values[name] for name in _FIELDS}
-    return Task(id=values["task_id"], **fields)
+    draft = as_draft(fields.pop("draft"))
+    lost = values["draft"] is not None and draft is None
+    try:
+        return Task(id=values["task_id"], draft=draft, draft_lost=lost, **fields)
+    except ValidationError as error:
+        raise damage(f"the question {values['task_id']}") from error
 
 
 def _task_at(place: sa.Row[Any]) -> Task:
     return _task({name: getattr(place, name) for name in ("task_id", *_FIELDS)})
 
 
-_FIELDS = tuple(name for name in Task.model_fields if name != "id")
+_FIELDS = tuple(name for name in Task.model_fields if name not in ("id", "draft_lost"))

@@ -1,7 +1,8 @@
 """The tables, as the newest migration leaves them; a test holds the two together.
 
-Text that people or models wrote is kept inside JSON: escaped to ASCII there, so that a NUL or a
-lone surrogate, which PostgreSQL's text refuses, comes back as it was.
+Text that people or models wrote is kept inside JSON, and JSON is escaped to ASCII: both databases
+hold all of it. What is written into a `Kept` column has passed the door of `records.door`; what
+stands in one is read as it is.
 """
 
 import json
@@ -11,6 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
+
+from backflip.feedback.kinds import DAMAGED
+from backflip.records.door import KEPT_DEPTH, MAX_BYTES, check_json, whole_text
 
 HEAD = "0003"
 """Revision of the newest migration."""
@@ -42,7 +46,56 @@ class Json(TypeDecorator[Any]):
         return None if value is None else canonical(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return Damaged()
+
+
+class Damaged:
+    """Comes back in place of a value that cannot be read: somebody changed it from outside.
+
+    It is no value of any type, so that nothing is made of it by mistake.
+    """
+
+
+def as_text(value: Any) -> str:
+    """A text for a page, or a word that says that it cannot be read."""
+    return whole_text(value) if isinstance(value, str) else DAMAGED
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """An object as it was stored; an empty one where it cannot be read."""
+    return value if isinstance(value, dict) else {}
+
+
+class UnfitError(ValueError):
+    """A value that a column does not keep."""
+
+
+class Kept(Json):
+    """JSON of what people, models and files say: whole texts, numbers in range, bounded depth.
+
+    Args:
+        what: stands there, for who has it refused.
+        max_bytes: of its texts together; None for no limit.
+    """
+
+    cache_ok = True
+
+    def __init__(self, what: str, max_bytes: int | None = MAX_BYTES):
+        super().__init__()
+        self.what = what
+        self.max_bytes = max_bytes
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        try:
+            check_json(value, depth=KEPT_DEPTH, max_bytes=self.max_bytes)
+        except ValueError as error:
+            raise UnfitError(f"{self.what} cannot be kept: {error}") from None
+        return super().process_bind_param(value, dialect)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -93,8 +146,8 @@ def _created() -> sa.Column[datetime]:
 prompts = _numbered(
     "prompts",
     _text("id", unique=True),
-    sa.Column("content", Json, nullable=False),
-    sa.Column("source", Json, nullable=False),
+    sa.Column("content", Kept("the prompt"), nullable=False),
+    sa.Column("source", Kept("the source of a prompt"), nullable=False),
     _text("split"),
     _created(),
 )
@@ -105,8 +158,8 @@ samples = _numbered(
     _text("prompt_id", sa.ForeignKey("prompts.id"), index=True),
     _text("model", nullable=True, index=True),
     sa.Column("weights_version", sa.BigInteger, nullable=False),
-    sa.Column("origin", Json, nullable=False),
-    sa.Column("header", Json, nullable=False),
+    sa.Column("origin", Kept("where a sample is from"), nullable=False),
+    sa.Column("header", Kept("the sample"), nullable=False),
     sa.Column("arrays", sa.LargeBinary, nullable=False),
     _created(),
 )
@@ -125,7 +178,7 @@ annotator_versions = _numbered(
     "annotator_versions",
     _text("annotator", sa.ForeignKey("annotators.name"), index=True),
     _text("group"),
-    sa.Column("settings", Json, nullable=False),
+    sa.Column("settings", Kept("the settings of an annotator"), nullable=False),
     _created(),
 )
 
@@ -139,7 +192,7 @@ journal = _numbered(
     _text("run", nullable=True),
     sa.Column("round", sa.Integer, nullable=True),
     _text("retracts", sa.ForeignKey("journal.id"), nullable=True, unique=True),
-    sa.Column("body", Json, nullable=False),
+    sa.Column("body", Kept("what is said"), nullable=False),
     _created(),
     sa.Index(None, "run", "round", "number"),
 )
@@ -211,7 +264,7 @@ projects = _numbered(
     "projects",
     _text("id", unique=True),
     _text("name", unique=True),
-    sa.Column("settings", Json, nullable=False),
+    sa.Column("settings", Kept("the rules of a project"), nullable=False),
     sa.Column("archived", sa.Boolean, nullable=False),
     _created(),
 )
@@ -220,7 +273,7 @@ guidelines = _numbered(
     "guidelines",
     _text("project", sa.ForeignKey("projects.id")),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("text", Json, nullable=False),
+    sa.Column("text", Kept("the text of the instructions"), nullable=False),
     _text("author"),
     _created(),
     sa.UniqueConstraint("project", "version"),
@@ -232,7 +285,7 @@ batches = _numbered(
     _text("project", sa.ForeignKey("projects.id")),
     _text("run"),
     sa.Column("round", sa.Integer, nullable=False),
-    sa.Column("name", Json, nullable=False),
+    sa.Column("name", Kept("the name of a batch"), nullable=False),
     _text("purpose"),
     _text("state"),
     sa.Column("items", sa.Integer, nullable=False),
@@ -251,12 +304,12 @@ tasks = _numbered(
     sa.Column("round", sa.Integer, nullable=False),
     _text("kind"),
     _text("axis"),
-    sa.Column("sample_ids", Json, nullable=False),
+    sa.Column("sample_ids", Kept("the samples of a question"), nullable=False),
     sa.Column("overlap", sa.Integer, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False),
     _created(),
     sa.Column("batch", Number, sa.ForeignKey("batches.number"), nullable=True),
-    sa.Column("expected", Json, nullable=True),
+    sa.Column("expected", Kept("the right answer"), nullable=True),
     sa.Column("position", sa.Integer, nullable=True),
     sa.Index(None, "batch", "closed", "position"),
 )
@@ -271,10 +324,10 @@ assignments = _numbered(
     sa.Column("expires", sa.Double, nullable=False),
     sa.Column("ended", sa.Double, nullable=True),
     _text("entry_id", sa.ForeignKey("journal.id"), nullable=True, index=True),
-    sa.Column("reason", Json, nullable=True),
+    sa.Column("reason", Kept("the reason"), nullable=True),
     sa.Column("began", sa.Double, nullable=True),
     sa.Column("guideline", sa.Integer, nullable=True),
-    sa.Column("draft", Json, nullable=True),
+    sa.Column("draft", Kept("the draft"), nullable=True),
     sa.UniqueConstraint("task_id", "annotator"),
     sa.Index(None, "annotator", "state", "ended"),
     sa.Index(None, "state", "expires"),
@@ -328,7 +381,7 @@ users = _numbered(
     _text("subject", nullable=True, unique=True),
     sa.Column("admin", sa.Boolean, nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
-    sa.Column("preferences", Json, nullable=False),
+    sa.Column("preferences", Kept("the preferences of a user"), nullable=False),
     _created(),
 )
 
@@ -360,7 +413,7 @@ tokens = _numbered(
     "tokens",
     _text("hash", unique=True),
     _text("user", sa.ForeignKey("users.id"), index=True),
-    sa.Column("name", Json, nullable=False),
+    sa.Column("name", Kept("the name of a token"), nullable=False),
     _created(),
 )
 
@@ -390,8 +443,8 @@ generations = _numbered(
     _text("purpose"),
     _text("model"),
     _text("prompt_id", index=True),
-    sa.Column("prompt", Json, nullable=False),
-    sa.Column("settings", Json, nullable=False),
+    sa.Column("prompt", Kept("the prompt"), nullable=False),
+    sa.Column("settings", Kept("how a reply is drawn"), nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("index", sa.Integer, nullable=False),
     _text("state", index=True),
@@ -443,7 +496,7 @@ chats = _numbered(
     _text("project", sa.ForeignKey("projects.id")),
     _text("user", sa.ForeignKey("users.id"), index=True),
     _text("model"),
-    sa.Column("turns", Json, nullable=False),
+    sa.Column("turns", Kept("a turn of the chat", max_bytes=None), nullable=False),
     _text("state"),
     _created(),
 )
@@ -452,9 +505,9 @@ webhooks = _numbered(
     "webhooks",
     _text("id", unique=True),
     _text("project", sa.ForeignKey("projects.id"), index=True),
-    sa.Column("url", Json, nullable=False),
+    sa.Column("url", Kept("the address of a webhook"), nullable=False),
     _text("secret"),
-    sa.Column("events", Json, nullable=False),
+    sa.Column("events", Kept("the events of a webhook"), nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
     _created(),
 )

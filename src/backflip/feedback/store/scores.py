@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks
 from backflip.feedback.store.runs import require_run
-from backflip.feedback.store.samples import require_samples
+from backflip.feedback.store.samples import about_samples
 
 _scores = schema.reward_scores
 
@@ -61,7 +61,7 @@ class Scores:
         ]
         with self._database.write("runs") as connection:
             require_run(connection, run)
-            require_samples(connection, scores)
+            about_samples(connection, scores)
             old = _scores.c.run == run, _scores.c.axis == axis
             connection.execute(sa.delete(_scores).where(*old))
             for chunk in chunks(rows):

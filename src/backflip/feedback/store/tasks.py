@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from backflip.records import Record
+from backflip.records.door import KEPT_DEPTH, check_json
 
 
 class Task(Record):
@@ -25,6 +26,7 @@ class Task(Record):
         shown: order in which to show the samples, as indices into `sample_ids`.
         guideline: version of the instructions in force when it was handed out; None for none.
         draft: what the person has entered so far; None for nothing.
+        draft_lost: whether there was a draft that cannot be shown.
         expires: when the lease runs out, in seconds since 1970.
     """
 
@@ -40,12 +42,22 @@ class Task(Record):
     shown: tuple[int, ...] = ()
     guideline: int | None = None
     draft: dict[str, Any] | None = None
+    draft_lost: bool = False
     expires: float = 0.0
 
     @property
     def shown_ids(self) -> tuple[str, ...]:
         """The samples in the order in which to show them."""
         return tuple(self.sample_ids[i] for i in self.shown)
+
+
+def as_draft(kept: Any) -> dict[str, Any] | None:
+    """A draft as it was kept; None for one that no page could show."""
+    try:
+        check_json(kept, depth=KEPT_DEPTH)
+    except ValueError:
+        return None
+    return kept if isinstance(kept, dict) else None
 
 
 class Progress(Record):

@@ -164,7 +164,11 @@ def _active(connection: Connection, project: str) -> list[Webhook]:
 
 
 def _hook(row: sa.Row[Any]) -> Webhook:
-    return Webhook(**{name: getattr(row, name) for name in Webhook.model_fields})
+    values: dict[str, Any] = {name: getattr(row, name) for name in Webhook.model_fields}
+    values["url"] = schema.as_text(values["url"])
+    if isinstance(values["events"], schema.Damaged):
+        values["events"] = ()  # nobody's answer waits for a webhook that cannot be read
+    return Webhook(**values)
 
 
 def _delivery(row: sa.Row[Any]) -> Delivery:

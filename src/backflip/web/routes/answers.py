@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import JournalRow, Workspace
 from backflip.records import Record
+from backflip.records.door import whole_json
 from backflip.web.access import Lead
 from backflip.web.answers import answer_view
 from backflip.web.lead import lead_page, names_of
@@ -49,7 +50,7 @@ def answers_page(
     known = workspace.projects.get(project)
     rows, further = _page(workspace, project, kind or None, annotator or None, before)
     entries = [row.entry for row in rows if row.entry is not None]
-    samples = workspace.samples.get({name for entry in entries for name in entry.sample_ids})
+    samples = workspace.samples.shown({name for entry in entries for name in entry.sample_ids})
     return lead_page(
         request,
         "answers.html",
@@ -83,7 +84,7 @@ def list_entries(
                 number=row.number,
                 id=row.id,
                 created=row.created.isoformat(),
-                entry=row.entry.model_dump(mode="json"),
+                entry=whole_json(row.entry.model_dump(mode="json")),
             )
             for row in rows
             if row.entry is not None

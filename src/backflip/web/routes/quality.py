@@ -99,7 +99,7 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
 
 def _shown(workspace: Workspace, conflicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ids = {name for each in conflicts for name in each["samples"]}
-    samples = workspace.samples.get(ids)
+    samples = workspace.samples.shown(ids)
     return [
         {
             **each,

@@ -87,6 +87,7 @@ class Page {
     this.extras = new Extras(task, this.replies, rules, changed);
     const kept = this.entered.get(task.id) ?? task.draft;
     if (kept) { this.form.restore(kept.form ?? {}); this.extras.restore(kept.extras ?? {}); }
+    if (task.draft_lost) get("draft").textContent = t("Your draft cannot be read any more.");
     get("reason").value = "";
     get("source").setAttribute("aria-pressed", "false");
     get("task").className = `${task.kind} ${task.samples.length === 1 ? "single" : "many"}`;

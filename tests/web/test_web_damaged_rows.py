@@ -1,0 +1,81 @@
+"""A row that somebody damaged in the database: every page is there, and shows what it can."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from odd_helpers import busy_server, faults, next_task
+from web_helpers import Browser
+
+from backflip.feedback.kinds import DAMAGED
+from backflip.feedback.store import MAIN, Workspace, schema
+
+BROKEN = '{"text": "half \\ud800'
+SHAPES = ("[]", "17", '"text"', "{}", '{"text": 5}', "null", '{"messages": [1]}')
+HELD = [
+    column
+    for table in schema.metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, schema.Kept)
+]
+
+
+@pytest.fixture(scope="module")
+def busy(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workspace, Browser]]:
+    with busy_server(sqlite_template, tmp_path_factory.mktemp("rows") / "w") as made:
+        with made[0].database.engine.begin() as connection:
+            connection.execute(sa.text("DROP TRIGGER journal_no_update"))
+        yield made
+
+
+@contextmanager
+def damaged(workspace: Workspace, column: Any, text: str) -> Iterator[int]:
+    """Another program's text in a column of all rows, for a while; the number of rows."""
+    table = sa.table(column.table.name, sa.column("rowid"), sa.column(column.name))
+    with workspace.database.engine.begin() as connection:
+        before = connection.execute(sa.select(table)).all()
+        number = connection.execute(sa.update(table).values({column.name: text})).rowcount
+    yield number
+    with workspace.database.engine.begin() as connection:
+        for rowid, value in before:
+            this = sa.update(table).where(table.c.rowid == rowid)
+            connection.execute(this.values({column.name: value}))
+
+
+@pytest.mark.parametrize("place", range(len(HELD)), ids=lambda i: f"{HELD[i].table}.{HELD[i].name}")
+def test_every_page_is_there_whatever_a_column_holds(busy: Any, place: int) -> None:
+    workspace, boss = busy
+    told: dict[tuple[str, str], int] = {}
+    for text in (BROKEN, SHAPES[place % len(SHAPES)]):
+        with damaged(workspace, HELD[place], text):
+            told |= {(text, path): status for path, status in faults(boss).items()}
+            asked = boss.post(f"/api/projects/{MAIN}/next", {"besides": []}).status_code
+            if asked >= 500:
+                told[text, "next"] = asked
+    assert told == {}
+
+
+def test_pages_say_what_cannot_be_read(busy: Any) -> None:
+    workspace, boss = busy
+    assert faults(boss) == {}
+    asked = next_task(boss)
+    assert (asked["draft"], asked["draft_lost"]) == ({"form": {"level": 3}}, False)
+    with damaged(workspace, schema.assignments.c.draft, BROKEN):
+        asked = next_task(boss)
+        assert (asked["draft"], asked["draft_lost"]) == (None, True)
+        saved = boss.send("PUT", f"/api/tasks/{asked['id']}/draft", {"draft": {}})
+        assert saved.status_code == 200
+        assert next_task(boss)["draft_lost"] is False
+    answers, rules = f"/projects/{MAIN}/answers", f"/projects/{MAIN}/rules"
+    assert "is damaged" not in boss.get(answers).text
+    with damaged(workspace, schema.samples.c.header, BROKEN):
+        assert DAMAGED in next_task(boss)["samples"][0]["html"]
+    with damaged(workspace, schema.journal.c.body, "{}"):
+        assert "This answer is damaged" in boss.get(answers).text
+    with damaged(workspace, schema.projects.c.settings, BROKEN):
+        assert "The rules of this project are damaged" in boss.get(rules).text
