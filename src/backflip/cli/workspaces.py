@@ -1,6 +1,5 @@
 """Opening the workspace that a command works in, and a run in it."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,7 +80,9 @@ def _check_there(folder: Path, database: str | None) -> None:
             hint=f"Name one with -w FOLDER{beside}. backflip run RECIPE, backflip demo and "
             "backflip feedback import FILE make one.",
         )
-    if database is not None and json.loads(marker.read_text()).get("database") != database:
+    from backflip.feedback.store.workspace import read_marker
+
+    if database is not None and read_marker(marker).database != database:
         raise WorkspaceError(
             "the workspace is there already and keeps its rows elsewhere",
             where=str(folder),

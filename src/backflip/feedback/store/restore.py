@@ -29,9 +29,8 @@ from backflip.feedback.store.backup_reading import (
     read_members,
 )
 from backflip.feedback.store.database import Database, chunks, postgresql_url, sqlite_url
-from backflip.feedback.store.workspace import MARKER, Workspace
+from backflip.feedback.store.workspace import DATABASE, MARKER, Workspace
 
-_DATABASE = "backflip.db"
 _DRAFT = ".restore-"
 _NEW_FOLDER = "Name a folder that is not there yet."
 _CACHE_KIB = 64 << 10
@@ -67,7 +66,7 @@ def restore_backup(
     _require_new(root)
     made = not root.exists()
     draft = root / f"{_DRAFT}{secrets.token_hex(4)}"
-    url = sqlite_url(draft / _DATABASE) if database is None else postgresql_url(database)
+    url = sqlite_url(draft / DATABASE) if database is None else postgresql_url(database)
     try:
         (draft / ARTIFACTS).mkdir(parents=True)
         with closing(Database(url)) as opened:
@@ -110,7 +109,7 @@ def _put_in_place(draft: Path, root: Path, database: str | None) -> None:
     _require_new(root, draft.name)
     _clear(root)
     try:
-        for name in (ARTIFACTS,) if database is not None else (_DATABASE, ARTIFACTS):
+        for name in (ARTIFACTS,) if database is not None else (DATABASE, ARTIFACTS):
             (draft / name).rename(root / name)
         flush_folder(root)
         Workspace.create(root, database).close()
@@ -124,7 +123,7 @@ def _put_in_place(draft: Path, root: Path, database: str | None) -> None:
 
 def _is_placed(name: str) -> bool:
     """Whether it is something that `_put_in_place` makes, but for the marker itself."""
-    made = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", ARTIFACTS)
+    made = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", ARTIFACTS)
     return name in made or (name.startswith(f"{MARKER}.") and name.endswith(".draft"))
 
 

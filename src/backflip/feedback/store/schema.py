@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from backflip.errors import WorkspaceError
+
 HEAD = "0003"
 """Revision of the newest migration."""
 
@@ -42,7 +44,12 @@ class Json(TypeDecorator[Any]):
         return None if value is None else canonical(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _damaged("a value that is no JSON") from error
 
 
 class Moment(TypeDecorator[datetime]):
@@ -55,7 +62,12 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else datetime.fromisoformat(value)
+        if value is None:
+            return None
+        try:
+            return datetime.fromisoformat(value)
+        except (ValueError, TypeError) as error:
+            raise _damaged("a moment that is none") from error
 
 
 class Real(TypeDecorator[float]):
@@ -69,6 +81,13 @@ class Real(TypeDecorator[float]):
 
     def process_result_value(self, value: float | None, dialect: sa.Dialect) -> float:
         return math.nan if value is None else value
+
+
+def _damaged(what: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"the database is damaged: it holds {what}",
+        hint="backflip doctor WORKSPACE names the row, and what a backup would bring back.",
+    )
 
 
 def canonical(value: Any) -> str:
