@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from backflip import __version__
-from backflip.cli import backups, data, loop, models, quality, server, stages, worker
+from backflip.cli import backups, data, doctor, loop, models, quality, server, stages, worker
 from backflip.cli.output import fail, print_json
 from backflip.errors import BackflipError
 
@@ -45,7 +45,7 @@ def _root(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-for module in (loop, stages, data, models, quality, backups, server, worker):
+for module in (loop, stages, data, models, quality, backups, doctor, server, worker):
     module.add_to(app)
 
 

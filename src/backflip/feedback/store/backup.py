@@ -313,7 +313,7 @@ def _write(
         heading = pack.heading(revision)
         models = list(connection.execute(sa.select(schema.models.c.path)).scalars())
         tables = {
-            table.name: _add_rows(pack, table.name, _lines(connection, table), advance)
+            table.name: _add_rows(pack, table.name, lines_of(connection, table), advance)
             for table in schema.metadata.sorted_tables
         }
     left_out: list[str] = []
@@ -356,7 +356,7 @@ def _parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield part
 
 
-def _lines(connection: Connection, table: sa.Table) -> Iterator[bytes]:
+def lines_of(connection: Connection, table: sa.Table) -> Iterator[bytes]:
     """Rows of a table as JSON, in the order in which one may name another of the same table."""
     stored = {column.name: _stored(column.type) for column in table.columns}
     columns = [sa.type_coerce(column, stored[column.name]) for column in table.columns]

@@ -106,8 +106,12 @@ def select_prompts(connection: Connection, ids: Sequence[str]) -> dict[str, Prom
 
 def _prompt(row: sa.Row[Any]) -> Prompt:
     prompt = Prompt(content=row.content, source=row.source, split=row.split)
-    turns = row.content.get("messages", ())
-    return prompt.under(row.id) if any(turn["content"] == ERASED for turn in turns) else prompt
+    return prompt.under(row.id) if has_no_words(row.content) else prompt
+
+
+def has_no_words(content: dict[str, Any]) -> bool:
+    """Whether the words of a prompt were erased."""
+    return any(turn["content"] == ERASED for turn in content.get("messages", ()))
 
 
 def without_words(content: dict[str, Any]) -> dict[str, Any]:
