@@ -46,7 +46,10 @@ def seal(folder: Path) -> None:
         }
         for path in folder.iterdir()
     }
-    (folder / "backflip-manifest.json").write_text(json.dumps({"content": {"files": files}}))
+    content = {"files": files, "about": {"step": 4}}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    sealed = json.dumps({"content": content, "sha256": digest})
+    (folder / "backflip-manifest.json").write_text(sealed)
 
 
 @pytest.fixture(scope="module")

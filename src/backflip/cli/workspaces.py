@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from backflip.cli.output import TerminalReporter
@@ -59,13 +58,14 @@ def open_workspace(
 @contextmanager
 def standing_or_new(folder: Path) -> "Iterator[Workspace]":
     """The workspace in `folder`, or an empty one for a while where there is none."""
+    from backflip.data.scratch import scratch_folder
     from backflip.feedback.store import Workspace
 
     if (folder / MARKER).is_file():
         with Workspace.open(folder) as opened:
             yield opened
         return
-    with TemporaryDirectory() as made, Workspace.create(Path(made) / "workspace") as empty:
+    with scratch_folder() as made, Workspace.create(made / "workspace") as empty:
         yield empty
 
 

@@ -12,6 +12,8 @@ from backflip.data.opening import look_up, open_binary
 from backflip.data.rows import Rejected, Row, check_row
 from backflip.errors import FormatError
 
+_SPARE, _RATIO = 64 << 20, 200
+
 
 def read_parquet(path: Path) -> Iterator[Row | Rejected]:
     """The rows of a Parquet file, by their number.
@@ -27,7 +29,21 @@ def read_parquet(path: Path) -> Iterator[Row | Rejected]:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"not a Parquet file: {error}", where=str(path)) from None
+    _require_fair(path, file)
     return _parquet_rows(path.name, file)
+
+
+def _require_fair(path: Path, file: Any) -> None:
+    """Refuse a file that claims to unpack to very much more than it is: pages come whole."""
+    groups = range(file.metadata.num_row_groups)
+    claimed = sum(file.metadata.row_group(place).total_byte_size for place in groups)
+    if claimed > _SPARE + _RATIO * path.stat().st_size:
+        file.close()
+        raise FormatError(
+            f"unpacks to {claimed / 1e6:.0f} MB, over {_RATIO} times its size",
+            where=str(path),
+            hint="If the file is your own, write its rows as JSON Lines.",
+        )
 
 
 def _parquet_rows(name: str, file: Any) -> Iterator[Row | Rejected]:

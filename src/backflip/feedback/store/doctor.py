@@ -70,9 +70,11 @@ def diagnose(
     compared = None
     try:
         with reading(root, marker and marker.database) as connection:
-            known = _examine(root, marker, connection, findings, names)
+            kind = _examine(root, marker, connection, findings, names)
             if backup is not None:
-                compared = compare(Path(backup), root, connection if known else None, bounds)
+                rows = kind != "older"
+                read = connection if kind == "known" else None
+                compared = compare(Path(backup), root, read, bounds, rows=rows)
     except (DBAPIError, OSError, UnicodeError, _UnreadableError) as error:
         findings.append(telling("damaged", error, where=_place(root, marker)))
     if backup is not None and compared is None:
@@ -110,8 +112,8 @@ def _examine(
     connection: Connection,
     findings: list[Finding],
     names: set[str],
-) -> bool:
-    """Look at the database and at the files; returns whether its rows can be read.
+) -> Literal["known", "older", "strange"]:
+    """Look at the database and at the files; returns of what kind its schema is.
 
     `names` gets what the database calls the workspace.
     """
@@ -120,16 +122,17 @@ def _examine(
     if revision not in migrations.revisions():
         told = f"its schema is {revision}, which this program does not know"
         findings.append(Finding(state="damaged", what=told, where=where))
-        return False
+        return "strange"
     if revision != schema.HEAD:
         told = "is of an older schema: open the workspace once, so that its rows can be examined"
         findings.append(Finding(state="note", what=told, where=where))
-        return False
+        findings.extend(_guarded(check_files(connection, root / "artifacts"), where))
+        return "older"
     _check_identity(connection, marker, where, findings, names)
     findings.extend(check_rows(connection, where))
     findings.extend(_guarded(check_files(connection, root / "artifacts"), where))
     findings.extend(_guarded(check_strays(connection, root / "artifacts"), where))
-    return True
+    return "known"
 
 
 def _revision(connection: Connection) -> str:

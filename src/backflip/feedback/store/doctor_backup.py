@@ -50,7 +50,9 @@ class Comparison(Record):
     findings: tuple[Finding, ...] = ()
 
 
-def compare(file: Path, root: Path, connection: Connection | None, bounds: Bounds) -> Comparison:
+def compare(
+    file: Path, root: Path, connection: Connection | None, bounds: Bounds, *, rows: bool = True
+) -> Comparison:
     """Hold a workspace to a backup.
 
     Args:
@@ -58,6 +60,7 @@ def compare(file: Path, root: Path, connection: Connection | None, bounds: Bound
         root: the workspace.
         connection: to its database; None where that cannot be read.
         bounds: what the backup may ask of this machine.
+        rows: whether they are compared, or only the files.
 
     Raises:
         WorkspaceError: the backup cannot be used.
@@ -74,6 +77,8 @@ def compare(file: Path, root: Path, connection: Connection | None, bounds: Bound
             key, row = _key(table, line)
             if table == "secrets" and row.get("name") == "workspace":
                 named.append(str(json.loads(row["value"])))
+            if not rows:
+                continue
             known = here.get(table, {}).get(key)
             lost[table] += known is None
             changed[table] += known is not None and known != _digest(line)

@@ -80,13 +80,12 @@ def _check_folder(folder: Path, of: str) -> Iterator[Finding]:
         return
     if not names:
         yield Finding(state="lost", what=f"is empty, and {of} speaks of it", where=str(folder))
-    if MANIFEST not in names:
+    if not (folder / MANIFEST).exists():
         for name in names:
             yield from _check_file(folder / name)
         return
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["content"]["files"]
-        noted = {name: (told["size"], told["sha256"]) for name, told in files.items()}
+        noted = _noted(folder / MANIFEST)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         told = "is not what was written"
         yield Finding(state="damaged", what=told, where=str(folder / MANIFEST))
@@ -103,6 +102,16 @@ def _check_folder(folder: Path, of: str) -> Iterator[Finding]:
             continue
         if not same:
             yield Finding(state="damaged", what="is not what was written", where=str(path))
+
+
+def _noted(manifest: Path) -> dict[str, tuple[int, str]]:
+    """Size and hash of each file, as a manifest has them; a `ValueError` where it was changed."""
+    found = json.loads(manifest.read_bytes())
+    content = found["content"]
+    spelt = json.dumps(content, sort_keys=True).encode()
+    if hashlib.sha256(spelt).hexdigest() != found["sha256"]:
+        raise ValueError("changed")
+    return {name: (told["size"], told["sha256"]) for name, told in content["files"].items()}
 
 
 def hash_file(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import postgresql_url
+from backflip.feedback.store.database import Database, postgresql_url
 from backflip.feedback.store.workspace import DATABASE
 from backflip.records import Record
 
@@ -78,11 +78,9 @@ def _sqlite(path: Path) -> sa.Engine:
 
 
 def _postgresql(address: str) -> sa.Engine:
-    return sa.create_engine(
-        postgresql_url(address),
-        execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
-        poolclass=sa.NullPool,
-    )
+    still = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with closing(Database(postgresql_url(address))) as opened:  # for its errors
+        return opened.engine.execution_options(**still)
 
 
 class BadRowError(Exception):

@@ -38,6 +38,11 @@ _CACHE_KIB = 64 << 10
 _HEAP_ROWS = 1000
 _SHOWN = 500
 _LIMIT = 2**63  # of whole numbers, in both databases
+_GUARDS = (
+    "SELECT DISTINCT tgfoid::regprocedure::text FROM pg_trigger JOIN pg_class ON tgrelid = "
+    "pg_class.oid WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace"
+)
+"""Functions of the triggers on the tables, which stay when those go."""
 _PASSING = (schema.sessions, schema.login_failures, schema.workers, schema.servers)
 
 
@@ -108,9 +113,12 @@ class _Source:
 def _empty(url: URL) -> None:
     """Take the rows of a workspace that was not made out of a database that was empty before."""
     with closing(Database(url)) as opened, opened.write("schema") as connection:
+        guards = connection.exec_driver_sql(_GUARDS).scalars().all()
         found = sa.MetaData()
         found.reflect(connection)
         found.drop_all(connection)
+        for guard in guards:
+            connection.exec_driver_sql(f"DROP FUNCTION {guard}")
 
 
 def _require_new(root: Path, draft: str = "") -> None:

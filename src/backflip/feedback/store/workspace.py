@@ -174,7 +174,7 @@ class Workspace:
             (root / "artifacts").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WorkspaceError(
-                f"the folder cannot be made: {why_not_written(error)}",
+                f"the folder cannot be made: {error.strerror or error}",
                 where=str(root),
                 hint=FREE_SPACE,
             ) from error
