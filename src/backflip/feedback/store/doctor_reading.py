@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -79,8 +79,7 @@ def _sqlite(path: Path) -> sa.Engine:
 
 def _postgresql(address: str) -> sa.Engine:
     still = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with closing(Database(postgresql_url(address))) as opened:  # for its errors
-        return opened.engine.execution_options(**still)
+    return Database(postgresql_url(address)).engine.execution_options(**still)
 
 
 class BadRowError(Exception):
