@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -83,9 +84,9 @@ def damage_row(database: Path, draw: random.Random, *, change: bool) -> None:
         left.unlink()
 
 
-def state_of(root: Path) -> dict[str, object]:
+def state_of(root: Path) -> dict[str, Any]:
     """All that a workspace holds: rows as the database tells them, and files."""
-    found: dict[str, object] = {
+    found: dict[str, Any] = {
         str(path.relative_to(root)): path.read_bytes().strip()  # no file needs its last line end
         for path in root.rglob("*")
         if path.is_file() and not path.name.startswith("backflip.db")

@@ -169,7 +169,7 @@ def test_what_a_backup_would_bring_back(work: Path, kept: Path) -> None:
     whole = {
         table.name: number
         for table in schema.metadata.sorted_tables
-        if (number := len(state_of(work)[table.name]))  # type: ignore[arg-type]
+        if (number := len(state_of(work)[table.name]))
     }
     (work / "backflip.db").write_bytes(b"")
     shutil.rmtree(work / "artifacts" / "models" / "model-1")

@@ -54,19 +54,20 @@ def test_what_the_system_refuses_is_told_and_leaves_all_as_it_was(
         assert not kept, attempt
 
 
-@pytest.mark.parametrize(
-    ("told", "hint"),
-    [
-        ("unable to open database file", "free space"),
-        ("disk I/O error", "free space"),
-        ("database or disk is full", "free space"),
-        ("attempt to write a readonly database", "free space"),
-        ("database disk image is malformed", "backflip doctor"),
-        ("file is not a database", "backflip doctor"),
-    ],
-)
-def test_what_sqlite_says_of_the_disk(workspace: Workspace, told: str, hint: str) -> None:
-    error = sqlite3.OperationalError if "malformed" not in told else sqlite3.DatabaseError
-    with pytest.raises(WorkspaceError, match=told) as caught, workspace.database.read():
-        raise DBAPIError.instance("", {}, error(told), sqlite3.Error)
-    assert hint in str(caught.value)
+SAID = {
+    "unable to open database file": "free space",
+    "disk I/O error": "free space",
+    "database or disk is full": "free space",
+    "attempt to write a readonly database": "free space",
+    "database disk image is malformed": "backflip doctor",
+    "file is not a database": "backflip doctor",
+}
+
+
+def test_what_sqlite_says_of_the_disk(tmp_path: Path) -> None:
+    with Workspace.create(tmp_path / "work") as workspace:
+        for told, hint in SAID.items():
+            error = sqlite3.OperationalError(told)
+            with pytest.raises(WorkspaceError, match=told) as caught, workspace.database.read():
+                raise DBAPIError.instance("", {}, error, sqlite3.Error)
+            assert hint in str(caught.value)
