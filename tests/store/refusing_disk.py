@@ -7,6 +7,7 @@ out of an audit hook, which stays for the life of a process: whatever Python mak
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,15 +105,19 @@ def main(root: Path) -> None:
         return lambda: export_file(workspace, root / name, "backflip-jsonl")
 
     def scratch() -> None:
-        with scratch_folder(root / "scratch") as folder:
-            (folder / "file").touch()
+        with scratch_folder(root / "scratch"):
+            pass
+
+    def fresh() -> None:
+        shutil.rmtree(root / "fresh", ignore_errors=True)  # what the try before left
+        Workspace.create(root / "fresh").close()
 
     writes: dict[str, Callable[[], Any]] = {
         **{name: export(name) for name in names},
         "report": lambda: page.write_report(workspace, "run-1"),
         "backup": lambda: write_backup(workspace, root / "b.tar.gz", force=True),
         "restore": lambda: restore_backup(root / "kept.tar", root / "far" / "new"),
-        "workspace": lambda: Workspace.create(root / "fresh").close(),
+        "workspace": fresh,
         "scratch": scratch,
     }
     checks: dict[str, Callable[[], Any]] = {
