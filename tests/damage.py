@@ -1,11 +1,7 @@
 """Files that are damaged at random, as disks, hands and other programs damage them."""
 
 import json
-import os
 import random
-import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,15 +17,6 @@ DAMAGES = (
     "text",
     "other shapes",
 )
-
-
-def seeds(number: int) -> Iterator[int]:
-    """Seeds of so many tries, and of as many more as `BACKFLIP_FUZZ_SECONDS` gives time for."""
-    end = time.monotonic() + float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
-    seed = 0
-    while seed < number or time.monotonic() < end:
-        yield seed
-        seed += 1
 
 
 def damage(kind: str, path: Path, others: list[Path], rng: random.Random) -> None:
@@ -86,8 +73,3 @@ def _reshape(path: Path, rng: random.Random) -> None:
 
 def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def copied(folder: Path, target: Path) -> Path:
-    shutil.rmtree(target, ignore_errors=True)
-    return Path(shutil.copytree(folder, target))

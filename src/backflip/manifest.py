@@ -11,6 +11,7 @@ A folder without one, as others make them and older versions did, is held to not
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ CHANGED = (
     "Put the folder back as it was, from a backup for instance. Where the change is meant, "
     f"remove {MANIFEST} from it: it is then read as it is."
 )
-OTHER = "is not what was written"
+OTHER, MISSING = "is not what was written", "is missing"
 _Stamps = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -75,22 +76,45 @@ def _check(folder: Path, stamps: _Stamps) -> str:
         stamps: what the system says of each file, which is another after a change.
     """
     content = _read_manifest(folder)
-    files = content["files"]
-    found = {name for name, _ in stamps} - {MANIFEST}
+    for name, what in _faults(folder, content["files"], {name for name, _ in stamps}):
+        raise _damage(folder, name, what)
+    return json.dumps(content["about"])
+
+
+def faults(folder: Path) -> Iterator[tuple[str, str]]:
+    """All that is not as it was in a folder with a manifest: each file, and what is wrong with it.
+
+    A file that is not there `is missing`.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    try:
+        content = _read_manifest(folder)
+    except DamageError:
+        yield MANIFEST, OTHER
+    else:
+        yield from _faults(folder, content["files"], set(_files(folder)))
+
+
+def _faults(
+    folder: Path, files: dict[str, dict[str, Any]], found: set[str]
+) -> Iterator[tuple[str, str]]:
     for name, noted in files.items():
         path = folder / name
         if name not in found:
-            raise _damage(folder, name, "is no file" if path.exists() else "is missing")
+            yield name, "is no file" if path.exists() else MISSING
+            continue
         try:
             same = _of_file(path) == noted
         except OSError as error:
-            raise _damage(folder, name, why_not_read(error)) from None
+            yield name, why_not_read(error)
+            continue
         if not same:
-            raise _damage(folder, name, OTHER)
-    for name in sorted(found - files.keys()):
+            yield name, OTHER
+    for name in sorted(found - files.keys() - {MANIFEST}):
         if not (name.endswith(".md") or any(part.startswith(".") for part in Path(name).parts)):
-            raise _damage(folder, name, "was not there when the folder was written")
-    return json.dumps(content["about"])
+            yield name, "was not there when the folder was written"
 
 
 def _damage(folder: Path, name: str, what: str) -> DamageError:
@@ -117,9 +141,13 @@ def _files(folder: Path) -> list[str]:
 
 
 def _of_file(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return {"size": file.tell(), "sha256": digest.hexdigest()}
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -207,6 +207,19 @@ def test_parquet_row_with_broken_utf8_is_named_and_the_others_kept(tmp_path):
     assert list(bad(rows)) == [2]
 
 
+def test_parquet_that_unpacks_to_very_much_more_than_it_is_is_refused(tmp_path):
+    for size, fair in ((40 << 20, True), (90 << 20, False)):
+        values = pa.array(["a" * size, "b"], pa.large_string())
+        pq.write_table(pa.table({"prompt": values}), tmp_path / "r.parquet", compression="zstd")
+        if fair:
+            first, second = read_rows(tmp_path / "r.parquet")
+            assert isinstance(first, Rejected)
+            assert second.data == {"prompt": "b"}
+            continue
+        with pytest.raises(FormatError, match="over 200 times its size"):
+            read_rows(tmp_path / "r.parquet")
+
+
 def test_null_cells_of_parquet_are_absent_fields(tmp_path):
     path = tmp_path / "r.parquet"
     pq.write_table(pa.table({"a": ["x", None], "b": [None, "y"]}), path)

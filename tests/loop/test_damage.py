@@ -20,7 +20,8 @@ from backflip.errors import BackflipError
 from backflip.feedback.store import Workspace
 from backflip.manifest import MANIFEST
 from backflip.training import Checkpoints, State
-from damage import DAMAGES, copied, damage, files_below, seeds
+from damage import DAMAGES, damage, files_below
+from fuzzing import copied, seeds
 
 
 class Killed(BaseException):

@@ -67,6 +67,20 @@ def test_a_disk_without_room_is_called_full(tmp_path, monkeypatch):
     assert (tmp_path / "old" / "file").read_text() == "what was there"
 
 
+@pytest.mark.parametrize("fault", [RuntimeError("IoError { kind: StorageFull }"), ValueError("?")])
+def test_a_full_disk_is_told_whatever_a_writer_makes_of_it(tmp_path, monkeypatch, fault):
+    """The disk itself is asked: libraries change how they spell what the system told them."""
+
+    def no_room(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_room)
+    with pytest.raises(ModelError) as told, new_folder(tmp_path / "new", replace=True):
+        raise fault
+    assert told.value.what == "cannot be written, the disk is full: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("fault", [ValueError("x (os error 28)"), Exception("not of the system")])
 def test_another_fault_is_not_called_the_disks(tmp_path, fault):
     with pytest.raises(type(fault)) as told, new_folder(tmp_path / "new", replace=True):

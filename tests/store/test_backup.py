@@ -192,11 +192,14 @@ def test_rows_of_an_older_schema_are_brought_up_to_date(
         write_backup(old, tmp_path / "old.tar")
     found: list[str | None] = []
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "migrate", lambda self: found.append(self.revision()))
+        patch.setattr(Database, "migrate", lambda self, **_: found.append(self.revision()))
         restore_backup(tmp_path / "old.tar", tmp_path / "new", target)
     assert found == [schema.HEAD], "before it became a workspace"
     old.database.migrate()
     with Workspace.open(tmp_path / "new") as restored:
+        with restored.database.write() as connection:  # the old one has no id
+            named = sa.delete(schema.secrets).where(schema.secrets.c.name == "workspace")
+            assert connection.execute(named).rowcount == 1
         assert everything(restored.database) == as_restored(everything(old.database))
         assert restored.database.revision() == schema.HEAD
         assert len(everything(restored.database)) > len(metadata.tables) or revision > "0002"

@@ -2,7 +2,7 @@
 
 import json
 import os
-import sqlite3
+import shutil
 import threading
 from pathlib import Path
 
@@ -106,9 +106,40 @@ def test_a_lost_or_broken_database_is_named(tmp_path: Path) -> None:
     database.write_bytes(b"not a database at all" * 100)
     with pytest.raises(WorkspaceError, match=r"backflip\.db: .*not a database"):
         Workspace.open(tmp_path / "workspace")
+    database.write_bytes(b"")
+    with pytest.raises(WorkspaceError, match="damaged: it is empty") as caught:
+        Workspace.open(tmp_path / "workspace")
+    assert "backflip doctor" in str(caught.value)
+    assert database.read_bytes() == b"", "nothing is made in its place"
     database.unlink()
     with pytest.raises(WorkspaceError, match=r"backflip\.db is missing"):
         Workspace.open(tmp_path / "workspace")
+
+
+def test_a_workspace_knows_its_own_database(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        Workspace.create(tmp_path / name).close()
+    shutil.copytree(tmp_path / "mine", tmp_path / "copy")
+    Workspace.open(tmp_path / "copy").close()
+    shutil.copy(tmp_path / "other" / "backflip.db", tmp_path / "mine")
+    with pytest.raises(WorkspaceError, match="rows of another workspace"):
+        Workspace.open(tmp_path / "mine")
+    marker = tmp_path / "mine" / "workspace.json"
+    told = json.loads(marker.read_text())
+    del told["id"]  # as it was before ids were kept
+    marker.write_text(json.dumps(told))
+    Workspace.open(tmp_path / "mine").close()
+
+
+def test_a_database_that_lost_a_table_is_called_damaged(workspace: Workspace) -> None:
+    with workspace.database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE secrets"))
+    with pytest.raises(WorkspaceError, match=r"the database is damaged: .*secrets"):
+        Workspace.open(workspace.root)
+    with workspace.database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+    with pytest.raises(WorkspaceError, match="the database is damaged: it holds no tables"):
+        Workspace.open(workspace.root)
 
 
 @pytest.mark.parametrize("address", ["mysql://host/db", "sqlite:///x.db", "::", ""])
@@ -152,32 +183,26 @@ def test_readers_do_not_wait_for_a_writer(workspace: Workspace) -> None:
         assert other.prompts.all() == []
 
 
-def test_several_open_a_new_workspace_at_once(tmp_path: Path, database_address: str | None) -> None:
-    """Only one of them migrates; the others wait and find it done."""
+def test_several_make_a_workspace_at_once(tmp_path: Path, database_address: str | None) -> None:
+    """Only one of them makes the tables, and all find the same workspace."""
     folder = tmp_path / "workspace"
-    Workspace.create(folder, database_address).close()
-    # Back to where the marker is written and the schema is not there yet.
-    if database_address is None:
-        for path in folder.glob("backflip.db*"):
-            path.unlink()
-        sqlite3.connect(folder / "backflip.db").close()
-    else:
-        engine = sa.create_engine(postgresql_url(database_address))
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-            connection.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-    (folder / "backflip.db").touch()
     failures: list[BaseException] = []
+    start = threading.Barrier(4)
 
-    def open_it(number: int) -> None:
+    def make_it(number: int) -> None:
         try:
-            with Workspace.open(folder) as workspace:
+            start.wait()
+            try:
+                made = Workspace.create(folder, database_address)
+            except WorkspaceError as error:
+                assert error.what == "is a workspace already"
+                made = Workspace.open(folder)
+            with made as workspace:
                 workspace.prompts.add([Prompt.from_text(str(number))])
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=open_it, args=(n,)) for n in range(4)]
+    threads = [threading.Thread(target=make_it, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

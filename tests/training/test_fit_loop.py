@@ -10,7 +10,8 @@ from backflip.errors import TrainingError
 from backflip.manifest import MANIFEST
 from backflip.training import Checkpoints, State, fit
 from backflip.training.checkpoints import TENSORS, VALUES
-from damage import DAMAGES, copied, damage
+from damage import DAMAGES, damage
+from fuzzing import copied
 from unsealed import unsealed
 
 

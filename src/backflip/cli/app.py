@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from backflip import __version__
-from backflip.cli import backups, data, loop, models, quality, server, stages, worker
+from backflip.cli import backups, data, doctor, loop, models, quality, server, stages, worker
 from backflip.cli.faults import check_surroundings, tell_fault
 from backflip.cli.output import fail, note_workspace, print_json, tell_error, watched_output
 from backflip.cli.signals import handled, status_of, stop
@@ -58,7 +58,7 @@ def _root(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-for module in (loop, stages, data, models, quality, backups, server, worker):
+for module in (loop, stages, data, models, quality, backups, doctor, server, worker):
     module.add_to(app)
 
 

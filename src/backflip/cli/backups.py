@@ -19,8 +19,17 @@ from backflip.errors import SettingsError
 
 if TYPE_CHECKING:
     from backflip.feedback.store.backup import Manifest
+    from backflip.feedback.store.backup_bounds import Bounds
 
 _SHOWN = 5
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="The backup is your own: read it however much it unpacks to, up to the "
+        "room on the disk.",
+    ),
+]
 
 
 def backup(
@@ -37,6 +46,7 @@ def backup(
     verify: Annotated[
         bool, typer.Option("--verify", help="Write nothing: check that FILE is a whole backup.")
     ] = False,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the whole workspace to one file, while others go on working in it.
@@ -47,13 +57,15 @@ def backup(
     from backflip.feedback.store.backup import write_backup
     from backflip.feedback.store.backup_reading import check_backup
 
+    if trust and not verify:
+        raise SettingsError("--trust is for a backup that is read: give --verify too")
     if verify:
         if no_artifacts or force:
             raise SettingsError(
                 "--verify writes nothing, so that --no-artifacts and --force have no place there"
             )
         with TerminalReporter().bar("Check", None, "rows") as advance:
-            manifest = check_backup(file, advance=advance)
+            manifest = check_backup(file, advance=advance, bounds=_bounds(trust))
         facts = {"file": str(file), **_facts(manifest)}
         show(facts, as_json, lambda: f"Whole: {_contents(manifest)}.\n\n{_rows(manifest)}")
         return
@@ -87,6 +99,7 @@ def restore(
         Path, typer.Argument(metavar="FOLDER", help="The new workspace; missing or empty before.")
     ],
     database: DatabaseOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a new workspace of a backup, on either database, and bring an old one up to date.
@@ -96,9 +109,15 @@ def restore(
     from backflip.feedback.store.restore import restore_backup
 
     with TerminalReporter().bar("Restore", None, "rows") as advance:
-        manifest = restore_backup(file, folder, database, advance=advance)
+        manifest = restore_backup(file, folder, database, advance=advance, bounds=_bounds(trust))
     facts = {"workspace": str(folder), **_facts(manifest)}
     show(facts, as_json, lambda: f"Restored to {folder}: {_contents(manifest)}.")
+
+
+def _bounds(trust: bool) -> "Bounds":
+    from backflip.feedback.store.backup_bounds import BOUNDS
+
+    return BOUNDS.trusting() if trust else BOUNDS
 
 
 def _facts(manifest: "Manifest") -> dict[str, Any]:

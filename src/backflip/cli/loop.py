@@ -1,7 +1,6 @@
 """Commands of the whole loop: run, demo, check, report, lineage."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -83,13 +82,14 @@ def check(
     with status 1 where something keeps the recipe from working. run and the stages do the same
     before their first work.
     """
+    from backflip.data.scratch import scratch_folder
     from backflip.loop import Run, load_recipe, make_domain
     from backflip.loop.preflight import preflight
 
     chosen = load_recipe(recipe, overrides or [])
-    with standing_or_new(workspace) as opened, TemporaryDirectory() as made:
+    with standing_or_new(workspace) as opened, scratch_folder() as made:
         run = Run(opened, chosen, make_domain(chosen, opened))
-        found = preflight(run, Path(made))
+        found = preflight(run, made)
     facts = {
         "works": not found.fatal,
         "problems": [problem.model_dump(exclude={"fatal"}) for problem in found.fatal],

@@ -1,11 +1,9 @@
 """Opening the workspace that a command works in, and a run in it."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from backflip.cli.output import TerminalReporter
@@ -60,13 +58,14 @@ def open_workspace(
 @contextmanager
 def standing_or_new(folder: Path) -> "Iterator[Workspace]":
     """The workspace in `folder`, or an empty one for a while where there is none."""
+    from backflip.data.scratch import scratch_folder
     from backflip.feedback.store import Workspace
 
     if (folder / MARKER).is_file():
         with Workspace.open(folder) as opened:
             yield opened
         return
-    with TemporaryDirectory() as made, Workspace.create(Path(made) / "workspace") as empty:
+    with scratch_folder() as made, Workspace.create(made / "workspace") as empty:
         yield empty
 
 
@@ -81,19 +80,14 @@ def _check_there(folder: Path, database: str | None) -> None:
             hint=f"Name one with -w FOLDER{beside}. backflip run RECIPE, backflip demo and "
             "backflip feedback import FILE make one.",
         )
-    if database is not None and _kept_in(marker) != database:
+    from backflip.feedback.store.workspace import read_marker
+
+    if database is not None and read_marker(marker).database != database:
         raise WorkspaceError(
             "the workspace is there already and keeps its rows elsewhere",
             where=str(folder),
             hint="Leave --database out, or name another folder.",
         )
-
-
-def _kept_in(marker: Path) -> str | None:
-    """Address of the database that a workspace names; to open it says what is wrong with it."""
-    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        return json.loads(marker.read_text(encoding="utf-8"))["database"]
-    return None
 
 
 def _is_unused(workspace: "Workspace") -> bool:

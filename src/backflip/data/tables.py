@@ -15,6 +15,8 @@ from backflip.errors import FormatError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_SPARE, _RATIO = 64 << 20, 200
+
 
 def read_parquet(path: Path, *, max_bytes: int = MAX_ROW_BYTES) -> Iterator[Row | Rejected]:
     """The rows of a Parquet file, by their number.
@@ -25,7 +27,8 @@ def read_parquet(path: Path, *, max_bytes: int = MAX_ROW_BYTES) -> Iterator[Row 
 
     Raises:
         FormatError: it cannot be opened, is no Parquet file, or has two columns, or two fields of
-            a column, of one name: nobody can tell which of them counts.
+            a column, of one name: nobody can tell which of them counts. Or it claims to unpack to
+            very much more than it is.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -42,6 +45,7 @@ def read_parquet(path: Path, *, max_bytes: int = MAX_ROW_BYTES) -> Iterator[Row 
             where=str(path),
             hint="Rename one of the two: nobody can tell which of them counts.",
         )
+    _require_fair(path, file)
     return _parquet_rows(path.name, file, max_bytes)
 
 
@@ -56,6 +60,19 @@ def _named_twice(fields: "Iterable[pa.Field]", within: str = "the file") -> str 
         if twice := _named_twice(inner, f"column {field.name!r}"):
             return twice
     return None
+
+
+def _require_fair(path: Path, file: Any) -> None:
+    """Refuse a file that claims to unpack to very much more than it is: pages come whole."""
+    groups = range(file.metadata.num_row_groups)
+    claimed = sum(file.metadata.row_group(place).total_byte_size for place in groups)
+    if claimed > _SPARE + _RATIO * path.stat().st_size:
+        file.close()
+        raise FormatError(
+            f"unpacks to {claimed / 1e6:.0f} MB, over {_RATIO} times its size",
+            where=str(path),
+            hint="If the file is your own, write its rows as JSON Lines.",
+        )
 
 
 def _parquet_rows(name: str, file: Any, max_bytes: int) -> Iterator[Row | Rejected]:

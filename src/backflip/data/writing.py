@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from backflip.data.files import UNKNOWN_KIND, kind_of
 from backflip.data.rows import MAX_ROW_BYTES, MAX_WIDE_BYTES, TOO_LONG, Rejected, check_row
-from backflip.errors import FormatError
+from backflip.errors import FREE_SPACE, FormatError, why_not_written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,9 +61,7 @@ def write_rows(
             with _packing(stream, path.suffix.lower()) as packed:
                 return _write_json(packed, rows, kind == ".json", on_refused)
     except OSError as error:
-        raise FormatError(
-            f"cannot be written: {error.strerror or error}", where=str(path)
-        ) from None
+        raise FormatError(why_not_written(error), where=str(path), hint=FREE_SPACE) from None
 
 
 def _readable(

@@ -8,10 +8,10 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from backflip.algorithms import OnlineAlgorithm, OnlineSettings, make_algorithm
+from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError, SettingsError
 from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import WRITTEN_KINDS
@@ -64,9 +64,8 @@ def preflight(
     _check_annotators(recipe, found)
     if home is not None:
         # Beside the model and not in the system's own place, which may be small.
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".check-") as made:
-            _make_parts(run, home, Path(made), found)
+        with scratch_folder(folder, ".check-") as made:
+            _make_parts(run, home, made, found)
     found.facts["work"] = _work(recipe, found.facts.get("prompts"))
     return found
 

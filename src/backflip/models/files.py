@@ -27,6 +27,7 @@ from backflip.manifest import seal
 
 RECORD = "backflip.json"
 AS_IT_WAS = "Put the file back as it was, from a backup for instance."
+_TRIAL_BYTES = 64 << 10
 # How the writers of tensors and of tokenizers, which are not Python, end what the system told them.
 _SYSTEM_FAULT = re.compile(r"\(os error (\d+)\)$")
 
@@ -95,7 +96,7 @@ def _told_in_words(target: Path) -> Iterator[None]:
     except BackflipError:
         raise
     except Exception as error:
-        refused = _refused(error)
+        refused = _refused(error) or _asked(target.parent)
         if refused is None:
             raise
         raise _cannot_write(target, refused) from error
@@ -109,6 +110,24 @@ def _refused(error: Exception) -> OSError | None:
     if type(error) in (Exception, SafetensorError) and (found := _SYSTEM_FAULT.search(str(error))):
         number = int(found[1])
         return OSError(number, os.strerror(number))
+    return None
+
+
+def _asked(folder: Path) -> OSError | None:
+    """What the system says to a small file in `folder` now; None where it takes one.
+
+    Writers that are not Python tell its refusals in words of their own.
+    """
+    trial = folder / f".trial-{secrets.token_hex(6)}"
+    try:
+        with trial.open("wb") as file:
+            file.write(bytes(_TRIAL_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    finally:
+        trial.unlink(missing_ok=True)
     return None
 
 

@@ -40,6 +40,7 @@ from backflip import __version__
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.feedback.store import schema
 from backflip.feedback.store.artifacts import flush_folder, lasting_files, unreadable
+from backflip.feedback.store.backup_bounds import BOUNDS, fitting_name
 from backflip.feedback.store.workspace import Workspace
 from backflip.records import Record
 
@@ -225,6 +226,12 @@ class _Pack:
                 where=str(full.parent),
                 hint="Give the file another name.",
             )
+        if not fitting_name(name.split("/")):
+            raise WorkspaceError(
+                "has a name that is too long, or lies too deep",
+                where=str(full),
+                hint="Give the file another name: a backup with it could not be restored.",
+            )
         try:
             if not full.is_file():
                 return
@@ -240,6 +247,11 @@ class _Pack:
     def _add(self, name: str, stream: "_Hashed", size: int, rows: int | None = None) -> None:
         entry = tarfile.TarInfo(name)
         entry.size, entry.mode, entry.mtime = size, 0o600, int(self._time.timestamp())
+        if len(self.members) + 1 == BOUNDS.members:  # and the manifest is still to come
+            raise WorkspaceError(
+                f"holds more than {BOUNDS.members:,} files: a backup of them could not be restored",
+                hint="Take away what is no longer needed of the workspace's artifacts.",
+            )
         self._tar.addfile(entry, cast("IO[bytes]", stream))
         digest = stream.digest.hexdigest()
         self.members.append(Member(name=name, size=size, sha256=digest, rows=rows))
@@ -301,7 +313,7 @@ def _write(
         heading = pack.heading(revision)
         models = list(connection.execute(sa.select(schema.models.c.path)).scalars())
         tables = {
-            table.name: _add_rows(pack, table.name, _lines(connection, table), advance)
+            table.name: _add_rows(pack, table.name, lines_of(connection, table), advance)
             for table in schema.metadata.sorted_tables
         }
     left_out: list[str] = []
@@ -344,7 +356,7 @@ def _parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield part
 
 
-def _lines(connection: Connection, table: sa.Table) -> Iterator[bytes]:
+def lines_of(connection: Connection, table: sa.Table) -> Iterator[bytes]:
     """Rows of a table as JSON, in the order in which one may name another of the same table."""
     stored = {column.name: _stored(column.type) for column in table.columns}
     columns = [sa.type_coerce(column, stored[column.name]) for column in table.columns]
@@ -364,7 +376,13 @@ def _lines(connection: Connection, table: sa.Table) -> Iterator[bytes]:
         for name, spell in spelt:
             if values[name] is not None:
                 values[name] = spell(values[name])
-        yield _encode(values).encode() + b"\n"
+        line = _encode(values).encode() + b"\n"
+        if len(line) > BOUNDS.line:
+            raise WorkspaceError(
+                f"a row of {table.name} is longer than {BOUNDS.line} bytes: a backup of it could "
+                "not be restored"
+            )
+        yield line
 
 
 def _stored(kind: TypeEngine[Any]) -> TypeEngine[Any]:

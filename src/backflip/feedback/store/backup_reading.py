@@ -14,8 +14,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePath
+from typing import Any
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.store import migrations
@@ -32,6 +32,14 @@ from backflip.feedback.store.backup import (
     hash_json,
     newer_schema,
 )
+from backflip.feedback.store.backup_bounds import (
+    BOUNDS,
+    Bounds,
+    Metered,
+    fitting_name,
+    require_room,
+)
+from backflip.feedback.store.tar_reading import PLAIN, Entry, TarReader
 
 PART = re.compile(rf"{TABLES}/([a-z][a-z0-9_]*)/[0-9]{{6,}}\.jsonl")
 """Names of members that hold rows; its group is the table."""
@@ -40,46 +48,62 @@ _BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.
 """What a file that is no sound tar makes its readers raise."""
 OTHER_COPY = "Use another copy of it."
 _NO_BACKUP = "is not a backup"
-# Absent before Python 3.11.4; what it refuses is refused here as well.
-_data_filter = getattr(tarfile, "data_filter", lambda entry, _: entry)
+_HEADING_BYTES = 64 << 10
+_MEMBER_BYTES, _LETTER_BYTES = 512, 12  # of a member in the manifest, and of a letter of its name
+_SHOWN = 200
 
 
-def check_backup(file: str | Path, *, advance: Callable[[int], None] | None = None) -> Manifest:
+def check_backup(
+    file: str | Path, *, advance: Callable[[int], None] | None = None, bounds: Bounds = BOUNDS
+) -> Manifest:
     """Read a backup from end to end, and hold all that is in it against its manifest.
 
     Args:
         file: the backup.
         advance: called with the number of rows read since the last call.
+        bounds: what it may ask of this machine.
 
     Raises:
         WorkspaceError: it is no backup, is cut off or damaged (the member is named), was written
-            by a newer Backflip, or holds what has no place in a backup.
+            by a newer Backflip, holds what has no place in a backup, or goes beyond the bounds.
     """
-    return read_backup(Path(file), None, advance)
+    return read_backup(Path(file), None, advance, bounds)
 
 
-def read_backup(file: Path, draft: Path | None, advance: Callable[[int], None] | None) -> Manifest:
-    """`check_backup`; the artifacts are kept below `draft`, if there is one."""
+def read_backup(
+    file: Path,
+    draft: Path | None,
+    advance: Callable[[int], None] | None,
+    bounds: Bounds = BOUNDS,
+    rows: Callable[[str, Iterator[bytes]], int] | None = None,
+) -> Manifest:
+    """`check_backup`; the artifacts are kept below `draft`, if there is one.
+
+    `rows` is given a table's name and lines of it, which it may not believe before this returns,
+    and says how many there are.
+    """
     found: dict[str, Member] = {}
     heading: Heading | None = None
     manifest: Manifest | None = None
-    with closing(read_members(file, draft or file)) as contents:
+    with closing(read_members(file, bounds)) as contents:
         for content in contents:
-            rows = None
+            number = None
             if heading is None:
-                heading = _heading(file, content.read())
+                heading = _heading(file, content.whole(_HEADING_BYTES))
             elif manifest is not None or content.name in found:
                 raise damaged(file, content.name)
             elif content.name == MANIFEST:
-                manifest = _manifest(file, content.read(), found)
+                room = sum(_MEMBER_BYTES + _LETTER_BYTES * len(name) for name in found)
+                manifest = _manifest(file, content.whole(_HEADING_BYTES + room), found)
                 continue
-            elif PART.fullmatch(content.name):
-                rows = sum(block.count(b"\n") for block in content.blocks())
+            elif part := PART.fullmatch(content.name):
+                lines = content.lines(bounds.line)
+                number = sum(1 for _ in lines) if rows is None else rows(part[1], lines)
                 if advance is not None:
-                    advance(rows)
+                    advance(number)
             else:
-                _keep(content, draft)
-            found[content.name] = content.member(rows)
+                _keep(content, draft, bounds)
+            found[content.name] = content.member(number)
     if manifest is None:
         last = list(found)[-1] if found else "its beginning"
         raise WorkspaceError(
@@ -148,24 +172,52 @@ def damaged(file: Path, name: str) -> WorkspaceError:
 class Content:
     """What a member holds, hashed as it is read."""
 
-    def __init__(self, file: Path, name: str, stream: IO[bytes]):
-        self.name = name
+    def __init__(self, file: Path, entry: Entry, tar: TarReader):
+        self.name = entry.name
+        self.size = entry.size
         self._file = file
-        self._stream = stream
+        self._tar = tar
         self._digest = hashlib.sha256()
         self._size = 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         with _telling(self._file, f"is cut off or damaged at {self.name}"):
-            data = self._stream.read(size)
+            data = self._tar.read(size)
         self._digest.update(data)
         self._size += len(data)
         return data
+
+    def whole(self, limit: int) -> bytes:
+        """All of it; one that says it is longer than `limit` bytes is damaged."""
+        if self.size > limit:
+            raise damaged(self._file, self.name)
+        return self.read(self.size)
 
     def blocks(self) -> Iterator[bytes]:
         """All of it, a megabyte at a time."""
         while block := self.read(_BLOCK):
             yield block
+
+    def lines(self, limit: int) -> Iterator[bytes]:
+        """All of it, a line at a time, of at most `limit` bytes."""
+        rest: list[bytes] = []
+        held = 0
+        for block in self.blocks():
+            first, *lines = block.split(b"\n")
+            rest.append(first)
+            held += len(first)
+            if held > limit:
+                raise WorkspaceError(
+                    f"holds a row that does not end within {limit} bytes: {self.name}",
+                    where=str(self._file),
+                    hint=OTHER_COPY,
+                )
+            if lines:
+                yield b"".join(rest)
+                yield from lines[:-1]
+                rest, held = lines[-1:], len(lines[-1])
+        if held:
+            yield b"".join(rest)
 
     def member(self, rows: int | None = None) -> Member:
         """What the manifest should say of it, once it was read to its end."""
@@ -173,35 +225,33 @@ class Content:
         return Member(name=self.name, size=self._size, sha256=digest, rows=rows)
 
 
-def read_members(file: Path, into: Path) -> Generator[Content]:
-    """The members of a backup, each to be read before the next is asked for.
-
-    Args:
-        file: the backup.
-        into: a folder below which they would land.
-    """
+def read_members(file: Path, bounds: Bounds = BOUNDS) -> Generator[Content]:
+    """The members of a backup, each to be read before the next is asked for."""
     with ExitStack() as stack:
         try:
             raw = stack.enter_context(file.open("rb"))
         except OSError as error:
             raise unreadable(error, str(file)) from error
-        after = None
+        after, number = None, 0
         with _telling(file, _NO_BACKUP):
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            stream = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
-            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+            opened = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
+        tar = TarReader(Metered(opened, raw, str(file), bounds))
         while True:
-            with _telling(file, f"is cut off or damaged after {after}"):
+            told = f"is cut off or damaged after {after}" if after else _NO_BACKUP
+            with _telling(file, told):
                 entry = tar.next()
             if entry is None:
                 return
             if after is None and entry.name != HEADING:
                 raise WorkspaceError(_NO_BACKUP, where=str(file))
-            _check_entry(file, entry, into)
-            after = entry.name
-            stream = tar.extractfile(entry)
-            if stream is not None:  # never for a regular file
-                yield Content(file, entry.name, stream)
+            _check_entry(file, entry)
+            after, number = entry.name, number + 1
+            if number > bounds.members:
+                raise WorkspaceError(
+                    f"holds more than {bounds.members:,} files", where=str(file), hint=OTHER_COPY
+                )
+            yield Content(file, entry, tar)
 
 
 @contextmanager
@@ -212,31 +262,31 @@ def _telling(file: Path, what: str) -> Iterator[None]:
         raise WorkspaceError(what, where=str(file), hint=OTHER_COPY) from error
 
 
-def _check_entry(file: Path, entry: tarfile.TarInfo, into: Path) -> None:
+def _check_entry(file: Path, entry: Entry) -> None:
     """Refuse whatever is not a plain file of one of a backup's own names."""
     name, parts = entry.name, entry.name.split("/")
-    plain = entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse()
     artifact = parts[0] == ARTIFACTS and len(parts) > 1
-    safe = not {"", ".", ".."} & set(parts) and "\0" not in name
+    # As this system reads the name: it may know other separators.
+    safe = not {"", ".", ".."} & set(parts) and "\0" not in name and fitting_name(parts)
+    safe = safe and PurePath(name).parts == tuple(parts)
     known = artifact or name in (HEADING, MANIFEST) or PART.fullmatch(name)
-    try:
-        _data_filter(entry, str(into))
-    except tarfile.TarError:
-        safe = False
-    if not (plain and safe and known):
+    if not (entry.kind in PLAIN and safe and known):
+        name = name.rstrip("/") if entry.kind == tarfile.DIRTYPE else name
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
         raise WorkspaceError(
-            f"holds {name!r}, which has no place in a backup",
+            f"holds {shown!r}, which has no place in a backup",
             where=str(file),
             hint="Nothing was taken from it. Do not trust where it came from.",
         )
 
 
-def _keep(content: Content, draft: Path | None) -> None:
+def _keep(content: Content, draft: Path | None, bounds: Bounds) -> None:
     """Read an artifact, and write it below `draft`, if there is one."""
     if draft is None:
         for _ in content.blocks():
             pass
         return
+    require_room(draft, content.size, bounds)
     path = draft / content.name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as opened:

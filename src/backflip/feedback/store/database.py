@@ -7,6 +7,8 @@ and lets the journal's numbers be committed in order.
 """
 
 import os
+import re
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,6 +63,8 @@ _WALK = [
 ]
 """What keeps queries walking along an index: PostgreSQL knows too little of tables that grow by the
 second, and would rather read and sort one whole."""
+_NAME = "workspace"
+_IDENTITY = sa.select(schema.secrets.c.value).where(schema.secrets.c.name == _NAME)
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
 
 
@@ -89,6 +93,13 @@ def postgresql_url(address: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+_DAMAGE = re.compile(
+    r"not a database|malformed|no such (table|column)|Could not decode|invalid page|"
+    r"(relation|column) .* does not exist|missing chunk|could not read block"
+)
+"""What SQLite and PostgreSQL say of a database that is not whole."""
+_REFUSED = re.compile(r"is full|I/O error|unable to open")
+"""What SQLite says where the system would not write."""
 _ADDRESS_HINT = "Give postgresql://user@host:5432/database, or no address for SQLite."
 
 
@@ -227,6 +238,8 @@ class Database:
             yield
         except UnicodeEncodeError as error:
             raise WorkspaceError("a name holds half a character", where=self.where) from error
+        except UnicodeDecodeError as error:  # SQLite's words on a table whose name is none
+            raise damaged_database("it holds bytes that are no text", self.where) from error
         except DataError as error:
             raise WorkspaceError(
                 f"the database cannot hold a value: {str(error.orig).strip()}", where=self.where
@@ -236,27 +249,33 @@ class Database:
                 f"{NUM_CONNECTIONS} connections are in use, and none came free", where=self.where
             ) from error
         except DBAPIError as error:
-            raw = str(error.orig).strip()
-            if "locked" in raw or "lock timeout" in raw:
-                raise BusyError(
-                    f"the database stayed locked by another process for {self._timeout:g} s",
-                    where=self.where,
-                    hint="Wait for it to end, or stop it.",
-                ) from error
-            if "readonly" in raw:
-                raise WorkspaceError(
-                    "the workspace can be read and not written", where=self.where, hint=FREE_SPACE
-                ) from error
-            if isinstance(error, OperationalError) or "not a database" in raw or "malformed" in raw:
-                first = raw.splitlines()[0] if raw else type(error.orig).__name__
-                raise BusyError(
-                    f"the database cannot be used: {first}", where=self.where
-                ) from error
+            if told := self._in_words(error):
+                raise told from error
             raise
         except StatementError as error:
             if isinstance(error.orig, schema.UnfitError):
                 raise WorkspaceError(str(error.orig)) from None
             raise
+
+    def _in_words(self, error: DBAPIError) -> WorkspaceError | None:
+        """What to say of an error of the database's own; None for a fault of ours."""
+        raw = str(error.orig).strip()
+        first = raw.splitlines()[0] if raw else type(error.orig).__name__
+        if "locked" in raw or "lock timeout" in raw:
+            return BusyError(
+                f"the database stayed locked by another process for {self._timeout:g} s",
+                where=self.where,
+                hint="Wait for it to end, or stop it.",
+            )
+        if "readonly" in raw:
+            told = "the workspace can be read and not written"
+            return BusyError(told, where=self.where, hint=FREE_SPACE)
+        if _DAMAGE.search(raw):
+            return damaged_database(first, self.where)
+        if isinstance(error, OperationalError):
+            hint = FREE_SPACE if _REFUSED.search(raw) else None
+            return BusyError(f"the database cannot be used: {first}", where=self.where, hint=hint)
+        return None
 
     def revision(self) -> str | None:
         """Revision of the schema in the database; None when it is empty."""
@@ -265,15 +284,21 @@ class Database:
                 return None
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
-    def migrate(self) -> None:
+    def migrate(self, *, new: bool = False) -> None:
         """Bring the schema to the newest revision, in one transaction.
 
+        Args:
+            new: whether tables are made where there are none: a workspace that lost its tables
+                must not look like one in which nothing happened yet.
+
         Raises:
-            WorkspaceError: the schema is newer than this program.
+            WorkspaceError: the schema is newer than this program, or there is none.
         """
         revision = self.revision()
         if revision == schema.HEAD:
             return
+        if revision is None and not new:
+            raise damaged_database("it holds no tables", self.where)
         from backflip.feedback.store import migrations
 
         if self._read_only:
@@ -293,8 +318,25 @@ class Database:
         with self.write("schema") as connection:
             migrations.upgrade(connection)
 
+    def identity(self) -> str | None:
+        """The id of the workspace whose rows these are; None where none was given."""
+        with self.read() as connection:
+            return connection.execute(_IDENTITY).scalar()
+
+    def identify(self) -> str:
+        """The same, given now where none was: all who make a workspace of a database get one."""
+        row = {"name": _NAME, "value": f"workspace-{secrets.token_hex(10)}"}
+        with self.write("people") as connection:
+            connection.execute(insert(connection, schema.secrets).on_conflict_do_nothing(), row)
+            return connection.execute(_IDENTITY).scalar_one()
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def damaged_database(what: str, where: str) -> DamageError:
+    """What to say of a database that is not as Backflip left it."""
+    return DamageError(f"the database is damaged: {what}", where=where, hint=schema.DOCTOR)
 
 
 def _note_use(_connection: Any, record: Any) -> None:
@@ -338,10 +380,7 @@ def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
 
 def damage(what: str) -> DamageError:
     """The error for something that is stored and cannot be read."""
-    return DamageError(
-        f"{what} is damaged and cannot be read",
-        hint="Somebody changed it outside Backflip, or the disk did. A backup may have it whole.",
-    )
+    return DamageError(f"{what} is damaged and cannot be read", hint=schema.DOCTOR)
 
 
 def check_name(value: str, what: str) -> str:

@@ -363,6 +363,7 @@ def _generation(row: sa.RowMapping) -> Generation:
     """A reply as it is kept; what of it cannot be read says so."""
     values = {name: row[name] for name in Generation.model_fields}
     values["text"] = schema.as_text(values["text"])
+    values["error"] = values["error"] and schema.as_text(values["error"])
     try:
         return Generation(**values)
     except ValidationError:

@@ -125,8 +125,12 @@ def _prompt(row: sa.Row[Any], *, damaged: bool = False) -> Prompt:
         if damaged:
             return DAMAGED_PROMPT.under(row.id)
         raise damage(f"the prompt {row.id}") from error
-    turns = row.content.get("messages", ())
-    return prompt.under(row.id) if any(turn["content"] == ERASED for turn in turns) else prompt
+    return prompt.under(row.id) if has_no_words(row.content) else prompt
+
+
+def has_no_words(content: dict[str, Any]) -> bool:
+    """Whether the words of a prompt were erased."""
+    return any(turn["content"] == ERASED for turn in content.get("messages", ()))
 
 
 def without_words(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,25 +1,26 @@
 """The way back from `backflip.feedback.store.backup`: a new workspace made of a backup."""
 
 import base64
-import io
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.feedback.store import migrations, schema
 from backflip.feedback.store.artifacts import flush_folder, unreadable
-from backflip.feedback.store.backup import ARTIFACTS, HEADING, WORDS, Manifest
+from backflip.feedback.store.backup import ARTIFACTS, HEADING, PART_BYTES, WORDS, Manifest
+from backflip.feedback.store.backup_bounds import BOUNDS, Bounds, require_room
 from backflip.feedback.store.backup_reading import (
     OTHER_COPY,
     PART,
@@ -28,14 +29,20 @@ from backflip.feedback.store.backup_reading import (
     read_backup,
     read_members,
 )
-from backflip.feedback.store.database import Database, chunks, postgresql_url, sqlite_url
-from backflip.feedback.store.workspace import MARKER, Workspace
+from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
+from backflip.feedback.store.workspace import DATABASE, MARKER, Workspace
 
-_DATABASE = "backflip.db"
 _DRAFT = ".restore-"
 _NEW_FOLDER = "Name a folder that is not there yet."
 _CACHE_KIB = 64 << 10
+_HEAP_ROWS = 1000
+_SHOWN = 500
 _LIMIT = 2**63  # of whole numbers, in both databases
+_GUARDS = (
+    "SELECT DISTINCT tgfoid::regprocedure::text FROM pg_trigger JOIN pg_class ON tgrelid = "
+    "pg_class.oid WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace"
+)
+"""Functions of the triggers on the tables, which stay when those go."""
 _PASSING = (schema.sessions, schema.login_failures, schema.workers, schema.servers)
 
 
@@ -45,6 +52,7 @@ def restore_backup(
     database: str | None = None,
     *,
     advance: Callable[[int], None] | None = None,
+    bounds: Bounds = BOUNDS,
 ) -> Manifest:
     """Make a workspace of a backup, on either database, wherever the backup came from.
 
@@ -58,6 +66,7 @@ def restore_backup(
         folder: is made; or is there and empty.
         database: a `postgresql://` address of an empty database; None for SQLite in the folder.
         advance: called with the number of rows written since the last call.
+        bounds: what the backup may ask of this machine.
 
     Raises:
         WorkspaceError: as `check_backup`; or the folder or database is not empty or cannot be
@@ -65,25 +74,51 @@ def restore_backup(
     """
     path, root = Path(file), Path(folder).resolve()
     _require_new(root)
-    made = not root.exists()
+    made = [each for each in (root, *root.parents) if not each.exists()]
     draft = root / f"{_DRAFT}{secrets.token_hex(4)}"
-    url = sqlite_url(draft / _DATABASE) if database is None else postgresql_url(database)
+    url = sqlite_url(draft / DATABASE) if database is None else postgresql_url(database)
     try:
         (draft / ARTIFACTS).mkdir(parents=True)
         with closing(Database(url)) as opened:
             with opened.read() as connection:
                 _require_empty(connection, opened)
-            manifest = read_backup(path, draft, None)
-            _load(path, manifest, opened, advance)
-        _put_in_place(draft, root, database)
+            manifest = read_backup(path, draft, None, bounds)
+            _load(_Source(path, manifest, draft, bounds), opened, advance)
+        try:
+            _put_in_place(draft, root, database)
+        except BaseException:
+            if database is not None and not (root / MARKER).exists():
+                _empty(url)
+            raise
     except OSError as error:
         raise WorkspaceError(why_not_written(error), where=str(root), hint=FREE_SPACE) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        if made:
-            with suppress(OSError):  # there is a workspace in it now
-                root.rmdir()
+        with suppress(OSError):  # there is a workspace in it now
+            for folder in made:
+                folder.rmdir()
     return manifest
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A backup that was read to its end, and where what it holds is put together."""
+
+    file: Path
+    manifest: Manifest
+    draft: Path
+    bounds: Bounds
+
+
+def _empty(url: URL) -> None:
+    """Take the rows of a workspace that was not made out of a database that was empty before."""
+    with closing(Database(url)) as opened, opened.write("schema") as connection:
+        guards = connection.exec_driver_sql(_GUARDS).scalars().all()
+        found = sa.MetaData()
+        found.reflect(connection)
+        found.drop_all(connection)
+        for guard in guards:
+            connection.exec_driver_sql(f"DROP FUNCTION {guard}")
 
 
 def _require_new(root: Path, draft: str = "") -> None:
@@ -110,7 +145,7 @@ def _put_in_place(draft: Path, root: Path, database: str | None) -> None:
     _require_new(root, draft.name)
     _clear(root)
     try:
-        for name in (ARTIFACTS,) if database is not None else (_DATABASE, ARTIFACTS):
+        for name in (ARTIFACTS,) if database is not None else (DATABASE, ARTIFACTS):
             (draft / name).rename(root / name)
         flush_folder(root)
         Workspace.create(root, database).close()
@@ -124,7 +159,7 @@ def _put_in_place(draft: Path, root: Path, database: str | None) -> None:
 
 def _is_placed(name: str) -> bool:
     """Whether it is something that `_put_in_place` makes, but for the marker itself."""
-    made = (_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", ARTIFACTS)
+    made = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", ARTIFACTS)
     return name in made or (name.startswith(f"{MARKER}.") and name.endswith(".draft"))
 
 
@@ -137,10 +172,9 @@ def _clear(root: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _load(
-    file: Path, manifest: Manifest, database: Database, advance: Callable[[int], None] | None
-) -> None:
+def _load(source: _Source, database: Database, advance: Callable[[int], None] | None) -> None:
     """Make the tables and fill them, all or nothing."""
+    manifest, file = source.manifest, source.file
     revision = manifest.heading.revision
     with database.write("schema") as connection:
         _require_empty(connection, database)
@@ -150,7 +184,7 @@ def _load(
         tables = _tables(connection)
         if odd := tables.keys() ^ manifest.tables.keys():
             raise _unfit(file, f"other tables than schema {revision} has: {min(odd)}")
-        _load_rows(connection, file, manifest, tables, advance)
+        _load_rows(connection, source, tables, advance)
         for name, table in tables.items():
             number = sa.select(sa.func.count()).select_from(table)
             if connection.execute(number).scalar() != manifest.tables[name]:
@@ -178,24 +212,26 @@ def _end_what_was_going_on(connection: Connection) -> None:
 
 def _load_rows(
     connection: Connection,
-    file: Path,
-    manifest: Manifest,
+    source: _Source,
     tables: Mapping[str, sa.TableClause],
     advance: Callable[[int], None] | None,
 ) -> None:
     """Insert the rows of all parts, which come before the artifacts."""
-    members = {member.name: member for member in manifest.members}
-    with closing(read_members(file, file)) as contents:
+    file = source.file
+    members = {member.name: member for member in source.manifest.members}
+    with closing(read_members(file, source.bounds)) as contents:
         for content in contents:
             if part := PART.fullmatch(content.name):
                 known = members.get(content.name)
-                rows = _load_part(connection, tables[part[1]], content, file) if known else 0
+                rows = _load_part(connection, tables[part[1]], content, source) if known else 0
                 if content.member(rows) != known:
                     raise damaged(file, content.name)  # it was changed since it was checked
                 if advance is not None:
                     advance(rows)
             elif content.name != HEADING:
                 return
+            else:
+                content.whole(content.size)
 
 
 def _require_empty(connection: Connection, database: Database) -> None:
@@ -223,19 +259,38 @@ def _unfit(file: Path, what: str) -> WorkspaceError:
     return WorkspaceError(f"holds {what}", where=str(file), hint=OTHER_COPY)
 
 
-def _load_part(connection: Connection, table: sa.TableClause, content: Content, file: Path) -> int:
+def _load_part(
+    connection: Connection, table: sa.TableClause, content: Content, source: _Source
+) -> int:
     """Insert the rows of a part; returns how many."""
     readers = {column.name: _reader(column.type) for column in table.columns}
     statement, total = sa.insert(table), 0
-    for lines in chunks(io.BytesIO(content.read())):
+    if connection.dialect.name == "sqlite":
+        require_room(source.draft, content.size, source.bounds)
+    for lines in _heaps(content.lines(source.bounds.line)):
         try:
             rows = [_row(line, readers) for line in lines]
             connection.execute(statement, rows)
         except (ValueError, TypeError, RecursionError, IntegrityError) as error:
             told = str(error.orig if isinstance(error, IntegrityError) else error).splitlines()
-            raise _unfit(file, f"a row of {table.name} that does not fit: {told[0]}") from error
+            what = f"a row of {table.name} that does not fit: {told[0][:_SHOWN]}"
+            raise _unfit(source.file, what) from error
         total += len(rows)
     return total
+
+
+def _heaps(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines to be inserted together: not many, and not large."""
+    heap: list[bytes] = []
+    size = 0
+    for line in lines:
+        heap.append(line)
+        size += len(line)
+        if len(heap) == _HEAP_ROWS or size >= PART_BYTES:
+            yield heap
+            heap, size = [], 0
+    if heap:
+        yield heap
 
 
 def _row(line: bytes, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:

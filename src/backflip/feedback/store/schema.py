@@ -13,11 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from backflip.errors import DamageError
 from backflip.feedback.kinds import DAMAGED
 from backflip.records.door import KEPT_DEPTH, MAX_BYTES, check_json, whole_text
 
 HEAD = "0003"
 """Revision of the newest migration."""
+DOCTOR = "backflip doctor WORKSPACE says what is lost, and what a backup would bring back."
 
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -50,8 +52,11 @@ class Json(TypeDecorator[Any]):
             return None
         try:
             return json.loads(value)
-        except (ValueError, RecursionError):
-            return Damaged()
+        except (ValueError, TypeError, RecursionError) as error:
+            return self._unreadable(error)
+
+    def _unreadable(self, error: Exception) -> Any:
+        raise _damaged("a value that is no JSON") from error
 
 
 class Damaged:
@@ -59,6 +64,15 @@ class Damaged:
 
     It is no value of any type, so that nothing is made of it by mistake.
     """
+
+
+class Shown(Json):
+    """JSON for pages, which show what they can: what cannot be read is `Damaged`."""
+
+    cache_ok = True
+
+    def _unreadable(self, error: Exception) -> Damaged:
+        return Damaged()
 
 
 def as_text(value: Any) -> str:
@@ -75,7 +89,7 @@ class UnfitError(ValueError):
     """A value that a column does not keep."""
 
 
-class Kept(Json):
+class Kept(Shown):
     """JSON of what people, models and files say: whole texts, numbers in range, bounded depth.
 
     Args:
@@ -108,7 +122,12 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else datetime.fromisoformat(value)
+        if value is None:
+            return None
+        try:
+            return datetime.fromisoformat(value)
+        except (ValueError, TypeError) as error:
+            raise _damaged("a moment that is none") from error
 
 
 class Real(TypeDecorator[float]):
@@ -122,6 +141,10 @@ class Real(TypeDecorator[float]):
 
     def process_result_value(self, value: float | None, dialect: sa.Dialect) -> float:
         return math.nan if value is None else value
+
+
+def _damaged(what: str) -> DamageError:
+    return DamageError(f"the database is damaged: it holds {what}", hint=DOCTOR)
 
 
 def canonical(value: Any) -> str:
@@ -448,10 +471,10 @@ generations = _numbered(
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("index", sa.Integer, nullable=False),
     _text("state", index=True),
-    sa.Column("text", Json, nullable=False),
+    sa.Column("text", Shown, nullable=False),
     _text("sample_id", sa.ForeignKey("samples.id"), nullable=True),
     sa.Column("truncated", sa.Boolean, nullable=True),
-    sa.Column("error", Json, nullable=True),
+    sa.Column("error", Shown, nullable=True),
     _text("worker", nullable=True),
     sa.Column("lost", sa.Integer, nullable=False),
     _created(),

@@ -67,14 +67,13 @@ class Snapshots:
         """
         with self._database.read() as connection:
             rows = select_rows(connection, self._ids(connection, snapshot_id))
-        entries = [entry_of(row) for row in rows]
-        if _hash(rows) != snapshot_id and not _only_erased(rows, entries):
+        if not is_of(snapshot_id, rows):
             raise WorkspaceError(
                 f"the entries of {snapshot_id} are not those it was taken of",
                 where=self._database.where,
                 hint="The database was changed by another program; restore it from a copy.",
             )
-        return entries
+        return [entry_of(row) for row in rows]
 
     def _ids(self, connection: Connection, snapshot_id: str) -> list[str]:
         known = sa.select(schema.snapshots.c.id).where(schema.snapshots.c.id == snapshot_id)
@@ -83,6 +82,11 @@ class Snapshots:
         table = schema.snapshot_entries
         query = sa.select(table.c.entry_id).where(table.c.snapshot_id == snapshot_id)
         return list(connection.execute(query.order_by(table.c.place)).scalars())
+
+
+def is_of(snapshot_id: str, rows: list[sa.Row[Any]]) -> bool:
+    """Whether these are the rows that a snapshot was taken of, but for words that were erased."""
+    return _hash(rows) == snapshot_id or _only_erased(rows, [entry_of(row) for row in rows])
 
 
 def _hash(rows: list[sa.Row[Any]]) -> str:

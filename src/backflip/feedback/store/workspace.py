@@ -10,16 +10,24 @@ work/
 
 import json
 import os
+import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from backflip.errors import WorkspaceError
+from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import Annotators
+from backflip.feedback.store.artifacts import flush_folder
 from backflip.feedback.store.asides import Asides
 from backflip.feedback.store.batches import Batches
 from backflip.feedback.store.chats import Chats
-from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
+from backflip.feedback.store.database import (
+    Database,
+    damaged_database,
+    postgresql_url,
+    sqlite_url,
+)
 from backflip.feedback.store.generations import Generations
 from backflip.feedback.store.journal import Journal
 from backflip.feedback.store.metrics import Metrics
@@ -35,9 +43,25 @@ from backflip.feedback.store.scores import Scores
 from backflip.feedback.store.servers import Servers
 from backflip.feedback.store.snapshots import Snapshots
 from backflip.feedback.store.webhooks import Webhooks
+from backflip.records import Record
 
 MARKER = "workspace.json"
+DATABASE = "backflip.db"
 _FORMAT = 1
+
+
+class Marker(Record):
+    """What makes a folder a workspace.
+
+    Attributes:
+        format: of the folder.
+        database: its address; None for SQLite in the folder.
+        id: what the database calls itself too; None in workspaces made before it was kept.
+    """
+
+    format: int
+    database: str | None
+    id: str | None = None
 
 
 class Workspace:
@@ -110,7 +134,7 @@ class Workspace:
 
         Raises:
             WorkspaceError: no workspace there, one written by a newer Backflip, or a database
-                that cannot be reached or stays locked.
+                that cannot be reached, stays locked, has no tables or is another workspace's.
         """
         root = Path(folder).resolve()
         if not (root / MARKER).is_file():
@@ -119,10 +143,30 @@ class Workspace:
                     "no workspace here", where=str(root), hint="Make one, or name another folder."
                 )
             return cls._make(root, None, timeout)
-        address = _read_marker(root / MARKER)
-        if address is None and not (root / "backflip.db").is_file():
-            raise WorkspaceError("the workspace's backflip.db is missing", where=str(root))
-        return cls._connect(root, address, timeout)
+        marker = read_marker(root / MARKER)
+        if marker.database is None and not (root / DATABASE).is_file():
+            raise WorkspaceError(
+                f"the workspace's {DATABASE} is missing", where=str(root), hint=schema.DOCTOR
+            )
+        if marker.database is None and not (root / DATABASE).stat().st_size:
+            # Before SQLite makes a database of it, in which nothing would be missing.
+            raise damaged_database("it is empty", str(root / DATABASE))
+        opened = cls._connect(root, marker.database, timeout, new=False)
+        try:
+            opened._require_own(marker)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _require_own(self, marker: Marker) -> None:
+        """Refuse the database of another workspace; those made before ids were kept have none."""
+        if marker.id is not None and self.database.identity() != marker.id:
+            raise WorkspaceError(
+                f"holds the rows of another workspace, not of {marker.id}",
+                where=self.database.where,
+                hint=schema.DOCTOR,
+            )
 
     @classmethod
     def _make(cls, root: Path, address: str | None, timeout: float) -> Self:
@@ -130,19 +174,26 @@ class Workspace:
             (root / "artifacts").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WorkspaceError(
-                f"the folder cannot be made: {error.strerror}", where=str(root)
+                f"the folder cannot be made: {error.strerror or error}",
+                where=str(root),
+                hint=FREE_SPACE,
             ) from error
-        made = cls._connect(root, address, timeout)
-        # The marker comes last: a workspace that was cut off while it was made is none yet.
-        _write_marker(root / MARKER, {"format": _FORMAT, "database": address})
+        made = cls._connect(root, address, timeout, new=True)
+        try:
+            # The marker comes last: a workspace that was cut off while it was made is none yet.
+            marker = Marker(format=_FORMAT, database=address, id=made.database.identify())
+            _write_marker(root / MARKER, marker)
+        except BaseException:
+            made.close()
+            raise
         return made
 
     @classmethod
-    def _connect(cls, root: Path, address: str | None, timeout: float) -> Self:
-        url = sqlite_url(root / "backflip.db") if address is None else postgresql_url(address)
+    def _connect(cls, root: Path, address: str | None, timeout: float, *, new: bool) -> Self:
+        url = sqlite_url(root / DATABASE) if address is None else postgresql_url(address)
         database = Database(url, timeout=timeout)
         try:
-            database.migrate()
+            database.migrate(new=new)
         except BaseException:
             database.close()
             raise
@@ -164,27 +215,41 @@ class Workspace:
         self.close()
 
 
-def _read_marker(path: Path) -> str | None:
-    """The database's address; None for SQLite."""
+def read_marker(path: Path) -> Marker:
+    """What a workspace says of itself.
+
+    Raises:
+        WorkspaceError: it cannot be read, or was written by a newer Backflip.
+    """
     try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-        found, address = marker["format"], marker["database"]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        number = found["format"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise WorkspaceError("cannot be read", where=str(path)) from error
-    if found != _FORMAT or not isinstance(address, str | None):
+        raise WorkspaceError("cannot be read", where=str(path), hint=schema.DOCTOR) from error
+    if number != _FORMAT:
         raise WorkspaceError(
-            f"written by a newer Backflip: its format is {found}, this program knows {_FORMAT}",
+            f"written by a newer Backflip: its format is {number}, this program knows {_FORMAT}",
             where=str(path),
             hint="Install the newer Backflip: pip install --upgrade backflip",
         )
-    return address
+    try:
+        return Marker.model_validate(found)
+    except ValueError as error:
+        raise WorkspaceError("cannot be read", where=str(path), hint=schema.DOCTOR) from error
 
 
-def _write_marker(path: Path, marker: dict[str, Any]) -> None:
+def _write_marker(path: Path, marker: Marker) -> None:
     """Write whole or not at all; the address may hold a password, so only the owner reads it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(json.dumps(marker, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.draft")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(marker.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
+    finally:
+        draft.unlink(missing_ok=True)

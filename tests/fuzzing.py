@@ -1,0 +1,22 @@
+"""What fuzzers share: how often they try, and on what."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def seeds(number: int) -> Iterator[int]:
+    """Seeds of so many tries, and of as many more as `BACKFLIP_FUZZ_SECONDS` gives time for."""
+    end = time.monotonic() + float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
+    seed = 0
+    while seed < number or time.monotonic() < end:
+        yield seed
+        seed += 1
+
+
+def copied(folder: Path, target: Path) -> Path:
+    """A fresh copy in the place of the last one."""
+    shutil.rmtree(target, ignore_errors=True)
+    return Path(shutil.copytree(folder, target))
