@@ -38,23 +38,49 @@ class ServerSettings(Settings):
         description="address that people use, where it is not that of host and port, as behind a "
         "proxy; with https the cookies are secure",
     )
-    session_hours: float = Field(default=336.0, gt=0, description="after which to sign in again")
+    session_hours: float = Field(
+        default=336.0, gt=0, le=100_000, description="after which to sign in again"
+    )
     lease_minutes: float = Field(
-        default=30.0, gt=0, description="a question is held for one person; a draft renews it"
+        default=30.0,
+        gt=0,
+        le=1_000_000,
+        description="a question is held for one person; a draft renews it",
     )
     login_attempts: int = Field(
         default=10,
         ge=1,
+        le=1_000_000,
         description="failed attempts of one name, and ten times as many of one address, before "
         "more are refused for a while",
     )
-    login_minutes: float = Field(default=15.0, gt=0, description="how long that while is")
+    login_minutes: float = Field(default=15.0, gt=0, le=1440, description="how long that while is")
 
     upload_megabytes: float = Field(
-        default=512.0, gt=0, description="size of a file that may be imported"
+        default=512.0, gt=0, le=1_000_000, description="size of a file that may be imported"
+    )
+    upload_minutes: float = Field(
+        default=30.0, gt=0, le=1440, description="in which a file must have come whole"
+    )
+    uploads_at_once: int = Field(
+        default=2, ge=1, le=100, description="files that one user may have on the way to a server"
+    )
+    upload_free_megabytes: float = Field(
+        default=256.0,
+        ge=0,
+        le=1_000_000_000,
+        description="room that an import leaves free, in the folder for temporary files and in "
+        "the workspace",
     )
     webhooks_inside: bool = Field(
-        default=False, description="let webhooks lead into the server's own network"
+        default=False,
+        description="let webhooks lead into the server's own network, and by its proxies",
+    )
+    setup_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=720,
+        description="for which the link to make the first account is good",
     )
 
     oidc: OidcSettings | None = Field(
