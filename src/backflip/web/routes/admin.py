@@ -1,12 +1,13 @@
 """All users of the server, for administrators."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web.access import Admin
+from backflip.web.guard import Router
 from backflip.web.lead import scripted
 from backflip.web.routes.members import (
     DAY,
@@ -17,7 +18,7 @@ from backflip.web.routes.members import (
     open_invites,
 )
 
-router = APIRouter(tags=["users"])
+router = Router(tags=["users"])
 
 
 class UserView(Record):

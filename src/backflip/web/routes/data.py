@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, HTTPException, Query, Request, UploadFile
+from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
@@ -14,9 +14,11 @@ from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import Touched, Workspace, touched
 from backflip.records import Record
 from backflip.web.access import Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
+from backflip.web.uploads import BODY, AnyUpload
 
-router = APIRouter(tags=["data"])
+router = Router(tags=["data"])
 ENDINGS = {"backflip-parquet": ".parquet", "argilla": ".json", "label-studio": ".json"}
 """How a file of a format ends; the others are JSON Lines."""
 _PIECE = 2**20
@@ -84,33 +86,17 @@ def export(
     return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
 
 
-@router.post("/api/projects/{project}/import")
-def import_upload(
-    project: str,
-    visitor: Lead,
-    file: Annotated[UploadFile, File()],
-    format: Annotated[str, Form(max_length=50)] = "auto",  # noqa: A002
-    axis: Annotated[str, Form(min_length=1, max_length=200)] = "overall",
-) -> dict[str, Any]:
+@router.post("/api/projects/{project}/import", openapi_extra=BODY)
+def import_upload(project: str, visitor: Lead, upload: AnyUpload) -> dict[str, Any]:
     """Add a file's feedback to the project; bad rows are listed, and good ones kept."""
     from backflip.feedback.formats import import_file
 
     workspace = visitor.context.workspace
-    most = int(visitor.context.settings.upload_megabytes * 2**20)
-    name = Path(file.filename or "upload.jsonl").name
-    name = "".join(sign for sign in name if sign.isprintable())[-100:] or "upload.jsonl"
     run = f"import-{project}"
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        size = 0
-        with path.open("wb") as kept:
-            while piece := file.file.read(_PIECE):
-                size += len(piece)
-                if size > most:
-                    raise HTTPException(413, f"The file is larger than {most / 2**20:g} MB.")
-                kept.write(piece)
+        path = upload.save(folder)
         workspace.queue.put(run, 0, [], project=project, name="Imported files", purpose="asides")
-        report = import_file(workspace, path, format, axis=axis, run=run)
+        report = import_file(workspace, path, upload.form.format, axis=upload.form.axis, run=run)
     return {
         "file": report.file,
         "format": report.format,

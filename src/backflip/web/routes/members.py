@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -13,9 +13,10 @@ from backflip.feedback.store import User, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.context import context_of
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 
-router = APIRouter(tags=["people"])
+router = Router(tags=["people"])
 DAY = 86_400.0
 MemberRole = Literal["annotator", "lead"]
 InviteNumber = Annotated[int, Path(ge=1, lt=2**63)]

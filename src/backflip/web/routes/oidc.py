@@ -7,16 +7,17 @@ audience, time and nonce of what comes back.
 from typing import Any
 
 from authlib.integrations.base_client.errors import OAuthError
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.responses import Response
 from httpx import HTTPError
 from joserfc.errors import JoseError
 
 from backflip.feedback.store import User
 from backflip.web.context import Context, context_of
+from backflip.web.guard import Router
 from backflip.web.routes.accounts import local, signed_in
 
-router = APIRouter(tags=["accounts"])
+router = Router(tags=["accounts"])
 
 
 @router.get("/oidc/login", include_in_schema=False)
