@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 
@@ -30,7 +31,7 @@ class Call:
 
     Attributes:
         app: the application.
-        method, path: of the request.
+        method, path, query: of the request.
         headers: of the request.
         pieces: of the body, sent one after the other as they are asked for.
         pause: seconds before each piece.
@@ -48,18 +49,18 @@ class Call:
     status: int = 0
     response_headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    query: str = ""
 
     async def send(self) -> "Call":
-        path, _, query = self.path.partition("?")
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "method": self.method,
             "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
+            "path": self.path,
+            "raw_path": quote(self.path).encode(),
+            "query_string": self.query.encode(),
             "root_path": "",
             "headers": [(k.encode(), v.encode("latin-1")) for k, v in self.headers.items()],
             "client": ("192.0.2.1", 1234),

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from backflip.web.bodies import FORMS, MAX_FORM, BoundedReceive, Bounds, content_type
+from backflip.web.parameters import check_path
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -39,6 +40,7 @@ class Guarded(APIRoute):
 
         async def guarded(request: Request) -> Response:
             bounds = Bounds(MAX_FORM) if content_type(request) in FORMS else Bounds()
+            check_path(request)
             for gate in gates:
                 await gate.admit(request)
                 bounds = gate.bounds(request) or bounds

@@ -214,6 +214,10 @@ class Database:
             yield
         except UnicodeEncodeError as error:
             raise WorkspaceError("a name holds half a character", where=self.where) from error
+        except OverflowError as error:
+            raise WorkspaceError(
+                "a number has more than 64 bits, which the database cannot hold", where=self.where
+            ) from error
         except DataError as error:
             raise WorkspaceError(
                 f"the database cannot hold a value: {str(error.orig).strip()}", where=self.where

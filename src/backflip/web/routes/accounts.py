@@ -14,6 +14,7 @@ from backflip.web.access import COOKIE, AnyUser, Guest, find_visitor
 from backflip.web.context import context_of
 from backflip.web.guard import Router
 from backflip.web.pages import THEMES, page, set_cookie
+from backflip.web.parameters import Number, Place
 from backflip.web.texts import languages
 
 router = Router(tags=["accounts"])
@@ -38,7 +39,7 @@ def local(address: str) -> str:
 
 
 @router.get("/login", include_in_schema=False)
-def login_page(request: Request, next: str = "/") -> Response:  # noqa: A002
+def login_page(request: Request, next: Place = "/") -> Response:  # noqa: A002
     """The form to sign in."""
     return page(request, "login.html", next=local(next), fault=None, name="")
 
@@ -48,7 +49,7 @@ def login(
     request: Request,
     name: Name,
     password: Password,
-    next: Annotated[str, Form()] = "/",  # noqa: A002
+    next: Annotated[str, Form(max_length=2000)] = "/",  # noqa: A002
 ) -> Response:
     """Sign in by name and password."""
     context = context_of(request)
@@ -139,7 +140,7 @@ def add_token(
 
 
 @router.post("/account/tokens/{number}/drop", include_in_schema=False)
-def drop_token(visitor: AnyUser, number: int) -> Response:
+def drop_token(visitor: AnyUser, number: Number) -> Response:
     """Make a key useless."""
     if not visitor.context.workspace.people.drop_token(visitor.user.id, number):
         raise NotFoundError("there is no such token among yours")

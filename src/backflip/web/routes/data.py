@@ -3,11 +3,12 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
+from starlette.types import Receive, Scope, Send
 
 from backflip.errors import NotFoundError
 from backflip.feedback.kinds import KINDS
@@ -16,12 +17,25 @@ from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
+from backflip.web.parameters import Word
 from backflip.web.uploads import BODY, AnyUpload
 
 router = Router(tags=["data"])
 ENDINGS = {"backflip-parquet": ".parquet", "argilla": ".json", "label-studio": ".json"}
 """How a file of a format ends; the others are JSON Lines."""
 _PIECE = 2**20
+
+
+class OpenFile(StreamingResponse):
+    """A file that is open already; it is closed however the response ends."""
+
+    def __init__(self, file: IO[bytes], headers: dict[str, str]):
+        self._file = file
+        super().__init__(_pieces(file), headers=headers, media_type="application/octet-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 class Reason(Record):
@@ -63,7 +77,7 @@ def export(
     project: str,
     visitor: Lead,
     format: Annotated[str, Query(max_length=50)] = "backflip-jsonl",  # noqa: A002
-    kind: Annotated[list[str] | None, Query(max_length=20)] = None,
+    kind: Annotated[list[Word] | None, Query(max_length=20)] = None,
 ) -> Response:
     """The project's feedback that counts, in a format of the store; of these kinds or all."""
     from backflip.feedback.formats import export_file, find_format
@@ -83,7 +97,7 @@ def export(
         "x-backflip-rows": str(written.rows),
         "x-backflip-left-out": str(sum(written.left_out.values())),
     }
-    return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
+    return OpenFile(file, headers)
 
 
 @router.post("/api/projects/{project}/import", openapi_extra=BODY)
@@ -146,7 +160,6 @@ def _told(found: Touched) -> dict[str, Any]:
     }
 
 
-def _pieces(file: Any) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(_PIECE):
-            yield piece
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece

@@ -21,11 +21,12 @@ from backflip.web.access import Lead
 from backflip.web.following import follow
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, require_talking, talking_models
+from backflip.web.parameters import Word
 from backflip.web.rendering import render
 
 router = Router(tags=["playground"])
 MOST_MODELS = 6
-Ids = Annotated[list[str], Query(min_length=1, max_length=MOST_MODELS)]
+Ids = Annotated[list[Word], Query(min_length=1, max_length=MOST_MODELS)]
 
 
 class Asked(Record):

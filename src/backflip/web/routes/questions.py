@@ -20,6 +20,7 @@ from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.overview import BatchView, batch_view
+from backflip.web.parameters import Number
 
 router = Router(tags=["questions"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
@@ -168,7 +169,7 @@ def create_batch(project: str, new: NewBatch, visitor: Lead) -> PutUp:
 
 
 @router.patch("/api/projects/{project}/batches/{number}")
-def change_batch(project: str, number: int, change: BatchChange, visitor: Lead) -> BatchView:
+def change_batch(project: str, number: Number, change: BatchChange, visitor: Lead) -> BatchView:
     """Open, pause or close a batch. A closed one stays closed."""
     workspace = visitor.context.workspace
     batch = _batch(workspace, project, number)

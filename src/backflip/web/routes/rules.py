@@ -13,6 +13,7 @@ from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of, require_talking, talking_models
+from backflip.web.parameters import Number
 from backflip.web.rendering import Rendered, render
 
 router = Router(tags=["rules"])
@@ -85,7 +86,7 @@ def rules_page(request: Request, project: str, visitor: Lead) -> Response:
 
 
 @router.get("/projects/{project}/rules/versions/{version}", include_in_schema=False)
-def version_page(request: Request, project: str, version: int, visitor: Lead) -> Response:
+def version_page(request: Request, project: str, version: Number, visitor: Lead) -> Response:
     """A version of the instructions."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
