@@ -12,7 +12,7 @@ from web_helpers import PAIR, SAMPLES, TASKS
 
 from backflip.config import ServerSettings
 from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord, ProjectSettings, Workspace
+from backflip.feedback.store import ModelRecord, ProjectSettings, User, Workspace
 from backflip.records import Completion, Sample
 from backflip.web import create_app
 
@@ -50,9 +50,7 @@ class World:
 
     async def renew(self) -> None:
         """Put right what the last requests took away: who asks, and what there is to ask for."""
-        workspace, self.count = self.workspace, self.count + 1
-        user = workspace.people.add(f"boss {self.count}", admin=True)
-        self.headers["authorization"] = f"Bearer {workspace.people.add_token(user.id, 'fuzz')}"
+        workspace, user = self.workspace, self.sign_in()
         rules = ProjectSettings(chat_model="m-policy")
         project = workspace.projects.create(f"Project {self.count}", rules).id
         run = f"run-{self.count}"
@@ -81,6 +79,14 @@ class World:
             "b": replies,
             "sample": [sample.id for sample in SAMPLES[:4]],
         }
+
+    def sign_in(self) -> User:
+        """Ask as a new administrator: the last one may have been forgotten, or lost its key."""
+        self.count += 1
+        people = self.workspace.people
+        user = people.add(f"boss {self.count}", admin=True)
+        self.headers["authorization"] = f"Bearer {people.add_token(user.id, 'fuzz')}"
+        return user
 
     async def _chat(self, project: str) -> tuple[str, list[str]]:
         """A chat whose first turn a worker has answered, and the replies."""

@@ -37,6 +37,8 @@ async def faults_of(fuzzer: Fuzzer, seconds: float) -> tuple[list[str], Counter[
                 if call.status >= 500:
                     faults.append(f"{what}: {call.status} {call.body!r}")
                 told[call.status] += 1
+                if call.status == 401:
+                    fuzzer.world.sign_in()
                 read(call)
             except Exception as error:
                 faults.append(f"{what}: {type(error).__name__}: {error}")
