@@ -1,9 +1,12 @@
 """Users, sessions, tokens and invitations: what was told once is never kept, and all of it ends."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import sqlalchemy as sa
 
-from backflip.errors import WorkspaceError
+from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.kinds import GoodBad
 from backflip.feedback.store import Workspace, forget_user, schema
 from backflip.records import Sample
@@ -103,6 +106,75 @@ def test_an_invitation_gives_a_role_and_is_used_up(workspace: Workspace, clock: 
     assert people.join(people.invite(None, "lead"), user=bob.id).admin
     with pytest.raises(WorkspaceError, match="no project"):
         people.invite("nowhere", "lead")
+
+
+@pytest.mark.parametrize("how", ["join", "join as user", "add", "change"])
+def test_the_first_administrator_voids_all_other_links(workspace: Workspace, how: str) -> None:
+    """However it is made, and whichever server told the link; other invitations stay."""
+    people = workspace.people
+    mia = people.add("mia")
+    project = workspace.projects.create("Kindness")
+    member = people.invite(project.id, "annotator")
+    links = [people.set_up(60) for _ in range(3)]
+    assert None not in links
+    mine = str(links.pop())
+    if how == "join":
+        assert people.join(mine, name="boss").admin
+    elif how == "join as user":
+        assert people.join(mine, user=mia.id).admin
+    elif how == "add":
+        people.add("boss", admin=True)
+    else:
+        people.change(mia.id, admin=True)
+    for link in (mine, *map(str, links)):
+        assert people.invitation(link) is None
+        with pytest.raises(WorkspaceError, match="used up or too old"):
+            people.join(link, name="eve")
+    assert [user.admin for user in people.all()].count(True) == 1
+    assert people.set_up(60) is None
+    assert people.invitation(member) is not None
+    # From now on administrators invite, as many as they like.
+    more = [people.invite(None, "lead") for _ in range(2)]
+    assert all(people.join(key, name=f"more {n}").admin for n, key in enumerate(more))
+
+
+def test_a_link_for_the_first_account_dies_with_time(workspace: Workspace, clock: Clock) -> None:
+    key = workspace.people.set_up(60)
+    assert key is not None
+    clock.time += 59
+    assert workspace.people.invitation(key) is not None
+    clock.time += 1
+    with pytest.raises(WorkspaceError, match="too old"):
+        workspace.people.join(key, name="boss")
+    assert workspace.people.all() == []
+
+
+def test_of_many_who_sign_up_at_once_one_is_administrator(workspace: Workspace) -> None:
+    """Each on a server of its own, with a link of its own, while another server is started."""
+    servers = [Workspace.open(workspace.root) for _ in range(4)]
+    links = [str(each.people.set_up(60)) for each in servers]
+    start = Barrier(len(servers) + 1)
+
+    def join(number: int) -> bool:
+        start.wait()
+        try:
+            return servers[number].people.join(links[number], name=f"boss {number}").admin
+        except NotFoundError:
+            return False
+
+    def begin() -> str | None:
+        start.wait()
+        return workspace.people.set_up(60)
+
+    with ThreadPoolExecutor(len(servers) + 1) as pool:
+        told = pool.submit(begin)
+        made = list(pool.map(join, range(len(servers))))
+    for each in servers:
+        each.close()
+    assert made.count(True) == 1
+    assert [user.admin for user in workspace.people.all()] == [True]
+    late = told.result()
+    assert late is None or workspace.people.invitation(late) is None
 
 
 def test_invitations_are_listed_and_revoked_where_they_belong(

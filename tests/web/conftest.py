@@ -1,10 +1,16 @@
 """A server in this process, people who are signed in to it, and a project with questions."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
+import starlette.formparsers
 from argon2 import PasswordHasher
+from asgi_helpers import House
 from fastapi.testclient import TestClient
 from web_helpers import SAMPLES, Browser, SignIn
 
@@ -56,3 +62,39 @@ def sign_in(workspace: Workspace, server: Callable[[], TestClient]) -> SignIn:
 def project(workspace: Workspace) -> Project:
     workspace.samples.add(SAMPLES)
     return workspace.projects.create("Kindness")
+
+
+@pytest.fixture
+def house(sqlite_template: Path, tmp_path: Path, settings: ServerSettings) -> Iterator[House]:
+    shutil.copytree(sqlite_template, tmp_path / "workspace")
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        workspace.samples.add(SAMPLES)
+        yield House(workspace, settings)
+
+
+@pytest.fixture
+def spooled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Files that the library made of a form, which lie on the disk once they are rolled over."""
+    made: list[Any] = []
+
+    class Noted(tempfile.SpooledTemporaryFile[bytes]):
+        def __init__(self, *arguments: Any, **options: Any):
+            super().__init__(*arguments, **options)
+            self.on_disk = False
+            made.append(self)
+
+        def rollover(self) -> None:
+            self.on_disk = True
+            super().rollover()
+
+    monkeypatch.setattr(starlette.formparsers, "SpooledTemporaryFile", Noted)
+    return made
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, in which nothing else lies."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder

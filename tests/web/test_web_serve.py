@@ -96,6 +96,24 @@ def test_a_server_from_the_first_start_to_the_end(tmp_path: Path, started: Any) 
     assert "administrator" not in "".join(again.lines)
 
 
+def test_links_of_two_servers_make_one_administrator(tmp_path: Path, started: Any) -> None:
+    folder = str(tmp_path / "work")
+    places = []
+    for new in (["--new"], []):
+        server = started(folder, "port=0", "setup_hours=0.5", *new)
+        server.line("Serving")
+        line = server.line("administrator")
+        assert "within 0.5 hours" in line
+        places.append(line.rsplit(" at ", 1)[1].strip())
+    fields = {"name": "boss", "password": "a few plain words"}
+    with httpx.Client() as client:
+        csrf = re.search(r'name="csrf" value="([^"]+)"', client.get(places[1]).text)
+        assert csrf is not None
+        assert client.post(places[1], data=fields | {"csrf": csrf[1]}).status_code == 303
+    for place in places:
+        assert httpx.get(place).status_code == 404
+
+
 def test_the_web_process_never_imports_torch(tmp_path: Path) -> None:
     """Not even for a page with a task on it, nor an answer."""
     with Workspace.create(tmp_path / "work") as workspace:

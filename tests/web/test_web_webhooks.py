@@ -15,10 +15,11 @@ from whole_page import WholePage
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError, NotFoundError
 from backflip.feedback.kinds import Comparison
+from backflip.feedback.outside import InsideError
 from backflip.feedback.store import Project, Workspace
 from backflip.feedback.store.webhooks import DELAYS
 from backflip.web.background import Background
-from backflip.web.webhooks import InsideError, check_address, deliver
+from backflip.web.webhooks import check_address, deliver
 
 SERVER = ServerSettings(webhooks_inside=True)
 

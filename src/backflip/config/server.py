@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 
 from backflip.config.base import Settings
-from backflip.config.bounds import Count, Name, Number, Positive, Url, Variable
+from backflip.config.bounds import Count, Name, NotNegative, Number, Positive, Url, Variable
 
 
 class OidcSettings(Settings):
@@ -51,13 +51,30 @@ class ServerSettings(Settings):
         description="failed attempts of one name, and ten times as many of one address, before "
         "more are refused for a while",
     )
-    login_minutes: Positive = Field(default=15.0, le=100_000, description="how long that while is")
+    login_minutes: Positive = Field(default=15.0, le=1440, description="how long that while is")
 
     upload_megabytes: Positive = Field(
-        default=512.0, le=10_000_000, description="size of a file that may be imported"
+        default=512.0, le=1_000_000, description="size of a file that may be imported"
+    )
+    upload_minutes: Positive = Field(
+        default=30.0, le=1440, description="in which a file must have come whole"
+    )
+    uploads_at_once: Count = Field(
+        default=2, le=100, description="files that one user may have on the way to a server"
+    )
+    upload_free_megabytes: NotNegative = Field(
+        default=256.0,
+        description="room that an import leaves free, in the folder for temporary files and in "
+        "the workspace",
     )
     webhooks_inside: bool = Field(
-        default=False, description="let webhooks lead into the server's own network"
+        default=False,
+        description="let webhooks lead into the server's own network, and by its proxies",
+    )
+    setup_hours: Positive = Field(
+        default=24.0,
+        le=720,
+        description="for which the link to make the first account is good",
     )
 
     oidc: OidcSettings | None = Field(

@@ -86,10 +86,11 @@ def _fault_of(url: str) -> str | None:
         return "is not an http address"
     if re.search(r"[?#]", url):
         return "goes on with ? or # where the path ends"
-    return _fault_of_host(address)
+    return fault_of_host(address)
 
 
-def _fault_of_host(address: httpx.URL) -> str | None:
+def fault_of_host(address: httpx.URL) -> str | None:
+    """What is wrong with the host or the port of an address, in words; None for nothing."""
     if address.port is not None and not 0 < address.port < 65536:
         return "has a port that is not from 1 to 65535"
     host = address.raw_host.decode("ascii")
@@ -109,7 +110,7 @@ def _check_proxies(address: httpx.URL) -> None:
     for scheme, proxy in getproxies().items():
         if scheme in (address.scheme, "all") and proxy:
             place = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
-            if not place.host or _fault_of_host(place):
+            if not place.host or fault_of_host(place):
                 raise ValueError("no proxy can be there")
 
 

@@ -2,6 +2,7 @@
 
 A browser signs in with a cookie and proves with a token of its session that a change was meant; a
 program brings a personal token. `Needs` says what a role must be; an administrator is everything.
+All of it is asked before the body is read, but for a token that only the body holds.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from fastapi import Depends, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
 from backflip.feedback.store import Role, User
+from backflip.web.bodies import FORM, content_type
 from backflip.web.context import Context, context_of
+from backflip.web.guard import Gate
 from backflip.web.security import same
 
 COOKIE = "backflip"
@@ -53,23 +56,25 @@ def find_visitor(request: Request) -> Visitor | None:
 
 
 async def sent_token(request: Request) -> str | None:
-    """The token that a change carries: in a header, or in the form."""
+    """The token that a change carries: in a header, or in a form, which is read for it."""
     header = request.headers.get("x-csrf-token")
-    kind = request.headers.get("content-type", "").partition(";")[0]
-    if header or kind not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+    if header is not None or content_type(request) != FORM:
         return header
     form = await request.form()
     field = form.get("csrf")
     return field if isinstance(field, str) else None
 
 
-async def guest_token(request: Request) -> str | None:
-    """The token of a guest's form, proven by the cookie that came with the form; None if not."""
-    kept = context_of(request).signer.read(request.cookies.get(GUEST_COOKIE))
-    return kept if same(kept, await sent_token(request)) else None
+async def check_token(request: Request, expected: str | None, *, early: bool) -> None:
+    """Refuse a change whose token is missing or another; `early`: unless it is in a form."""
+    in_form = "x-csrf-token" not in request.headers and content_type(request) == FORM
+    if early and in_form:
+        return
+    if not same(expected, await sent_token(request)):
+        raise HTTPException(403, "The page is too old. Load it again.")
 
 
-class Needs:
+class Needs(Gate):
     """What a route needs; depends on it to get the `Visitor`.
 
     Args:
@@ -80,20 +85,46 @@ class Needs:
     def __init__(self, level: Level):
         self.level = level
 
-    async def __call__(self, request: Request) -> Visitor:
+    async def admit(self, request: Request) -> None:
+        """Refuse who is not signed in, lacks the role, or sends a token that is not the page's."""
         visitor = await run_in_threadpool(find_visitor, request)
         if visitor is None:
             raise SignInError
-        changes = request.method not in SAFE_METHODS and visitor.csrf is not None
-        if changes and not same(visitor.csrf, await sent_token(request)):
-            raise HTTPException(403, "The page is too old. Load it again.")
         project = request.path_params.get("project")
         if self.level == "admin" and not visitor.user.admin:
             raise HTTPException(403, "Only an administrator may do this.")
         if self.level in ("annotator", "lead") and project is not None:
             role = await run_in_threadpool(visitor.role, project)
             check_role(role, self.level)
+        if _proves(request, visitor):
+            await check_token(request, visitor.csrf, early=True)
+        request.state.visitor = visitor
+
+    async def __call__(self, request: Request) -> Visitor:
+        visitor: Visitor = request.state.visitor
+        if _proves(request, visitor):
+            await check_token(request, visitor.csrf, early=False)
         return visitor
+
+
+class Guest(Gate):
+    """What a guest's form needs: the cookie that came with it, and the token that it proves."""
+
+    async def admit(self, request: Request) -> None:
+        """Refuse who has never been given a form, and a token that is not the form's."""
+        kept = context_of(request).signer.read(request.cookies.get(GUEST_COOKIE))
+        if kept is None:
+            raise HTTPException(403, "The page is too old. Load it again.")
+        await check_token(request, kept, early=True)
+        request.state.guest = kept
+
+    async def __call__(self, request: Request) -> None:
+        await check_token(request, request.state.guest, early=False)
+
+
+def _proves(request: Request, visitor: Visitor) -> bool:
+    """Whether a request must prove that it was meant: a change by a browser."""
+    return request.method not in SAFE_METHODS and visitor.csrf is not None
 
 
 def check_role(role: Role | None, level: Level) -> None:

@@ -10,11 +10,19 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from backflip import __version__
 from backflip.config import ServerSettings
-from backflip.errors import BackflipError, BusyError, ConflictError, DamageError, NotFoundError
+from backflip.errors import (
+    FREE_SPACE,
+    BackflipError,
+    BusyError,
+    ConflictError,
+    DamageError,
+    NotFoundError,
+)
 from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web import routes
@@ -44,10 +52,12 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     403: {"model": Told, "description": "The user may not do this, or the page is too old"},
     404: {"model": Told, "description": "It is not there, or not for this user"},
     409: {"model": Told, "description": "What was done before rules it out"},
-    413: {"description": "Too much for one request", "content": {"text/plain": {}}},
+    408: {"model": Told, "description": "What was sent did not come whole in time"},
+    413: {"model": Told, "description": "Too much for one request"},
     422: {"model": Told, "description": "What was sent is no such thing"},
     429: {"model": Told, "description": "Too often; try again later"},
     503: {"model": Told, "description": "The database is busy; try again"},
+    507: {"model": Told, "description": "There is no room on the server's disk"},
 }
 
 
@@ -87,6 +97,7 @@ def create_app(workspace: Workspace, settings: ServerSettings | None = None) -> 
     app.add_exception_handler(SignInError, _ask_to_sign_in)
     app.add_exception_handler(BackflipError, _tell_mistake)
     app.add_exception_handler(AnyHTTPException, _tell_refusal)
+    app.add_exception_handler(ClientDisconnect, _tell_breaking_off)
     app.add_exception_handler(RequestValidationError, _tell_faults)
     app.add_exception_handler(ValidationError, _tell_faults)
     app.add_exception_handler(Exception, _tell_fault_of_ours)
@@ -125,6 +136,8 @@ def _tell_mistake(request: Request, error: Exception) -> Response:
         (DamageError, 500),
     )
     status = next((code for kind, code in kinds if isinstance(error, kind)), 400)
+    if error.hint == FREE_SPACE:
+        status = 507
     response = _tell(request, status, error.what, error.hint)
     if status in (429, 503):
         response.headers["retry-after"] = "60" if status == 429 else "2"
@@ -136,6 +149,11 @@ def _tell_refusal(request: Request, error: Exception) -> Response:
     response = _tell(request, error.status_code, str(error.detail))
     response.headers.update(error.headers or {})
     return response
+
+
+def _tell_breaking_off(request: Request, _: Exception) -> Response:
+    """For the log: whoever sent the half of a request is gone."""
+    return _tell(request, 400, "The request broke off.")
 
 
 def _tell_faults(request: Request, error: Exception) -> Response:

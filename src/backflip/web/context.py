@@ -1,7 +1,8 @@
 """What every request may use: the workspace and the few things that are made once."""
 
 import os
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Context:
         passwords, signer, door: of signing in.
         pages: the templates.
         oidc: the provider of single sign-on; None for none.
+        uploads: files under way by the id of the user who sends them.
     """
 
     workspace: Workspace
@@ -36,6 +38,7 @@ class Context:
     door: Door
     pages: Environment
     oidc: Any
+    uploads: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, workspace: Workspace, settings: ServerSettings) -> "Context":

@@ -33,6 +33,8 @@ from backflip.records import Completion, Record, Sample
 NUM_LEVELS = 5
 MAX_TEXT = 200_000
 """Characters of a text that a person writes."""
+MAX_PLACE = 2**53
+"""A place in a text that a browser can name exactly; replies of models may be long."""
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 Place = Annotated[int, Field(ge=0, le=7, strict=True)]
 Short = Annotated[str, Field(min_length=1, max_length=200)]
@@ -42,8 +44,8 @@ class Mark(Record):
     """A stretch of the text at a place, in characters."""
 
     place: Place
-    start: int = Field(ge=0, strict=True)
-    end: int = Field(ge=1, strict=True)
+    start: int = Field(ge=0, le=MAX_PLACE, strict=True)
+    end: int = Field(ge=1, le=MAX_PLACE, strict=True)
     tag: str = Field(default="", max_length=200)
 
 

@@ -1,14 +1,14 @@
-"""What every response says to the browser, one line of log a request, and how large one may be."""
+"""What every response says to the browser, and one line of log a request."""
 
 import json
 import logging
+import math
 import secrets
 import time
+from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOG = logging.getLogger("backflip.web")
@@ -24,8 +24,8 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-MAX_BODY = 4 * 2**20
-"""Bytes of a request that is no upload."""
+MAX_LEFT = 64 * 2**10
+"""Bytes of a refused request that are read and dropped; before more the connection ends."""
 
 
 class Measures:
@@ -52,7 +52,7 @@ class Measures:
 
 
 class Frame:
-    """Wraps the application: headers, log, measures, and a limit on bodies.
+    """Wraps the application: headers, log, measures.
 
     Args:
         app: the application inside.
@@ -72,6 +72,14 @@ class Frame:
             await self.app(scope, receive, send)
             return
         start, status, name = time.perf_counter(), 500, secrets.token_hex(6)
+        left = _length_of(scope)
+
+        async def noted() -> Message:
+            nonlocal left
+            message = await receive()
+            whole = not message.get("more_body", False)
+            left = 0.0 if whole else left - len(message.get("body", b""))
+            return message
 
         async def framed(message: Message) -> None:
             nonlocal status
@@ -80,11 +88,13 @@ class Frame:
                 headers = list(message["headers"])
                 if not any(key == b"cache-control" for key, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
+                if status >= HTTPStatus.BAD_REQUEST and left > MAX_LEFT:
+                    headers.append((b"connection", b"close"))
                 message["headers"] = [*headers, *self.headers, (b"x-request-id", name.encode())]
             await send(message)
 
         try:
-            await self._within_limit(scope, receive, framed)
+            await self.app(scope, noted, framed)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -98,33 +108,14 @@ class Frame:
                 ms=round(1000 * seconds, 1),
             )
 
-    async def _within_limit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > MAX_BODY and not _is_upload(scope):
-            refuse = PlainTextResponse("That is too much for one request.", 413)
-            await refuse(scope, receive, send)
-            return
-        seen = 0
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY and not _is_upload(scope):
-                raise ClientDisconnect
-            return message
-
-        async def sent(message: Message) -> None:
-            # Whatever the application makes of a body that ends in the middle.
-            if message["type"] == "http.response.start" and seen > MAX_BODY:
-                message["status"] = message["status"] if _is_upload(scope) else 413
-            await send(message)
-
-        await self.app(scope, counted, sent)
-
-
-def _is_upload(scope: Scope) -> bool:
-    return scope["path"].endswith("/import")
+def _length_of(scope: Scope) -> float:
+    """Bytes of a request's body; infinite where they come in pieces, and nobody says how many."""
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return math.inf
+    length = headers.get(b"content-length", b"")
+    return float(length) if length.isdigit() else 0.0
 
 
 def log(event: str, **fields: Any) -> None:

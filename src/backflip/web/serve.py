@@ -15,7 +15,6 @@ from backflip.feedback.store import Workspace
 from backflip.web.app import create_app
 from backflip.web.background import Background
 
-SETUP_HOURS = 24.0
 SWITCH_SECONDS = 0.0005
 """After which a thread that computes lets others go on. A request waits for the database some
 twenty times: at Python's own 5 milliseconds it would wait for a busy thread after each."""
@@ -39,9 +38,12 @@ def serve(workspace: Workspace, settings: ServerSettings, say: Callable[[str], N
     port = listener.getsockname()[1]
     address = address_of(settings, port)
     say(f"Serving {workspace.root} at {address}")
-    if not workspace.people.any():
-        key = workspace.people.invite(None, "lead", seconds=3600 * SETUP_HOURS)
-        say(f"Make the first account, the administrator's, at {address}/join/{key}")
+    key = workspace.people.set_up(3600 * settings.setup_hours)
+    if key is not None:
+        say(
+            "Make the first account, the administrator's, within "
+            f"{settings.setup_hours:g} hours at {address}/join/{key}"
+        )
     _log_to_standard_error()
     sys.setswitchinterval(SWITCH_SECONDS)
     config = uvicorn.Config(

@@ -6,24 +6,19 @@ webhook's secret, of the time, a dot and the body, and that the time is not long
 
 import hashlib
 import hmac
-import ipaddress
 import json
-import socket
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from backflip.errors import BackflipError
+from backflip.feedback.address import fault_of_host
+from backflip.feedback.outside import Outside, look_up
 from backflip.feedback.store import Workspace
 from backflip.feedback.store.webhooks import Delivery, Webhook
 
 TIMEOUT = 10.0
-
-
-class InsideError(BackflipError):
-    """An address inside the server's own network."""
 
 
 def sign(secret: str, moment: int, body: bytes) -> str:
@@ -44,26 +39,18 @@ def check_address(url: str, *, inside: bool) -> None:
         BackflipError: it is no address, or its host is not known.
     """
     try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise BackflipError(f"{url!r} is no address") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        address = httpx.URL(url)
+        fault = fault_of_host(address)
+    except (httpx.InvalidURL, ValueError):  # ValueError: also of what cannot be encoded
+        raise BackflipError("that is no address") from None
+    if address.scheme not in ("http", "https") or not address.host or address.userinfo:
         raise BackflipError(
             "a webhook's address begins with http:// or https:// and holds no password"
         )
-    if inside:
-        return
-    try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise BackflipError(f"the host {parts.hostname!r} is not known") from None
-    for *_, where in found:
-        if not ipaddress.ip_address(str(where[0]).partition("%")[0]).is_global:
-            raise InsideError(
-                f"{parts.hostname} is inside the server's own network",
-                hint="An administrator allows it with the setting webhooks_inside = true.",
-            )
+    if fault is not None:
+        raise BackflipError(f"the address {fault}")
+    if not inside:
+        look_up(address.raw_host.decode("ascii"), address.port or 80)
 
 
 def deliver(workspace: Workspace, *, inside: bool) -> int:
@@ -71,16 +58,15 @@ def deliver(workspace: Workspace, *, inside: bool) -> int:
     due = workspace.webhooks.take()
     if not due:
         return 0  # a client reads all certificates first, and nobody is answered meanwhile
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+    transport = None if inside else Outside()
+    with httpx.Client(timeout=TIMEOUT, follow_redirects=False, transport=transport) as client:
         for hook, delivery in due:
-            told, delivered = _send(client, hook, delivery, inside)
+            told, delivered = _send(client, hook, delivery)
             workspace.webhooks.settle(delivery.number, told, delivered=delivered)
     return len(due)
 
 
-def _send(
-    client: httpx.Client, hook: Webhook, delivery: Delivery, inside: bool
-) -> tuple[str, bool]:
+def _send(client: httpx.Client, hook: Webhook, delivery: Delivery) -> tuple[str, bool]:
     body = _body(delivery)
     headers = {
         "content-type": "application/json",
@@ -90,14 +76,13 @@ def _send(
         "x-backflip-signature": sign(hook.secret, int(time.time()), body),
     }
     try:
-        # Again at every delivery: what a host's name leads to may have changed.
-        check_address(hook.url, inside=inside)
-        response = client.post(hook.url, content=body, headers=headers)
+        # What is answered beside the status is not read: it may have no end.
+        with client.stream("POST", hook.url, content=body, headers=headers) as response:
+            return f"HTTP {response.status_code}", response.is_success
     except BackflipError as error:
         return error.what, False
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         return type(error).__name__, False
-    return f"HTTP {response.status_code}", response.is_success
 
 
 def _body(delivery: Delivery) -> bytes:

@@ -240,6 +240,10 @@ class Database:
             raise WorkspaceError("a name holds half a character", where=self.where) from error
         except UnicodeDecodeError as error:  # SQLite's words on a table whose name is none
             raise damaged_database("it holds bytes that are no text", self.where) from error
+        except OverflowError as error:
+            raise WorkspaceError(
+                "a number has more than 64 bits, which the database cannot hold", where=self.where
+            ) from error
         except DataError as error:
             raise WorkspaceError(
                 f"the database cannot hold a value: {str(error.orig).strip()}", where=self.where

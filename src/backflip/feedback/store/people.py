@@ -5,7 +5,6 @@ whose it is: once the user is forgotten, nobody can tell any more. Sessions, tok
 are kept as hashes: who reads the database cannot sign in with what it holds.
 """
 
-import hashlib
 import secrets
 import time
 from datetime import datetime
@@ -19,6 +18,13 @@ from backflip.errors import ConflictError, NotFoundError
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import insert_annotators
 from backflip.feedback.store.database import Database, check_name, insert
+from backflip.feedback.store.invitations import (
+    has_administrator,
+    hash_of,
+    insert_invite,
+    note_administrator,
+    require_administrator,
+)
 from backflip.feedback.store.projects import Role, get_project, set_role
 from backflip.records import Record
 
@@ -134,11 +140,6 @@ class People:
             rows = connection.execute(sa.select(_users).order_by(_users.c.number))
             return [_user(row) for row in rows]
 
-    def any(self) -> bool:
-        """Whether there is any user yet."""
-        with self._database.read() as connection:
-            return connection.execute(sa.select(_users.c.id).limit(1)).scalar() is not None
-
     def change(self, id: str, **values: Any) -> User:  # noqa: A002
         """Change `password` (its hash), `admin`, `active` or `preferences`.
 
@@ -150,12 +151,14 @@ class People:
         if strange := set(values) - {"password", "admin", "active", "preferences"}:
             raise TypeError(f"a user has no {min(strange)} to change")
         with self._database.write("people") as connection:
+            if values.get("admin"):
+                note_administrator(connection)
             connection.execute(sa.update(_users).where(_users.c.id == id).values(**values))
             row = connection.execute(sa.select(_users).where(_users.c.id == id)).first()
             if row is None:
                 raise NotFoundError(f"no user {id!r}")
             if {"admin", "active"} & set(values):
-                _require_admin(connection)
+                require_administrator(connection)
             if "password" in values or values.get("active") is False:
                 connection.execute(sa.delete(_sessions).where(_sessions.c.user == id))
             return _user(row)
@@ -164,7 +167,7 @@ class People:
         """Sign a user in for so many seconds; returns the key that a browser keeps."""
         key, now = secrets.token_urlsafe(32), self.clock()
         row = {
-            "hash": _hash(key),
+            "hash": hash_of(key),
             "user": user,
             "csrf": secrets.token_urlsafe(24),
             "expires": now + seconds,
@@ -178,18 +181,18 @@ class People:
     def session(self, key: str) -> Session | None:
         """The session of a key; None for one that has ended or whose user may not sign in."""
         with self._database.read() as connection:
-            row = connection.execute(_SESSION, {"hash": _hash(key), "now": self.clock()}).first()
+            row = connection.execute(_SESSION, {"hash": hash_of(key), "now": self.clock()}).first()
         return None if row is None else Session(user=_user(row), csrf=row.csrf)
 
     def end_session(self, key: str) -> None:
         """Sign out."""
         with self._database.write("people") as connection:
-            connection.execute(sa.delete(_sessions).where(_sessions.c.hash == _hash(key)))
+            connection.execute(sa.delete(_sessions).where(_sessions.c.hash == hash_of(key)))
 
     def add_token(self, user: str, name: str) -> str:
         """Make a key for a user's programs; it is told here and never again."""
         key = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        row = {"hash": _hash(key), "user": user, "name": name, "created": schema.now()}
+        row = {"hash": hash_of(key), "user": user, "name": name, "created": schema.now()}
         with self._database.write("people") as connection:
             connection.execute(sa.insert(_tokens), row)
         return key
@@ -210,7 +213,7 @@ class People:
     def of_token(self, key: str) -> User | None:
         """The user of a key; None for a key that is not known or whose user may not sign in."""
         query = sa.select(_users).join(_tokens, _tokens.c.user == _users.c.id)
-        query = query.where(_tokens.c.hash == _hash(key), _users.c.active)
+        query = query.where(_tokens.c.hash == hash_of(key), _users.c.active)
         with self._database.read() as connection:
             row = connection.execute(query).first()
         return None if row is None else _user(row)
@@ -233,26 +236,25 @@ class People:
             seconds: for which it is good.
             author: id of who invites.
         """
-        key = secrets.token_urlsafe(24)
-        row = {
-            "hash": _hash(key),
-            "project": project,
-            "role": role,
-            "uses": uses,
-            "expires": self.clock() + seconds,
-            "author": author,
-            "created": schema.now(),
-        }
         with self._database.write("projects", "people") as connection:
             if project is not None:
                 get_project(connection, project)
-            connection.execute(sa.insert(_invites), row)
-        return key
+            return insert_invite(connection, project, role, uses, self.clock() + seconds, author)
+
+    def set_up(self, seconds: float) -> str | None:
+        """The key of a link that makes the first administrator; None where there is one.
+
+        It is good for so many seconds, and until somebody is administrator by another link.
+        """
+        with self._database.write("people") as connection:
+            if has_administrator(connection):
+                return None
+            return insert_invite(connection, None, "lead", 1, self.clock() + seconds, None)
 
     def invitation(self, key: str) -> Invite | None:
         """An invitation that may still be taken."""
         with self._database.read() as connection:
-            row = connection.execute(self._open().where(_invites.c.hash == _hash(key))).first()
+            row = connection.execute(self._open().where(_invites.c.hash == hash_of(key))).first()
         return None if row is None else _invite(row)
 
     def invitations(self, project: str | None) -> list[Invite]:
@@ -277,7 +279,7 @@ class People:
             WorkspaceError: the invitation is used up or too old, or the name is taken.
         """
         with self._database.write("projects", "annotators", "people") as connection:
-            row = connection.execute(self._open().where(_invites.c.hash == _hash(key))).first()
+            row = connection.execute(self._open().where(_invites.c.hash == hash_of(key))).first()
             if row is None:
                 raise NotFoundError(
                     "this invitation is used up or too old", hint="Ask for a new one."
@@ -286,6 +288,7 @@ class People:
                 admin = row.project is None
                 user = _add(connection, name, password, None, admin).id
             elif row.project is None:
+                note_administrator(connection)
                 promote = sa.update(_users).where(_users.c.id == user)
                 connection.execute(promote.values(admin=True))
             if row.project is not None:
@@ -299,12 +302,14 @@ class People:
         now = self.clock()
         with self._database.write("people") as connection:
             connection.execute(sa.delete(_failures).where(_failures.c.at < now - 86400))
-            connection.execute(sa.insert(_failures), [{"key": _hash(k), "at": now} for k in keys])
+            connection.execute(sa.insert(_failures), [{"key": hash_of(k), "at": now} for k in keys])
 
     def failures(self, key: str, seconds: float) -> int:
         """Failed attempts under a key in the last so many seconds."""
         query = sa.select(sa.func.count()).select_from(_failures)
-        query = query.where(_failures.c.key == _hash(key), _failures.c.at > self.clock() - seconds)
+        query = query.where(
+            _failures.c.key == hash_of(key), _failures.c.at > self.clock() - seconds
+        )
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
@@ -331,11 +336,6 @@ class People:
         return sa.select(_invites).where(good)
 
 
-def _hash(key: str) -> str:
-    # Keys are random and long: a slow hash, which short passwords need, would gain nothing.
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _add(
     connection: Connection, name: str, password: str | None, subject: str | None, admin: bool
 ) -> User:
@@ -345,6 +345,8 @@ def _add(
         raise ConflictError(f"the name {name!r} is taken", hint="Choose another one.")
     pseudonym = f"person-{secrets.token_hex(5)}"
     insert_annotators(connection, {pseudonym: "people"})
+    if admin:
+        note_administrator(connection)
     row = {
         "id": f"user-{secrets.token_hex(10)}",
         "name": name,
@@ -382,13 +384,7 @@ def delete_user(connection: Connection, user: User) -> None:
     connection.execute(made.values(author=None))
     connection.execute(sa.delete(_users).where(_users.c.id == user.id))
     if user.admin:
-        _require_admin(connection)
-
-
-def _require_admin(connection: Connection) -> None:
-    left = sa.select(_users.c.id).where(_users.c.admin, _users.c.active).limit(1)
-    if connection.execute(left).scalar() is None:
-        raise ConflictError("the last administrator must stay one")
+        require_administrator(connection)
 
 
 def _user(row: sa.Row[Any]) -> User:

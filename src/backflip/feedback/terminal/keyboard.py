@@ -5,13 +5,12 @@ import select
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, Self
 
 from rich.console import Console
 
+from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError
 
 ENTER, BACKSPACE, ESCAPE, END = "enter", "backspace", "escape", "end"
@@ -154,10 +153,10 @@ def _edit(editor: str, initial: str) -> str:
     Raises:
         BackflipError: the editor cannot be started or failed.
     """
-    with tempfile.TemporaryDirectory(prefix="backflip-") as folder:
-        path = Path(folder) / "reply.txt"
-        path.write_text(initial, encoding="utf-8", errors="replace")
+    with scratch_folder() as folder:
+        path = folder / "reply.txt"
         try:
+            path.write_text(initial, encoding="utf-8", errors="replace")
             subprocess.run([*shlex.split(editor), str(path)], check=True)  # noqa: S603
             return path.read_text(encoding="utf-8", errors="replace")
         except (OSError, ValueError, subprocess.CalledProcessError) as error:

@@ -2,22 +2,32 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi import Depends, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from backflip.errors import NotFoundError
 from backflip.feedback.store import Invite
 from backflip.records import Record
-from backflip.web.access import COOKIE, AnyUser, find_visitor, guest_token
+from backflip.web.access import COOKIE, AnyUser, Guest, find_visitor
 from backflip.web.context import context_of
+from backflip.web.guard import Router
 from backflip.web.pages import THEMES, page, set_cookie
+from backflip.web.parameters import Number, Place
 from backflip.web.texts import languages
 
-router = APIRouter(tags=["accounts"])
+router = Router(tags=["accounts"])
 Name = Annotated[str, Form(min_length=1, max_length=200)]
 Password = Annotated[str, Form(max_length=1000)]
-GuestToken = Annotated[str | None, Depends(guest_token)]
+
+
+class Invited(Guest):
+    """What the form of an invitation needs: beside the rest that there is such an invitation."""
+
+    async def admit(self, request: Request) -> None:
+        await super().admit(request)
+        await run_in_threadpool(_invitation, request, request.path_params["key"])
 
 
 def local(address: str) -> str:
@@ -29,22 +39,19 @@ def local(address: str) -> str:
 
 
 @router.get("/login", include_in_schema=False)
-def login_page(request: Request, next: str = "/") -> Response:  # noqa: A002
+def login_page(request: Request, next: Place = "/") -> Response:  # noqa: A002
     """The form to sign in."""
     return page(request, "login.html", next=local(next), fault=None, name="")
 
 
-@router.post("/login", include_in_schema=False)
+@router.post("/login", include_in_schema=False, dependencies=[Depends(Guest())])
 def login(
     request: Request,
-    token: GuestToken,
     name: Name,
     password: Password,
-    next: Annotated[str, Form()] = "/",  # noqa: A002
+    next: Annotated[str, Form(max_length=2000)] = "/",  # noqa: A002
 ) -> Response:
     """Sign in by name and password."""
-    if token is None:
-        raise HTTPException(403, "The page is too old. Load it again.")
     context = context_of(request)
     address = request.client.host if request.client else "unknown"
     user = context.door.enter(name, password, address)
@@ -72,11 +79,9 @@ def join_page(request: Request, key: str) -> Response:
     return page(request, "join.html", visitor, key=key, invite=invite, project=project, name="")
 
 
-@router.post("/join/{key}", include_in_schema=False)
-def join(request: Request, key: str, token: GuestToken, name: Name, password: Password) -> Response:
+@router.post("/join/{key}", include_in_schema=False, dependencies=[Depends(Invited())])
+def join(request: Request, key: str, name: Name, password: Password) -> Response:
     """Make an account by an invitation."""
-    if token is None:
-        raise HTTPException(403, "The page is too old. Load it again.")
     context = context_of(request)
     invite, _ = _invitation(request, key)
     hashed = context.passwords.hash(password)
@@ -135,7 +140,7 @@ def add_token(
 
 
 @router.post("/account/tokens/{number}/drop", include_in_schema=False)
-def drop_token(visitor: AnyUser, number: int) -> Response:
+def drop_token(visitor: AnyUser, number: Number) -> Response:
     """Make a key useless."""
     if not visitor.context.workspace.people.drop_token(visitor.user.id, number):
         raise NotFoundError("there is no such token among yours")

@@ -1,23 +1,24 @@
 """All users of the server, for administrators."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web.access import Admin
+from backflip.web.guard import Router
 from backflip.web.lead import scripted
+from backflip.web.parameters import Number
 from backflip.web.routes.members import (
     DAY,
     InviteLink,
-    InviteNumber,
     InviteView,
     invite_link,
     open_invites,
 )
 
-router = APIRouter(tags=["users"])
+router = Router(tags=["users"])
 
 
 class UserView(Record):
@@ -79,7 +80,7 @@ def list_admin_invites(visitor: Admin) -> list[InviteView]:
 
 
 @router.delete("/api/invites/{number}", status_code=204)
-def revoke_admin_invite(number: InviteNumber, visitor: Admin) -> None:
+def revoke_admin_invite(number: Number, visitor: Admin) -> None:
     """End an invitation to be an administrator: its address lets nobody in any more."""
     visitor.context.workspace.people.revoke(None, number)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response
 
 from backflip.feedback.kinds import KINDS
@@ -11,9 +11,10 @@ from backflip.records import Record
 from backflip.records.door import whole_json
 from backflip.web.access import Lead
 from backflip.web.answers import answer_view
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 
-router = APIRouter(tags=["data"])
+router = Router(tags=["data"])
 PER_PAGE = 20
 Kind = Annotated[str | None, Query(max_length=50)]
 Person = Annotated[str | None, Query(max_length=200)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field, model_validator
 from sse_starlette.sse import EventSourceResponse
@@ -21,10 +21,11 @@ from backflip.feedback.store import Chat, Generation, Project, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
 from backflip.web.access import Annotator, Visitor
 from backflip.web.following import follow
+from backflip.web.guard import Router
 from backflip.web.lead import scripted
 from backflip.web.views import text_view, wellformed
 
-router = APIRouter(tags=["chat"])
+router = Router(tags=["chat"])
 Place = Annotated[int, Field(ge=0, le=1, strict=True)]
 Turn = Annotated[int, Field(ge=0, le=1000, strict=True)]
 

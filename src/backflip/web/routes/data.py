@@ -1,25 +1,40 @@
 """Feedback of a project into files and out of them, and taking it back."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, File, Form, HTTPException, Query, Request, UploadFile
+from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
+from starlette.types import Receive, Scope, Send
 
+from backflip.data.scratch import scratch_folder
 from backflip.errors import NotFoundError
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import Touched, Workspace, touched
 from backflip.records import Record
 from backflip.web.access import Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
+from backflip.web.parameters import Word
+from backflip.web.uploads import BODY, AnyUpload
 
-router = APIRouter(tags=["data"])
+router = Router(tags=["data"])
 ENDINGS = {"backflip-parquet": ".parquet", "argilla": ".json", "label-studio": ".json"}
 """How a file of a format ends; the others are JSON Lines."""
 _PIECE = 2**20
+
+
+class OpenFile(StreamingResponse):
+    """A file that is open already; it is closed however the response ends."""
+
+    def __init__(self, file: IO[bytes], headers: dict[str, str]):
+        self._file = file
+        super().__init__(_pieces(file), headers=headers, media_type="application/octet-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 class Reason(Record):
@@ -61,7 +76,7 @@ def export(
     project: str,
     visitor: Lead,
     format: Annotated[str, Query(max_length=50)] = "backflip-jsonl",  # noqa: A002
-    kind: Annotated[list[str] | None, Query(max_length=20)] = None,
+    kind: Annotated[list[Word] | None, Query(max_length=20)] = None,
 ) -> Response:
     """The project's feedback that counts, in a format of the store; of these kinds or all."""
     from backflip.feedback.formats import export_file, find_format
@@ -71,8 +86,8 @@ def export(
     found = find_format(format)
     if strange := sorted(set(kind or ()) - set(KINDS)):
         raise HTTPException(422, f"There is no kind of feedback {strange[0]!r}.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"feedback{ENDINGS.get(found.name, '.jsonl')}"
+    with scratch_folder() as folder:
+        path = folder / f"feedback{ENDINGS.get(found.name, '.jsonl')}"
         runs = _runs(workspace, project)
         written = export_file(workspace, path, found.name, kinds=kind or None, runs=runs)
         file = path.open("rb")  # it stays readable after its name is gone
@@ -81,36 +96,20 @@ def export(
         "x-backflip-rows": str(written.rows),
         "x-backflip-left-out": str(sum(written.left_out.values())),
     }
-    return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
+    return OpenFile(file, headers)
 
 
-@router.post("/api/projects/{project}/import")
-def import_upload(
-    project: str,
-    visitor: Lead,
-    file: Annotated[UploadFile, File()],
-    format: Annotated[str, Form(max_length=50)] = "auto",  # noqa: A002
-    axis: Annotated[str, Form(min_length=1, max_length=200)] = "overall",
-) -> dict[str, Any]:
+@router.post("/api/projects/{project}/import", openapi_extra=BODY)
+def import_upload(project: str, visitor: Lead, upload: AnyUpload) -> dict[str, Any]:
     """Add a file's feedback to the project; bad rows are listed, and good ones kept."""
     from backflip.feedback.formats import import_file
 
     workspace = visitor.context.workspace
-    most = int(visitor.context.settings.upload_megabytes * 2**20)
-    name = Path(file.filename or "upload.jsonl").name
-    name = "".join(sign for sign in name if sign.isprintable())[-100:] or "upload.jsonl"
     run = f"import-{project}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        size = 0
-        with path.open("wb") as kept:
-            while piece := file.file.read(_PIECE):
-                size += len(piece)
-                if size > most:
-                    raise HTTPException(413, f"The file is larger than {most / 2**20:g} MB.")
-                kept.write(piece)
+    with scratch_folder() as folder:
+        path = upload.save(folder)
         workspace.queue.put(run, 0, [], project=project, name="Imported files", purpose="asides")
-        report = import_file(workspace, path, format, axis=axis, run=run)
+        report = import_file(workspace, path, upload.form.format, axis=upload.form.axis, run=run)
     return {
         "file": report.file,
         "format": report.format,
@@ -160,7 +159,6 @@ def _told(found: Touched) -> dict[str, Any]:
     }
 
 
-def _pieces(file: Any) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(_PIECE):
-            yield piece
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -19,9 +19,10 @@ from backflip.feedback.store import (
 )
 from backflip.records import Record
 from backflip.web.access import Admin, Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, scripted
 
-router = APIRouter(tags=["people"])
+router = Router(tags=["people"])
 
 
 class Forgetting(Record):

@@ -1,6 +1,6 @@
 """Whether the server is well, for programs that watch it."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -8,8 +8,9 @@ from backflip import __version__
 from backflip.errors import BackflipError
 from backflip.web.access import Admin
 from backflip.web.context import context_of
+from backflip.web.guard import Router
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 @router.get("/healthz")

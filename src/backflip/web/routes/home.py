@@ -1,12 +1,13 @@
 """The first page: the projects that a user takes part in."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from backflip.web.access import AnyUser
+from backflip.web.guard import Router
 from backflip.web.lead import scripted
 
-router = APIRouter(tags=["home"])
+router = Router(tags=["home"])
 
 
 @router.get("/", include_in_schema=False)

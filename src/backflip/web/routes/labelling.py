@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import Field
@@ -12,12 +12,13 @@ from backflip.feedback.store import Task
 from backflip.records import Record
 from backflip.web.access import Annotator, AnyUser, Visitor, check_role
 from backflip.web.forms import AnyAnswer, Sheet, entries_of
+from backflip.web.guard import Router
 from backflip.web.pages import embedded, page
 from backflip.web.rendering import render
 from backflip.web.texts import catalogue, language_of
 from backflip.web.views import samples_of, task_view
 
-router = APIRouter(tags=["labelling"])
+router = Router(tags=["labelling"])
 TaskIds = Annotated[tuple[str, ...], Field(default=(), max_length=8)]
 MAX_SECONDS = 86_400.0
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -13,12 +13,13 @@ from backflip.feedback.store import User, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.context import context_of
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page
+from backflip.web.parameters import Number
 
-router = APIRouter(tags=["people"])
+router = Router(tags=["people"])
 DAY = 86_400.0
 MemberRole = Literal["annotator", "lead"]
-InviteNumber = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class MemberView(Record):
@@ -109,7 +110,7 @@ def list_invites(project: str, visitor: Lead) -> list[InviteView]:
 
 
 @router.delete("/api/projects/{project}/invites/{number}", status_code=204)
-def revoke_invite(project: str, number: InviteNumber, visitor: Lead) -> None:
+def revoke_invite(project: str, number: Number, visitor: Lead) -> None:
     """End an invitation: its address lets nobody in any more. Who has taken it stays."""
     visitor.context.workspace.people.revoke(project, number)
 

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from backflip.errors import NotFoundError
 from backflip.feedback.store import ModelRecord, Workspace, outline
 from backflip.web.access import Lead, Visitor
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 
-router = APIRouter(tags=["models"])
+router = Router(tags=["models"])
 
 
 @router.get("/projects/{project}/models", include_in_schema=False)

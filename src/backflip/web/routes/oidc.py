@@ -7,20 +7,22 @@ audience, time and nonce of what comes back.
 from typing import Any
 
 from authlib.integrations.base_client.errors import OAuthError
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.responses import Response
 from httpx import HTTPError
 from joserfc.errors import JoseError
 
 from backflip.feedback.store import User
 from backflip.web.context import Context, context_of
+from backflip.web.guard import Router
+from backflip.web.parameters import Place, Word
 from backflip.web.routes.accounts import local, signed_in
 
-router = APIRouter(tags=["accounts"])
+router = Router(tags=["accounts"])
 
 
 @router.get("/oidc/login", include_in_schema=False)
-async def leave(request: Request, next: str = "/", invite: str = "") -> Response:  # noqa: A002
+async def leave(request: Request, next: Place = "/", invite: Word = "") -> Response:  # noqa: A002
     """Send the browser to the provider."""
     context = _context(request)
     base = context.settings.public_url or str(request.base_url).rstrip("/")

@@ -7,7 +7,7 @@ two of them is feedback like any other, in a batch of its own.
 import secrets
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette.sse import EventSourceResponse
@@ -19,12 +19,14 @@ from backflip.feedback.store import Generation, Place, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
 from backflip.web.access import Lead
 from backflip.web.following import follow
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, require_talking, talking_models
+from backflip.web.parameters import Word
 from backflip.web.rendering import render
 
-router = APIRouter(tags=["playground"])
+router = Router(tags=["playground"])
 MOST_MODELS = 6
-Ids = Annotated[list[str], Query(min_length=1, max_length=MOST_MODELS)]
+Ids = Annotated[list[Word], Query(min_length=1, max_length=MOST_MODELS)]
 
 
 class Asked(Record):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette.sse import EventSourceResponse
@@ -14,10 +14,11 @@ from backflip.errors import BusyError
 from backflip.feedback.store import Project
 from backflip.records import Record
 from backflip.web.access import Admin, AnyUser, Lead, find_visitor
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.overview import Overview, overview_of
 
-router = APIRouter(tags=["projects"])
+router = Router(tags=["projects"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 POLL_SECONDS = 2.0
 GRACE_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -12,10 +12,11 @@ from backflip.feedback.store import Workspace
 from backflip.feedback.store.rulings import ADJUDICATED, rule
 from backflip.records import Record, content_id
 from backflip.web.access import Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 from backflip.web.views import prompt_view, sample_view
 
-router = APIRouter(tags=["quality"])
+router = Router(tags=["quality"])
 SHOWN_CONFLICTS = 20
 
 

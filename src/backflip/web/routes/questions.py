@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -17,10 +17,12 @@ from backflip.feedback.store.schema import now
 from backflip.feedback.teachers import make_items
 from backflip.records import Completion, Prompt, Record, Sample, content_id
 from backflip.web.access import Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.overview import BatchView, batch_view
+from backflip.web.parameters import Number
 
-router = APIRouter(tags=["questions"])
+router = Router(tags=["questions"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 Axis = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
 Text = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
@@ -167,7 +169,7 @@ def create_batch(project: str, new: NewBatch, visitor: Lead) -> PutUp:
 
 
 @router.patch("/api/projects/{project}/batches/{number}")
-def change_batch(project: str, number: int, change: BatchChange, visitor: Lead) -> BatchView:
+def change_batch(project: str, number: Number, change: BatchChange, visitor: Lead) -> BatchView:
     """Open, pause or close a batch. A closed one stays closed."""
     workspace = visitor.context.workspace
     batch = _batch(workspace, project, number)

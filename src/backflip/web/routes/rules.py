@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import Field, field_validator
@@ -11,10 +11,12 @@ from backflip.errors import NotFoundError
 from backflip.feedback.store import Guideline, Project, ProjectSettings, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of, require_talking, talking_models
+from backflip.web.parameters import Number
 from backflip.web.rendering import Rendered, render
 
-router = APIRouter(tags=["rules"])
+router = Router(tags=["rules"])
 Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 Text = Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"\S")]
 
@@ -84,7 +86,7 @@ def rules_page(request: Request, project: str, visitor: Lead) -> Response:
 
 
 @router.get("/projects/{project}/rules/versions/{version}", include_in_schema=False)
-def version_page(request: Request, project: str, version: int, visitor: Lead) -> Response:
+def version_page(request: Request, project: str, version: Number, visitor: Lead) -> Response:
     """A version of the instructions."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)

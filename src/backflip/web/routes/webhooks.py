@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.feedback.store.webhooks import Event
 from backflip.records import Record
 from backflip.web.access import Lead
+from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.webhooks import check_address
 
-router = APIRouter(tags=["webhooks"])
+router = Router(tags=["webhooks"])
 LAST = 20
 """Deliveries that are shown of each webhook, newest first."""
 
