@@ -1,7 +1,7 @@
 """Errors that a user can mend.
 
 Each says what is wrong, where, and what to do; the command line prints these three and no
-traceback. Anything else that is raised is a fault of Backflip's own and keeps its traceback.
+traceback. Anything else that is raised is a fault of Backflip's own, whose traceback is logged.
 """
 
 import errno

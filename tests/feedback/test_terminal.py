@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from rich.console import Console
 from terminal_desk import ME, PAIR, PROMPT, Script, Session, only, put, replies
 
@@ -16,7 +17,7 @@ from backflip.feedback.kinds import (
     Demonstration,
     Ranking,
 )
-from backflip.feedback.store import Task, Workspace
+from backflip.feedback.store import Task, Workspace, schema
 from backflip.feedback.terminal import label_terminal
 from backflip.feedback.terminal.forms import FORMS
 from backflip.records import Clip, Prompt, Sample, Situation
@@ -364,4 +365,15 @@ def test_clips_are_shown_without_their_rewards_and_never_written(ws: Workspace) 
     assert "0 to 2" in session.seen
     assert "777" not in session.seen
     assert "cannot be given in a terminal" in session.seen
+    assert ws.queue.progress("run-1", 1).skipped == 1
+
+
+def test_a_reply_that_is_damaged_is_passed_over(ws: Workspace) -> None:
+    put(ws, "good_bad", PAIR[:1], PAIR[1:])
+    with ws.database.engine.begin() as connection:
+        damaged = sa.update(schema.samples).where(schema.samples.c.id == PAIR[0].id)
+        connection.execute(damaged.values(weights_version=77))
+    session = Session(ws, ["g"])
+    assert session.answered == 1
+    assert f"the sample {PAIR[0].id} is damaged" in " ".join(session.seen.split())
     assert ws.queue.progress("run-1", 1).skipped == 1

@@ -1,9 +1,11 @@
 """A row that somebody damaged in the database: every page is there, and shows what it can."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import sqlalchemy as sa
@@ -28,6 +30,17 @@ def busy(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Workspace, Browser]]:
     with busy_server(sqlite_template, tmp_path_factory.mktemp("rows") / "w") as made:
+        with made[0].database.engine.begin() as connection:
+            connection.execute(sa.text("DROP TRIGGER journal_no_update"))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fresh(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workspace, Browser]]:
+    """Another one: questions that were damaged stay closed."""
+    with busy_server(sqlite_template, tmp_path_factory.mktemp("fresh") / "w") as made:
         with made[0].database.engine.begin() as connection:
             connection.execute(sa.text("DROP TRIGGER journal_no_update"))
         yield made
@@ -60,8 +73,8 @@ def test_every_page_is_there_whatever_a_column_holds(busy: Any, place: int) -> N
     assert told == {}
 
 
-def test_pages_say_what_cannot_be_read(busy: Any) -> None:
-    workspace, boss = busy
+def test_pages_say_what_cannot_be_read(fresh: Any) -> None:
+    workspace, boss = fresh
     assert faults(boss) == {}
     asked = next_task(boss)
     assert (asked["draft"], asked["draft_lost"]) == ({"form": {"level": 3}}, False)
@@ -79,3 +92,21 @@ def test_pages_say_what_cannot_be_read(busy: Any) -> None:
         assert "This answer is damaged" in boss.get(answers).text
     with damaged(workspace, schema.projects.c.settings, BROKEN):
         assert "The rules of this project are damaged" in boss.get(rules).text
+
+
+def test_what_cannot_be_made_of_damaged_rows_is_no_fault_of_the_asker(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file must be whole or not be made: 500 for damage, 507 for a disk that is full."""
+    workspace, boss = fresh
+    export = f"/api/projects/{MAIN}/export"
+    assert boss.get(export).status_code == 200
+    with damaged(workspace, schema.samples.c.weights_version, "77"):
+        told = boss.get(export)
+        assert told.status_code == 500
+        assert "is damaged" in told.json()["error"]["what"]
+    full = OSError(errno.ENOSPC, "kein Platz")
+    monkeypatch.setattr("backflip.data.scratch.TemporaryDirectory", Mock(side_effect=full))
+    told = boss.get(export)
+    assert told.status_code == 507
+    assert "the disk is full" in told.json()["error"]["what"]

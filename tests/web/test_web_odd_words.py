@@ -53,8 +53,9 @@ def example(schema: dict[str, Any], parts: dict[str, Any]) -> Any:
 
 def slots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where something may be put into a body."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value)
-    for name, each in inner if isinstance(value, dict | list) else ():
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for name, each in value.items() if isinstance(value, dict) else ():
         yield (*path, name)
         yield from slots(each, (*path, name))
 

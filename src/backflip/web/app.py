@@ -56,8 +56,9 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     413: {"model": Told, "description": "Too much for one request"},
     422: {"model": Told, "description": "What was sent is no such thing"},
     429: {"model": Told, "description": "Too often; try again later"},
+    500: {"model": Told, "description": "What is stored is damaged, or Backflip has a fault"},
     503: {"model": Told, "description": "The database is busy; try again"},
-    507: {"model": Told, "description": "There is no room on the server's disk"},
+    507: {"model": Told, "description": "The server's disk is full, or may not be written"},
 }
 
 
@@ -136,7 +137,7 @@ def _tell_mistake(request: Request, error: Exception) -> Response:
         (DamageError, 500),
     )
     status = next((code for kind, code in kinds if isinstance(error, kind)), 400)
-    if error.hint == FREE_SPACE:
+    if error.hint == FREE_SPACE:  # whatever it was that could not be written
         status = 507
     response = _tell(request, status, error.what, error.hint)
     if status in (429, 503):

@@ -8,7 +8,7 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
-from backflip.errors import BackflipError, WorkspaceError
+from backflip.errors import BackflipError, DamageError, WorkspaceError
 from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.store import Task, Workspace
 from backflip.feedback.terminal.forms import COMMON_KEYS, FORMS, Answered, Leave, Sheet, labels
@@ -136,14 +136,14 @@ class _Desk:
 
     def _do(self, task: Task) -> Outcome:
         """Show a task and see it through to one outcome."""
-        found = self.ws.samples.get(task.sample_ids)
+        try:
+            found = self.ws.samples.get(task.sample_ids)
+        except DamageError as error:  # else it would be handed out again and again
+            return self._pass_over(task, f"{error.what}; {error.hint}")
         samples = [found[name] for name in task.shown_ids]
         cannot = self._cannot_ask(task, samples)
         if cannot:
-            self.keep(cannot)
-            self.ws.queue.skip(task.id, self.annotator, cannot)
-            self._ended.append("skip")
-            return "skip"
+            return self._pass_over(task, cannot)
         self._show(task, samples)
         start = self.clock()
         sheet = Sheet(task, samples, self.annotator, self.keyboard, self.say)
@@ -159,6 +159,12 @@ class _Desk:
         self._ended.append("answered")
         self.say("Saved.")
         return "answered"
+
+    def _pass_over(self, task: Task, cannot: str) -> Outcome:
+        self.keep(cannot)
+        self.ws.queue.skip(task.id, self.annotator, cannot)
+        self._ended.append("skip")
+        return "skip"
 
     def _cannot_ask(self, task: Task, samples: list[Sample]) -> str:
         """Why a terminal cannot ask this; empty when it can."""
