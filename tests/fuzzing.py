@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
+"""For which a fuzzer goes on once it has tried as often as the suite asks."""
+
 
 def seeds(number: int) -> Iterator[int]:
     """Seeds of so many tries, and of as many more as `BACKFLIP_FUZZ_SECONDS` gives time for."""
-    end = time.monotonic() + float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
+    end = time.monotonic() + SECONDS
     seed = 0
     while seed < number or time.monotonic() < end:
         yield seed

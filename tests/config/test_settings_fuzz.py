@@ -4,7 +4,6 @@
 """
 
 import math
-import os
 import random
 import string
 import time
@@ -19,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+import fuzzing
 from backflip.algorithms import ALGORITHMS
 from backflip.cli.output import clean
 from backflip.cli.toml import to_toml
@@ -26,7 +26,7 @@ from backflip.config import Settings
 from backflip.errors import SettingsError
 from backflip.loop import Recipe, load_recipe, shipped_recipes
 
-SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "2"))
+SECONDS = fuzzing.SECONDS or 2
 LEAST = 200
 BASES = ["demo", *(f"demo algorithm={name}" for name in sorted(ALGORITHMS))]
 VALUES = (

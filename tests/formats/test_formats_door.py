@@ -7,7 +7,6 @@ Good rows of every kind and format get something odd in a place or two. Runs lon
 import copy
 import io
 import json
-import os
 import random
 import shutil
 import time
@@ -37,8 +36,8 @@ from backflip.feedback.store.journal import JournalRow
 from backflip.feedback.store.schema import now
 from backflip.feedback.terminal.views import prompt_view, samples_view
 from backflip.web.answers import answer_view
+from fuzzing import SECONDS
 
-SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
 DEEP: Any = 1
 for _ in range(63):
     DEEP = [DEEP]

@@ -13,8 +13,8 @@ from request_fuzz import Fuzzer, World
 from test_web_access import all_routes
 
 from backflip.feedback.store import Workspace
+from fuzzing import SECONDS
 
-SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
 SEED = int(os.environ.get("BACKFLIP_FUZZ_SEED", "9"))
 ROUNDS = 5
 
