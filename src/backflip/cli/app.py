@@ -132,14 +132,14 @@ class _Command:
             return self._tell_stopped(status_of(error))
         if isinstance(error, BackflipError):
             return fail(error.what, where=error.where, hint=error.hint, as_json=self.as_json)
-        if isinstance(error, OSError) and error.errno in NAMES:
-            where = ascii(error.filename)[:_SHOWN]
-            return fail(f"{error.strerror}", where=where, hint=None, as_json=self.as_json)
         if isinstance(error, CommandError):
             if self.as_json:
                 print_json(_error(error.format_message()))
             error.show()
             return int(error.exit_code)
+        if isinstance(error, OSError) and error.errno in NAMES:
+            where = ascii(error.filename)[:_SHOWN]
+            return fail(f"{error.strerror}", where=where, hint=None, as_json=self.as_json)
         return tell_fault(error, self.arguments, as_json=self.as_json, debug=self.debug)
 
     def _tell_stopped(self, code: int) -> int:

@@ -272,7 +272,7 @@ class Database:
                 hint="Wait for it to end, or stop it.",
             )
         if "readonly" in raw:
-            told = "the workspace can be read and not written"
+            told = f"the workspace can be read and not written: {first}"
             return BusyError(told, where=self.where, hint=FREE_SPACE)
         if _DAMAGE.search(raw):
             return damaged_database(first, self.where)

@@ -112,8 +112,8 @@ class Journal:
         run: str | Collection[str] | None = None,
     ) -> list[FeedbackBase]:
         """Entries that nobody took back, in journal order; each filter takes a value or several."""
-        columns = _journal.c.id, _journal.c.body
-        query: sa.Select[Any] = sa.select(*columns).where(IS_ACTIVE).order_by(_journal.c.number)
+        columns: list[Any] = [_journal.c.id, _journal.c.body]
+        query = sa.select(*columns).where(IS_ACTIVE).order_by(_journal.c.number)
         filters = {
             "kind": kinds,
             "axis": axis,
