@@ -192,11 +192,7 @@ class _Divided(TorchFunctionMode):
         self._most = most
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is linear:
-            product = partial(linear, **_named(*args[1:], **(kwargs or {})))
-            return by_parts(product, self._most)(args[0])
-        return func(*args, **(kwargs or {}))
+        def product(*rows: Tensor) -> Any:
+            return func(*rows, *args[len(rows) :], **(kwargs or {}))
 
-
-def _named(weight: Tensor, bias: Tensor | None = None) -> dict[str, Tensor | None]:
-    return {"weight": weight, "bias": bias}
+        return by_parts(product, self._most)(args[0]) if func is linear else product()
