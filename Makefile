@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
   && echo $$python && break; done)
 WORKERS ?= logical
+DATABASES ?= one
 
 LOCKS := requirements.lock requirements-dev.lock requirements-model.lock
 INSTALLED := $(VENV)/.installed
@@ -28,6 +29,7 @@ help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo
 	@echo 'Variables: PYTHON (the interpreter, 3.11 or newer), VENV (default .venv), WORKERS (test processes),'
+	@echo '           DATABASES (both: tests of the server and the loop run on SQLite and on PostgreSQL, not on one),'
 	@echo '           FILE (comparisons to bench a reward model on)'
 
 $(BIN)/python:
@@ -83,6 +85,7 @@ browser: install  ## find Chromium for the browser tests, or get one
 
 # Kernels of several test processes on the same cores only get in each other's way.
 test: export OMP_NUM_THREADS ?= 1
+test: export BACKFLIP_TEST_DATABASES := $(DATABASES)
 .PHONY: test
 test: lint browser  ## lint, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,34 @@ settings.load_profile("untimed")
 
 EXTERNAL = "BACKFLIP_TEST_POSTGRESQL"
 """Environment variable: address of a PostgreSQL server to use instead of starting one."""
+
+DATABASES = "BACKFLIP_TEST_DATABASES"
+"""Environment variable: "one" for one of the two databases a test, where it is not of the store."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out every other test on one of the databases, by its name, so that it is always it."""
+    if os.environ.get(DATABASES, "both") == "both":
+        return
+    left_out = [item for item in items if _has_twin(item) and not _is_chosen(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _database_of(item: pytest.Item) -> str | None:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("workspace", params.get("database_address"))
+
+
+def _has_twin(item: pytest.Item) -> bool:
+    """Whether a test is there once for each database, and the store itself has tests for both."""
+    return _database_of(item) is not None and item.path.parent.name != "store"
+
+
+def _is_chosen(item: pytest.Item) -> bool:
+    database = _database_of(item)
+    name = item.nodeid.replace(str(database), "")
+    return database == ("sqlite", "postgresql")[zlib.crc32(name.encode()) % 2]
 
 
 class PostgresqlServer:

@@ -13,7 +13,7 @@ from backflip.feedback.store import Workspace
 
 
 def people(**change: Any) -> dict[str, Any]:
-    feedback = {"source": "people", "gold": "environment", "prompts": 8, "poll_seconds": 0.01}
+    feedback = {"source": "people", "gold": "environment", "prompts": 8, "poll_seconds": 0.05}
     return agent_recipe(feedback={**feedback, **change}, loop={"rounds": 2, "checkpoint_every": 2})
 
 
@@ -62,5 +62,5 @@ def answer_all(workspace: Workspace, names: tuple[str, ...], outcome: dict[str, 
                 workspace.queue.answer(task.id, name, preference(workspace, task))
                 given += 1
         if not any(tasks.values()):
-            time.sleep(0.05)  # SQLite has one writer: who asks without pause shuts others out
+            time.sleep(0.15)  # SQLite has one writer: who asks without pause shuts others out
     return given

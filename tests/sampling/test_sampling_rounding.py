@@ -34,8 +34,6 @@ class Library(TorchFunctionMode):
 
 
 LIBRARIES: dict[str, Callable[[int], int]] = {
-    "another way from 24 rows on": lambda rows: rows >= 24,
-    "another way below 16 rows": lambda rows: rows < 16,
     "another way below 16 and from 64 on": lambda rows: (rows >= 16) + (rows >= 64),
     "another way for every number": lambda rows: rows,
 }

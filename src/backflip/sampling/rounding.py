@@ -69,16 +69,17 @@ def untried(model: PreTrainedModel) -> Rounding:
 def find_rounding(model: PreTrainedModel, multipliers: Iterable[Multiplier]) -> Rounding:
     """The rounding that suits all these products, with as many rows in one as can be.
 
-    On graphics processors nothing is tried: there equal bits are not promised.
+    On graphics processors, and in narrower formats than float32, nothing is tried and equal bits
+    are not promised: the quick ways depend on the number of rows throughout.
     """
     least = untried(model).unit
-    if model.device.type != "cpu":
+    if model.device.type != "cpu" or model.dtype != torch.float32:
         return Rounding(least)
     distinct = {m.key: m for m in multipliers}
     best, most = least, 0
     with torch.inference_mode():
         for unit in (least * multiple for multiple in _MULTIPLES):
-            sizes = [_most(m, unit, model.dtype) for m in distinct.values()]
+            sizes = [_most(m, unit) for m in distinct.values()]
             bounded = [size for size in sizes if size is not None]
             if not bounded:
                 return Rounding(unit)
@@ -88,13 +89,13 @@ def find_rounding(model: PreTrainedModel, multipliers: Iterable[Multiplier]) -> 
     return Rounding(best, most or best)
 
 
-def _most(multiplier: Multiplier, unit: int, dtype: torch.dtype) -> int | None:
+def _most(multiplier: Multiplier, unit: int) -> int | None:
     """Rows in the largest product in which every row keeps its bits; None if that is any."""
-    key = (*multiplier.key, unit, dtype, torch.get_num_threads())
+    key = (*multiplier.key, unit, torch.get_num_threads())
     if key not in _known:
         generator = torch.Generator().manual_seed(0)
         number = max(_TRIED // unit, 2) * unit
-        rows_ND = torch.randn(number, multiplier.width, generator=generator).to(dtype)
+        rows_ND = torch.randn(number, multiplier.width, generator=generator)
         _known[key] = _try(multiplier.make(), rows_ND, unit)
     return _known[key]
 
@@ -191,11 +192,7 @@ class _Divided(TorchFunctionMode):
         self._most = most
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is linear:
-            product = partial(linear, **_named(*args[1:], **(kwargs or {})))
-            return by_parts(product, self._most)(args[0])
-        return func(*args, **(kwargs or {}))
+        def product(*rows: Tensor) -> Any:
+            return func(*rows, *args[len(rows) :], **(kwargs or {}))
 
-
-def _named(weight: Tensor, bias: Tensor | None = None) -> dict[str, Tensor | None]:
-    return {"weight": weight, "bias": bias}
+        return by_parts(product, self._most)(args[0]) if func is linear else product()

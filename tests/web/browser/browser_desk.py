@@ -20,19 +20,34 @@ expect.set_options(timeout=PATIENCE)
 
 
 class Site:
-    """The server of a workspace, in a thread of this process."""
+    """The server of a workspace, in a thread of this process.
+
+    Attributes:
+        stands_in: status and body that answers get instead of the server's own; None for its own.
+    """
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
+        self.stands_in: tuple[int, bytes] | None = None
         self.app = create_app(workspace, ServerSettings())
         self._numbers = itertools.count()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        config = uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._serve, interface="asgi3", log_config=None, timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True
         )
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.stands_in is None or not scope.get("path", "").endswith("/answer"):
+            await self.app(scope, receive, send)
+            return
+        status, body = self.stands_in
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
 
     def __enter__(self) -> Self:
         # A connection waits in the listener until the server takes it: there is nothing to poll.

@@ -1,7 +1,6 @@
 """Between a page and its server: slow, lost, refused, late, or done by somebody else."""
 
 from collections.abc import Callable
-from typing import Any
 
 from browser_desk import Desk, Site
 from playwright.sync_api import Page, Route, expect
@@ -111,21 +110,20 @@ def test_another_answer_than_the_one_that_was_lost_is_refused(ask: Ask, sit: Sit
     assert desk.answer().strength == 2
 
 
-def test_what_is_no_answer_of_the_server_is_none(ask: Ask, sit: Sit) -> None:
+def test_what_is_no_answer_of_the_server_is_none(site: Site, ask: Ask, sit: Sit) -> None:
     desk = sit(ask(*PAIRS))
-    told: dict[str, Any] = {}
-    # One route for all: one that ends by itself may take the next one with it.
-    desk.page.route(ANSWER, lambda route: route.fulfill(**told))
-    for body in ("<p>Accept the rules of this network.</p>", "{}", '{"saved": tr'):
-        told = {"body": body}
-        desk.press("1", "Enter")
-        assert fault(desk.page).startswith(OFFLINE)
-    desk.excuse("status of 502")
-    told = {"status": 502, "body": "Bad gateway"}
-    desk.press("Enter")
-    expect(desk.page.locator("#fault")).to_contain_text("Not saved. The server has a fault.")
-    assert desk.answers() == []
-    desk.page.unroute(ANSWER)
+    try:
+        for body in (b"<p>Accept the rules of this network.</p>", b"{}", b'{"saved": tr'):
+            site.stands_in = (200, body)
+            desk.press("1", "Enter")
+            assert fault(desk.page).startswith(OFFLINE)
+        desk.excuse("status of 502")
+        site.stands_in = (502, b"Bad gateway")
+        desk.press("Enter")
+        expect(desk.page.locator("#fault")).to_contain_text("Not saved. The server has a fault.")
+        assert desk.answers() == []
+    finally:
+        site.stands_in = None
     desk.press("Enter")
     desk.given(1)
 
