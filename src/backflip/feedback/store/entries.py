@@ -195,7 +195,7 @@ def entry_of(row: sa.Row[Any]) -> FeedbackBase:
     return entry.under(row.id) if row.erased else entry
 
 
-def as_said(row: sa.Row[Any]) -> FeedbackBase:
+def as_said(row: sa.Row[*tuple[Any, ...]]) -> FeedbackBase:
     """The entry of a row by its body alone; a `WorkspaceError` for one that is damaged."""
     try:
         return parse_feedback(row.body)

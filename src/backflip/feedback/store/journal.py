@@ -112,8 +112,9 @@ class Journal:
         run: str | Collection[str] | None = None,
     ) -> list[FeedbackBase]:
         """Entries that nobody took back, in journal order; each filter takes a value or several."""
-        columns: list[Any] = [_journal.c.id, _journal.c.body]
-        query = sa.select(*columns).where(IS_ACTIVE).order_by(_journal.c.number)
+        query = (
+            sa.select(_journal.c.id, _journal.c.body).where(IS_ACTIVE).order_by(_journal.c.number)
+        )
         filters = {
             "kind": kinds,
             "axis": axis,

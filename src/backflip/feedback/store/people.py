@@ -390,7 +390,8 @@ def delete_user(connection: Connection, user: User) -> None:
 def _user(row: sa.Row[Any]) -> User:
     kept = {k: v for k, v in schema.as_object(row.preferences).items() if isinstance(v, str)}
     values: dict[str, Any] = {name: getattr(row, name) for name in User.model_fields}
-    return User(**values | {"preferences": kept})
+    values["preferences"] = kept
+    return User(**values)
 
 
 def _invite(row: sa.Row[Any]) -> Invite:
