@@ -8,9 +8,10 @@ import signal
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -39,6 +40,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if _has_twin(item) and not _is_chosen(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Write half characters, which tests try, in words: no process could send them to another."""
+    report = yield
+    return _in_whole_characters(report)
+
+
+def _in_whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _in_whole_characters(each) for name, each in value.items()}
+    return [*map(_in_whole_characters, value)] if isinstance(value, list | tuple) else value
 
 
 def _database_of(item: pytest.Item) -> str | None:

@@ -26,14 +26,16 @@ def project(workspace: Workspace) -> Workspace:
     return workspace
 
 
-TABLES = {"prompts": 1, "samples": 1, "annotators": 1, "annotator_versions": 1, "journal": 1}
+TABLES = dict.fromkeys(
+    ("secrets", "prompts", "samples", "annotators", "annotator_versions", "journal"), 1
+)
 
 
 def test_backup_verify_and_restore(project: Workspace, tmp_path: Path) -> None:
     file, root = tmp_path / "all.tar.gz", project.root
     written = done("backup", file, "-w", root, "--json").json
     assert {name: n for name, n in written["tables"].items() if n} == {**TABLES, "models": 1}
-    assert (written["rows"], written["artifacts"], written["schema"]) == (6, 1, schema.HEAD)
+    assert (written["rows"], written["artifacts"], written["schema"]) == (7, 1, schema.HEAD)
     assert written["left_out"] == ["runs/run/sft/step-00000008"]
     assert written["elsewhere"] == ["/models/base"]
     assert file.read_bytes()[:2] == b"\x1f\x8b"
@@ -52,14 +54,14 @@ def test_backup_verify_and_restore(project: Workspace, tmp_path: Path) -> None:
 def test_what_people_are_told(project: Workspace, tmp_path: Path) -> None:
     file = tmp_path / "all.tar"
     written = done("backup", file, "-w", project.root).out
-    assert written.startswith(f"Written to {file}: 6 rows and 1 files, ")
+    assert written.startswith(f"Written to {file}: 7 rows and 1 files, ")
     assert "Left out, since it is of work under way: runs/run/sft/step-00000008" in written
     assert "Not in it, since it lies outside the workspace: /models/base" in written
     assert ["journal", "1"] in [line.split() for line in written.splitlines()]
-    assert done("backup", file, "--verify").out.startswith("Whole: 6 rows and 1 files, ")
+    assert done("backup", file, "--verify").out.startswith("Whole: 7 rows and 1 files, ")
     told = done("restore", file, tmp_path / "new")
-    assert told.out.startswith(f"Restored to {tmp_path / 'new'}: 6 rows and 1 files, ")
-    assert "6 rows, " in told.err
+    assert told.out.startswith(f"Restored to {tmp_path / 'new'}: 7 rows and 1 files, ")
+    assert "7 rows, " in told.err
 
 
 def test_rows_alone(project: Workspace, tmp_path: Path) -> None:

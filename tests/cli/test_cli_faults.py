@@ -178,13 +178,16 @@ def test_a_log_finds_a_place_where_others_cannot_be_written(
 def test_a_stop_is_told_as_one_whatever_asked_for_it(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = signal.getsignal(number)
     monkeypatch.setattr(OPEN, lambda *_, **__: signal.raise_signal(number))
-    stopped = backflip("models", "-w", "standing", "--json")
+    before = signal.signal(number, signal.default_int_handler)  # whatever started the tests
+    try:
+        stopped = backflip("models", "-w", "standing", "--json")
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
     assert stopped.code == 128 + number
     assert "the same command goes on" in stopped.json["error"]["what"]
     assert "Stopped." in stopped.err
-    assert signal.getsignal(number) == before
 
 
 def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:

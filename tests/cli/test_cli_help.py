@@ -31,7 +31,7 @@ def words(text: str) -> str:
 def test_the_commands_are_there() -> None:
     names = (
         "run demo report lineage pretrain sft sample label reward policy evaluate models chat "
-        "serve worker quality backup restore check"
+        "serve worker quality backup restore check doctor"
     )
     assert {" ".join(path) for path in COMMANDS} == {
         "",

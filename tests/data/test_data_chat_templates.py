@@ -122,7 +122,7 @@ def test_a_file_that_may_not_be_read_is_told(tokenizer, tmp_path, monkeypatch):
         Chat(tokenizer, ChatSettings(template="own.jinja"))
 
 
-@pytest.mark.parametrize("path", ["gone.jinja", "nul\0", "own.jinja/x", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize("path", ["gone.jinja", "own.jinja/x", "~nobody-of-this-name/x"])
 def test_a_path_at_which_nothing_lies_is_told(tokenizer, tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.jinja").touch()

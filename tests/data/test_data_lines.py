@@ -203,7 +203,7 @@ def test_a_line_of_text_is_held_to_what_a_row_is(tmp_path, zeros, packed):
     assert row.reason == f"field 'prompt' {caught.value.what}"
     faults = []
     assert list(read_texts([path], on_rejected=faults.append)) == ["One?\nThree?"]
-    assert [(fault.line, fault.reason) for fault in faults] == [(2, row.reason)]
+    assert [(fault.line, fault.reason) for fault in faults] == [(2, caught.value.what)]
 
 
 def test_a_field_that_is_there_twice_is_refused_by_name(tmp_path):

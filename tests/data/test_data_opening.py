@@ -21,7 +21,9 @@ Reader = Callable[[Path], Any]
 
 
 def prompts(path: Path) -> Any:
-    return load_prompts(PromptSettings(source=str(path), heldout=1), seed=0)
+    # Settings refuse some of these paths themselves.
+    settings = PromptSettings(heldout=1).model_copy(update={"source": str(path)})
+    return load_prompts(settings, seed=0)
 
 
 READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {

@@ -22,6 +22,7 @@ SENTENCES = [
     "What a wonderful, happy morning it was!",
     "Everyone was cruel and miserable.",
 ]
+RATIONAL = 1e9  # the highest `beta`
 UNFINISHED = "Then we walked along the river, and"
 ENDED = "Then we walked along the river."
 
@@ -31,7 +32,7 @@ def reply(text: str, finish: str = "stop") -> Sample:
 
 
 def teacher(seed: int = 0, **faults: float) -> Teacher:
-    settings = TeacherSettings(**({"beta": math.inf} | faults))
+    settings = TeacherSettings(**({"beta": RATIONAL} | faults))
     return Teacher(settings, "t-1", seed, find_gold("sentiment"))
 
 
@@ -72,7 +73,7 @@ def test_a_rational_correction_leaves_out_what_is_unkind_and_no_more() -> None:
     st.lists(st.sampled_from(SENTENCES), unique=True, min_size=1),
     st.sampled_from(["", " " + UNFINISHED]),
     st.sampled_from(["stop", "length"]),
-    st.sampled_from([0.0, 2.0, math.inf]),
+    st.sampled_from([0.0, 2.0, RATIONAL]),
 )
 def test_only_faults_are_removed(sentences: list[str], end: str, finish: str, beta: float) -> None:
     # No two of these share a trigram and all have fewer than 60 words: nothing rambles.

@@ -373,7 +373,7 @@ def test_a_reply_that_is_damaged_is_passed_over(ws: Workspace) -> None:
     with ws.database.engine.begin() as connection:
         damaged = sa.update(schema.samples).where(schema.samples.c.id == PAIR[0].id)
         connection.execute(damaged.values(weights_version=77))
-    session = Session(ws, ["g"])
+    session = Session(ws, ["g", "x"])
     assert session.answered == 1
     assert f"the sample {PAIR[0].id} is damaged" in " ".join(session.seen.split())
     assert ws.queue.progress("run-1", 1).skipped == 1

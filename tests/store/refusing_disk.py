@@ -54,8 +54,10 @@ class Disk:
     def _makes(self, event: str, args: tuple[Any, ...]) -> bool:
         if event == "open":
             making = isinstance(args[2], int) and args[2] & MAKING
+        elif event == "os.mkdir":  # of a folder that is there, it is asked in vain
+            making = not os.path.exists(args[0])  # noqa: PTH110  a path may be of bytes
         else:
-            making = event in ("os.mkdir", "os.rename", "os.link")
+            making = event in ("os.rename", "os.link")
         return bool(making) and str(args[0]).startswith(self._root)
 
 
@@ -83,6 +85,7 @@ def tries(disk: Disk, root: Path, write: Callable[[], Any], again: Callable[[], 
             told = ["traceback", repr(error), None, None]
         disk.rest()
         if not disk.refused:
+            assert told is None, told
             again()
             return found
         found.append({"told": told, "left": sorted(set(names_under(root)) ^ set(before))})
@@ -102,7 +105,8 @@ def main(root: Path) -> None:
     names = ("votes.jsonl", "votes.json.gz", "votes.parquet")
 
     def export(name: str) -> Callable[[], Any]:
-        return lambda: export_file(workspace, root / name, "backflip-jsonl")
+        ending = "parquet" if name.endswith("parquet") else "jsonl"
+        return lambda: export_file(workspace, root / name, f"backflip-{ending}")
 
     def scratch() -> None:
         with scratch_folder(root / "scratch"):

@@ -10,6 +10,7 @@ from store_helpers import completion_sample
 from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import Comparison, Critique, SafetyFlag
 from backflip.feedback.store import MAIN, ProjectSettings, Task, Workspace, migrations, schema
+from backflip.feedback.store.database import Database
 from backflip.records import Sample
 
 SAMPLES = [completion_sample(n, prompt=n // 2) for n in range(40)]
@@ -239,6 +240,7 @@ def test_rounds_of_an_older_workspace_become_batches(
     monkeypatch.setattr(schema, "HEAD", "0001")
     upgrade = migrations.upgrade
     monkeypatch.setattr(migrations, "upgrade", lambda c: upgrade(c, "0001"))
+    monkeypatch.setattr(Database, "identify", lambda _: None)
     with Workspace.create(tmp_path / "old", database_address) as old:
         old.samples.add(SAMPLES[:4])
         old.journal.add([Comparison(annotator="mia", samples=PAIRS[0].sample_ids, choice="a")])

@@ -18,6 +18,7 @@ from backflip.records import Dialogue, Message, Prompt
 
 HOSTILE = "nul \x00, half a surrogate \ud800, 'Zoë' 🙂"
 """What a model may write; what people write is whole."""
+KEPT = "nul \N{REPLACEMENT CHARACTER}, half a surrogate ?, 'Zoë' 🙂"
 SAID = "bell \x07, bidi \u202e, 'Zoë' 🙂"
 Ask = Callable[..., str]
 
@@ -196,12 +197,12 @@ def test_text_grows_and_never_goes_back(workspace: Workspace, ask: Ask) -> None:
     write = workspace.generations.write
     assert write("worker-1", {name: "early"}) == set()
     workspace.generations.take("worker-1", 1)
-    for text, shown in (("It", "It"), ("It po", "It po"), ("It", "It po"), (HOSTILE, HOSTILE)):
+    for text, shown in (("It", "It"), ("It po", "It po"), ("It", "It po"), (HOSTILE, KEPT)):
         assert write("worker-1", {name: text}) == {name}
         assert state(workspace, name) == ("running", shown)
     assert write("worker-2", {name: HOSTILE + "!"}) == set()
     assert write("worker-1", {}) == set()
-    assert state(workspace, name) == ("running", HOSTILE)
+    assert state(workspace, name) == ("running", KEPT)
 
 
 def test_a_finished_reply_has_the_text_of_its_sample(workspace: Workspace, ask: Ask) -> None:
@@ -247,7 +248,7 @@ def test_a_failed_reply_says_why(workspace: Workspace, ask: Ask) -> None:
     generations.take("worker-1", 1)
     assert not generations.fail("worker-2", name, "not mine")
     assert generations.fail("worker-1", name, HOSTILE)
-    assert generations.get(name).error == HOSTILE
+    assert generations.get(name).error == KEPT
     assert state(workspace, name)[0] == "failed"
 
 

@@ -25,6 +25,7 @@ from backflip.data.chat.turn import (
 )
 from backflip.errors import ModelError
 from backflip.records import Dialogue, Prompt, Sample
+from backflip.records.door import whole_text
 from backflip.records.samples import IntArray
 
 if TYPE_CHECKING:
@@ -367,7 +368,8 @@ class Chat:
         if tokens.min() < 0 or tokens.max() >= len(self.tokenizer):
             return False
         # Tokenizers with other tokens may agree on a prompt, and do not on what a reply says.
-        # How it is spaced, and half characters, may differ where another program decoded it.
+        # How it is spaced, and half characters, may differ where another program decoded it, and
+        # what cannot be stored is another in the text.
         told = _letters(completion.text)
         read = [_letters(text) for text in (self.decode_reply(tokens), self._codec.decode(tokens))]
         if told in read:
@@ -378,7 +380,7 @@ class Chat:
 
 
 def _letters(text: str) -> str:
-    return squeezed(text).replace(_REPLACEMENT, "")
+    return squeezed(whole_text(text)).replace(_REPLACEMENT, "")
 
 
 def _begins(tokens: IntArray, with_tokens: IntArray) -> bool:
