@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from backflip.data import Chat
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.door import whole_text
 
 PROMPT = Prompt.from_text("why?")
 
@@ -18,7 +19,7 @@ PROMPT = Prompt.from_text("why?")
 def drawn(chat, tokens, text=None, *, prompt=PROMPT, finish="stop", **fields):
     """A sample as a sampler makes it of the tokens that it drew."""
     completion = Completion(
-        text=chat.decode_reply(tokens) if text is None else text,
+        text=whole_text(chat.decode_reply(tokens)) if text is None else text,
         prompt_tokens=chat.encode_prompt(prompt),
         tokens=np.asarray(tokens, np.int32),
         logprobs=np.zeros(len(tokens), np.float32),
