@@ -179,7 +179,7 @@ def test_mistakes_are_told_in_words(tmp_path: Path) -> None:
         ([str(tmp_path / "work"), "prt=8001"], "port"),
         ([str(tmp_path / "work"), "--settings", str(file)], "port"),
         ([str(tmp_path / "work"), "port=70000"], "65535"),
-        ([str(tmp_path / "work"), "public_url=label.example.org"], "http://"),
+        ([str(tmp_path / "work"), "public_url=label.example.org"], "https://host"),
         ([str(tmp_path / "work"), "login_attempts=0"], "at least 1"),
     ):
         done = run(*arguments)

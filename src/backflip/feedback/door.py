@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from backflip.feedback.kinds import FeedbackBase, Ranking, parse_feedback
+from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.records import Completion, Sample
 from backflip.records.checks import check_sample
 from backflip.records.door import KEPT_DEPTH, check_integer, check_json, check_name
@@ -60,8 +60,6 @@ def check_entry(entry: FeedbackBase) -> None:
         raise ValueError(
             f"field 'shown' is no order of the {number} samples: it names each once, from 0"
         )
-    if isinstance(entry, Ranking) and max(entry.ranks) > number:
-        raise ValueError(f"field 'ranks' has a rank beyond {number}, the number of samples")
     for span in entry.spans:
         if span.sample not in entry.sample_ids:
             raise ValueError(f"field 'spans' marks {span.sample!r}, of which it does not speak")
