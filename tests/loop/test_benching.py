@@ -59,7 +59,10 @@ def test_rows_that_cannot_be_read_are_counted_and_the_first_explained(stage: Sta
     found = benching.score_file(stage, {}, write(tmp_path, [good, *bad]))
     assert found["rejected_rows"] == 8
     assert len(found["reasons"]) == 5
-    assert found["reasons"][0] == "bench.jsonl:2: field 'id' is missing or not a whole number"
+    assert (
+        found["reasons"][0]
+        == "bench.jsonl:2: field 'id' is missing or not a whole number of 64 bits"
+    )
     assert found["reasons"][1] == "bench.jsonl:3: chosen and rejected are the same reply"
     with pytest.raises(FormatError, match=r"no row that can be scored: bench\.jsonl:1: field 'id'"):
         benching.score_file(stage, {}, write(tmp_path, bad))

@@ -10,6 +10,7 @@ from loop_helpers import make_run
 
 from backflip.feedback.store import Workspace
 from backflip.loop.preflight import preflight
+from backflip.manifest import MANIFEST
 from backflip.records.problems import Problem
 
 CHATML = (
@@ -47,7 +48,8 @@ def check(
 ) -> list[Problem]:
     folder = Path(asked).parent
     if not (folder / "model").exists():
-        shutil.copytree(models / "one", folder / "model")
+        ignore = shutil.ignore_patterns(MANIFEST)
+        shutil.copytree(models / "one", folder / "model", ignore=ignore)
     (folder / "model" / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "late.jinja").write_text(LATE, encoding="utf-8")
     recipe: dict[str, Any] = {

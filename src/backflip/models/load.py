@@ -179,7 +179,8 @@ def load_network(
                 where=str(source),
                 hint="Name its class under architectures, or take the head out of the weights.",
             )
-        told["unexpected_keys"] = set(unknown) - (_output_layer(config) if unknown else set())
+        if unknown:
+            told["unexpected_keys"] = set(unknown) & _strange_to_language_models(source, config)
     require_filled(told, where=str(source))
     tokenizer = load_tokenizer(str(source))
     rows = vocabulary_size(model)
@@ -200,14 +201,23 @@ def load_network(
     return model, tokenizer
 
 
-def _output_layer(config: PretrainedConfig) -> set[str]:
-    """Names of what a language model of these settings has above its trunk."""
+def _strange_to_language_models(source: Path | str, config: PretrainedConfig) -> set[str]:
+    """Names of tensors in the files that a language model of these settings has no use for.
+
+    It is asked itself, without taking any in: files may have other names for them than it has.
+    """
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"), isolated_rng(0), quiet():
-        twin = AutoModelForCausalLM.from_config(config)
-    trunk = f"{twin.base_model_prefix}."
-    return {name for name in twin.state_dict() if not name.startswith(trunk)}
+    _, told = from_files(
+        AutoModelForCausalLM,
+        source,
+        config=config,
+        device_map="meta",
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return set(told["unexpected_keys"])
 
 
 def from_files(auto_class: Any, source: Path | str, **options: Any) -> Any:
