@@ -2,6 +2,9 @@
 
 Whatever of these can carry no request is told as a fault of the settings. Neither a key nor the
 password of an address or of a proxy is ever told.
+
+A recipe says where its judge is, and may be somebody else's. Whoever runs it can have it reach the
+hosts that `BACKFLIP_JUDGE_HOSTS` names and no others (see `backflip.feedback.outside`).
 """
 
 import ipaddress
@@ -13,8 +16,11 @@ import httpx
 
 from backflip.config import JudgeSettings
 from backflip.errors import SettingsError
+from backflip.feedback.outside import Allowed, Outside
 
 PATH = "/chat/completions"
+HOSTS = "BACKFLIP_JUDGE_HOSTS"
+"""Environment variable: the only hosts where a judge may be, as `Allowed.parse` reads them."""
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _MAX_HOST = 253  # RFC 1035, section 2.3.4, without the length and the root
@@ -44,12 +50,15 @@ def address_of(url: str) -> httpx.URL:
 def connect(settings: JudgeSettings) -> httpx.Client:
     """A client with the key and the proxies of the environment; to be closed after use.
 
+    Where hosts are listed, it goes to these alone, and by no proxy.
+
     Raises:
-        SettingsError: the address, the key or a proxy is of no use.
+        SettingsError: the address, the key or a proxy is of no use, or the host is not listed.
     """
     address = address_of(settings.url)
+    allowed = _allowed(address)
     # A proxy from the environment cannot reach this machine's own addresses.
-    trusted = address.host not in _LOCAL
+    trusted = address.host not in _LOCAL and allowed is None
     headers = _headers(settings.api_key_variable)
     try:
         if trusted:
@@ -58,6 +67,7 @@ def connect(settings: JudgeSettings) -> httpx.Client:
             headers=headers,
             timeout=settings.timeout,
             trust_env=trusted,
+            transport=None if allowed is None else Outside(allowed=allowed),
             limits=httpx.Limits(max_connections=settings.parallel),
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
@@ -71,6 +81,25 @@ def connect(settings: JudgeSettings) -> httpx.Client:
             if missing
             else "Correct these environment variables, or unset them.",
         ) from None
+
+
+def _allowed(address: httpx.URL) -> Allowed | None:
+    """The hosts that are listed, the address's among them; None where there is no list."""
+    listed = os.environ.get(HOSTS)
+    if listed is None:
+        return None
+    try:
+        allowed = Allowed.parse(listed)
+    except ValueError as error:
+        raise SettingsError(str(error), where=f"the environment variable {HOSTS}") from None
+    host = address.raw_host.decode("ascii")
+    if not allowed.lists(host):
+        raise SettingsError(
+            f"{host} is not among the hosts that the environment variable {HOSTS} lists",
+            where="judge.url",
+            hint="Name a judge that is, or have whoever runs this program list its host.",
+        )
+    return allowed
 
 
 def _fault_of(url: str) -> str | None:

@@ -29,9 +29,10 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from backflip.config import JudgeSettings
-from backflip.errors import JudgeError
+from backflip.errors import BackflipError, JudgeError
 from backflip.feedback.address import address_of, connect
 from backflip.feedback.kinds import Comparison
+from backflip.feedback.outside import InsideError
 from backflip.feedback.verdicts import (
     COMPARING,
     READING,
@@ -322,6 +323,10 @@ class Judge:
             raise UnansweredError(f"no connection: {error or type(error).__name__}") from None
         except (httpx.InvalidURL, UnicodeError):
             raise UnansweredError("the request cannot be written", again=False) from None
+        except InsideError as error:
+            raise UnansweredError(error.what, again=False) from None
+        except BackflipError as error:  # of a name that nobody knows, just now
+            raise UnansweredError(f"no connection: {error.what}") from None
         if response.status_code != httpx.codes.OK:
             raise _refused(response, raw)
         return _read_body(raw)

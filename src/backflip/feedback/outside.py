@@ -1,14 +1,17 @@
-"""The open Internet and nothing else: where a server may be sent by who is not its operator.
+"""The open Internet and nothing else: where a program may be sent by who is not its operator.
 
 A name is looked up once, all that it leads to is checked, and the connection goes to what was
 checked: a name that leads elsewhere the next time it is asked (DNS rebinding) gains nothing. What
 is not global unicast is refused, and so is what carries an IPv4 address within it, whichever:
-where a translator or a tunnel takes it is its own affair.
+where a translator or a tunnel takes it is its own affair. An operator may name hosts, and then
+nothing else is reached, and networks, which are then reached beside the open Internet.
 """
 
 import ipaddress
+import re
 import socket
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import httpx
 
@@ -57,8 +60,58 @@ _NOT_PUBLIC_6 = tuple(
 )
 
 
+_NAME = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+
+
 class InsideError(BackflipError):
     """An address inside the server's own network, or none of the open Internet."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The only hosts that may be reached.
+
+    Attributes:
+        names: of hosts, in lower case; `*.example.org` is every name that ends so.
+        networks: whose addresses may be reached, by number or by a name that leads there.
+    """
+
+    names: tuple[str, ...]
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read names, addresses and networks, like `judge.example.org, 10.1.0.0/16, ::1`.
+
+        Raises:
+            ValueError: a word that is none of these; in words.
+        """
+        names: list[str] = []
+        networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for word in filter(None, map(str.strip, text.lower().split(","))):
+            try:
+                networks.append(ipaddress.ip_network(word))
+            except ValueError:
+                if not _NAME.fullmatch(word):
+                    raise ValueError(f"{word!r} is neither a host nor a network") from None
+                names.append(word)
+        return cls(tuple(names), tuple(networks))
+
+    def lists(self, host: str) -> bool:
+        """Whether a host, a name or an address, may be asked for."""
+        try:
+            return self.holds(host)
+        except ValueError:
+            name = host.lower().removesuffix(".")
+            return any(
+                name == each or (each.startswith("*.") and name.endswith(each[1:]))
+                for each in self.names
+            )
+
+    def holds(self, address: str) -> bool:
+        """Whether an IP address is in one of the networks."""
+        found = ipaddress.ip_address(address.partition("%")[0])
+        return any(found in network for network in self.networks)
 
 
 def is_public(address: str) -> bool:
@@ -69,22 +122,28 @@ def is_public(address: str) -> bool:
     return found in _GLOBAL_6 and not any(found in network for network in _NOT_PUBLIC_6)
 
 
-def look_up(host: str, port: int) -> list[str]:
-    """The IP addresses of a host, all of them public.
+def look_up(host: str, port: int, allowed: Allowed | None = None) -> list[str]:
+    """The IP addresses of a host, all of them public or of the networks that are allowed.
 
     Raises:
-        InsideError: one of them is not.
+        InsideError: one of them is not, or the host is not among those allowed.
         BackflipError: the host is not known.
     """
+    if allowed is not None and not allowed.lists(host):
+        raise InsideError(f"{host} is not among the hosts that are allowed")
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise BackflipError(f"the host {host!r} is not known") from None
     found = list(dict.fromkeys(str(where[0]) for *_, where in answers))
-    if not found or not all(map(is_public, found)):
+    if not found or not all(
+        is_public(each) or (allowed is not None and allowed.holds(each)) for each in found
+    ):
         raise InsideError(
             f"{host} is inside the server's own network, or not on the open Internet",
-            hint="An administrator allows it with the setting webhooks_inside = true.",
+            hint="An administrator allows it with the setting webhooks_inside = true."
+            if allowed is None
+            else "Whoever runs this program may name its network beside the host.",
         )
     return found
 
@@ -94,11 +153,13 @@ class Outside(httpx.HTTPTransport):
 
     Args:
         verify: as httpx has it, for certificates. They must be for the host's name, as ever.
+        allowed: the only hosts to be reached; None for all.
 
     A request raises `InsideError` or `BackflipError` as `look_up` does.
     """
 
-    def __init__(self, verify: Any = True):
+    def __init__(self, verify: Any = True, *, allowed: Allowed | None = None):
+        self._allowed = allowed
         # A connection that is kept is known by its address, and would serve another name's request.
         limits = httpx.Limits(max_keepalive_connections=0)
         super().__init__(verify=verify, trust_env=False, limits=limits)
@@ -110,7 +171,7 @@ class Outside(httpx.HTTPTransport):
         fault: httpx.TransportError = httpx.ConnectError("no address", request=request)
         # The header Host was written from the name before, and stays.
         request.extensions = {**request.extensions, "sni_hostname": host}
-        for address in look_up(host, port)[:MAX_TRIED]:
+        for address in look_up(host, port, self._allowed)[:MAX_TRIED]:
             request.url = url.copy_with(host=address)
             try:
                 return super().handle_request(request)
