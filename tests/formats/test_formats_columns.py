@@ -204,3 +204,44 @@ def test_an_import_tells_the_columns_that_it_left(tmp_path):
     with Workspace.create(tmp_path / "ws") as workspace:
         report = import_file(workspace, put(tmp_path / "r.jsonl", rows))
     assert report.ignored == {"score_chosen": 2}
+
+
+ASKED_FOR = [("user", "What is 2+2?")]
+REPLIES = {"chosen": "The answer is 4", "rejected": "The answer is 5"}
+AS_TURNS = {name: [{"role": "assistant", "content": text}] for name, text in REPLIES.items()}
+ALONE = {name: {"from": "gpt", "value": text} for name, text in REPLIES.items()}
+TURNS_BEFORE = [{"role": "user", "content": "What is 2+2?"}]
+PROMPTS_OF_PAIRS = {
+    "question": {"question": "What is 2+2?"},
+    "instruction": {"instruction": "What is 2+2?"},
+    "messages": {"messages": TURNS_BEFORE},
+    "messages with a reply": {"messages": [*TURNS_BEFORE, YES]},
+    "conversations": {"conversations": [{"from": "human", "value": "What is 2+2?"}]},
+    "prompt": {"prompt": "What is 2+2?"},
+    "turns as prompt": {"prompt": TURNS_BEFORE},
+}
+
+
+@pytest.mark.parametrize("replies", [REPLIES, AS_TURNS, ALONE], ids=["texts", "turns", "alone"])
+@pytest.mark.parametrize("name", PROMPTS_OF_PAIRS)
+def test_a_pair_answers_the_prompt_that_stands_beside_it(tmp_path, name, replies):
+    """Its replies may begin alike, and that is no prompt."""
+    data = PROMPTS_OF_PAIRS[name] | replies
+    (row,) = read(put(tmp_path / "r.jsonl", [data]), "trl-preference")
+    assert [(m.role, m.content) for m in row.samples[0].prompt.messages] == ASKED_FOR
+    assert [sample.text for sample in row.samples] == [*REPLIES.values()]
+    with_system = data | {"system": "Be brief.", "input": "Fast."}
+    (row,) = read(put(tmp_path / "s.jsonl", [with_system]), "trl-preference")
+    first, *rest = [(m.role, m.content) for m in row.samples[0].prompt.messages]
+    assert first == SYSTEM
+    about = "\n\nFast." if name in ("question", "instruction") else ""
+    assert rest == [("user", f"What is 2+2?{about}")]
+
+
+@pytest.mark.parametrize("name", ["query", "text", "input", "context", "problem"])
+def test_a_pair_is_refused_by_the_column_that_may_be_its_prompt(tmp_path, name):
+    rows = [{name: "What is 2+2?"} | REPLIES, {name: None} | REPLIES, {name: ""} | REPLIES]
+    refused, *taken = read(put(tmp_path / "r.jsonl", rows), "trl-preference")
+    assert f"no field 'prompt', and '{name}' may be it" in refused.reason
+    for row in taken:
+        assert row.samples[0].prompt.text == "The answer is"

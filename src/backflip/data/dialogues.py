@@ -118,22 +118,27 @@ def reply_text(row: Fields, name: str) -> str:
     return _reply(messages[0], name)
 
 
-def prompt_from_row(row: Fields, *, source: str) -> Prompt:
-    """The prompt of a row: its field "prompt" (text or turns), "messages" or "conversations" up
-    to the last reply, "instruction" (with "input" or "context"), "question" or "text".
+def asked_turns(row: Fields) -> tuple[Message, ...] | None:
+    """The turns to answer of a row: its field "prompt" (text or turns), "messages" or
+    "conversations" up to the last reply, "instruction" (with "input" or "context") or "question";
+    None where it has none of these.
     """
     if "prompt" in row:
-        messages = prompt_turns(row)
-    elif name := _dialogue_field(row):
+        return prompt_turns(row)
+    if name := _dialogue_field(row):
         messages = turns(row, name, learned=False)
-        messages = to_answer(messages[:-1] if messages[-1].role == "assistant" else messages, name)
-    elif "instruction" in row:
-        messages = _instruction(row, row)
-    elif "question" in row:
-        messages = _instruction(row, row, "question")
-    elif "text" in row:
+        return to_answer(messages[:-1] if messages[-1].role == "assistant" else messages, name)
+    if "instruction" in row:
+        return _instruction(row, row)
+    return _instruction(row, row, "question") if "question" in row else None
+
+
+def prompt_from_row(row: Fields, *, source: str) -> Prompt:
+    """The prompt of a row: what `asked_turns` finds, or its field "text"."""
+    messages = asked_turns(row)
+    if messages is None and "text" in row:
         messages = _asked(text_field(row, "text"))
-    else:
+    if messages is None:
         raise ValueError(f"has no prompt; its fields are {', '.join(map(str, row)) or 'none'}")
     return prompt_beside(row, messages, source=source)
 

@@ -47,7 +47,8 @@ def turns(row: Fields, name: str, *, learned: bool = True) -> tuple[Message, ...
         learned: whether a last turn of the assistant is a reply to learn from. Then it may not
             have OpenAI's weight 0; earlier turns may, since they are only read.
     """
-    given = sequence(row, name, "turns")
+    alone = isinstance(row[name], Mapping)  # as other programs write a reply beside its dialogue
+    given = [row[name]] if alone else sequence(row, name, "turns")
     if not given:
         raise ValueError(f"field {name!r} has no turns")
     messages: list[Message] = []

@@ -4,12 +4,14 @@ HH (Bai et al. 2022): "chosen" and "rejected" are whole transcripts of Human and
 that differ in the last reply. TRL ("Dataset formats and types" in its documentation): preference,
 unpaired preference and prompt-completion, each "standard" (texts) or "conversational" (lists of
 turns), preference also without a prompt, which is then what chosen and rejected begin with alike.
+Pairs of others call their prompt otherwise, or have turns for it.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backflip.data.dialogues import (
+    asked_turns,
     demonstrations_from_row,
     is_transcript,
     label,
@@ -47,6 +49,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Turns = tuple[Message, ...]
+_MAYBE_ASKED = (
+    *("text", "input", "query", "problem", "task", "post", "context", "request", "user", "human"),
+    "inputs",
+    "prompts",
+)
+"""Columns that are the prompt of a pair in some data sets and are something else in others."""
 
 
 def _pair(row: Fields, prompt: Turns, chosen: str, rejected: str, origin: Origin) -> Labelled:
@@ -126,18 +134,27 @@ def _parse_preference(data: Fields, origin: Origin) -> Labelled:
         raise ValueError("one of chosen and rejected is a text and the other is not")
     if not isinstance(data["chosen"], str):
         return _pair(data, *_conversational(data), origin)
-    if "prompt" in data:
-        return _pair(data, *_explicit(data), origin)
     texts = text_field(data, "chosen"), text_field(data, "rejected")
-    if all(map(is_transcript, texts)):
+    if "prompt" not in data and all(map(is_transcript, texts)):
         return _parse_hh(data, origin)
+    asked = asked_turns(data)
+    if asked is not None:
+        return _pair(data, asked, *_explicit(data), origin)
+    for name in _MAYBE_ASKED:
+        if name in data and data.peek(name):
+            raise ValueError(
+                f"there is no field 'prompt', and {name!r} may be it: rename it to prompt, or leave "
+                "it out where chosen and rejected begin with the prompt"
+            )
     return _pair(data, *_common_beginning(*texts), origin)
 
 
 def _conversational(data: Fields) -> tuple[Turns, str, str]:
     chosen, rejected = turns(data, "chosen"), turns(data, "rejected")
     if "prompt" not in data:
-        return _split_both(chosen, rejected)
+        asked = asked_turns(data) if chosen[0].role == rejected[0].role == "assistant" else None
+        before = asked or ()
+        return _split_both(before + chosen, before + rejected)
     prompt = prompt_turns(data)
     # Many data sets carry the prompt beside it once more, as the first turns of each dialogue.
     repeats = isinstance(data["prompt"], str) and chosen[0].role != "assistant"
@@ -145,12 +162,11 @@ def _conversational(data: Fields) -> tuple[Turns, str, str]:
     return _split_both(*full)
 
 
-def _explicit(data: Fields) -> tuple[Turns, str, str]:
-    prompt = prompt_turns(data)
+def _explicit(data: Fields) -> tuple[str, str]:
     replies = [reply_text(data, name) for name in ("chosen", "rejected")]
-    if opens_reply(data["prompt"]):
+    if "prompt" in data and opens_reply(data["prompt"]):
         replies = [reply.removeprefix(" ") for reply in replies]
-    return prompt, replies[0], replies[1]
+    return replies[0], replies[1]
 
 
 def _common_beginning(chosen: str, rejected: str) -> tuple[Turns, str, str]:
