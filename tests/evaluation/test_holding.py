@@ -2,7 +2,15 @@
 
 import pytest
 
-from backflip.evaluation import Share, holding_lines, holdings, rated_apart, tells_apart, wilson
+from backflip.evaluation import (
+    Share,
+    holding_lines,
+    holdings,
+    order_of,
+    rated_apart,
+    tells_apart,
+    wilson,
+)
 from backflip.evaluation.holding import DECIDES, NOTHING, level_of, outcome
 from backflip.feedback.kinds import (
     KINDS,
@@ -50,6 +58,23 @@ OUTCOMES: list[tuple[FeedbackBase, str]] = [
 @pytest.mark.parametrize(("entry", "word"), OUTCOMES)
 def test_what_an_entry_comes_to(entry: FeedbackBase, word: str) -> None:
     assert outcome(entry) == word
+
+
+@pytest.mark.parametrize(
+    ("choice", "shown", "first"),
+    [("a", (0, 1), 1), ("a", (1, 0), 0), ("b", (0, 1), 0), ("b", (1, 0), 1)],
+)
+def test_whether_a_judge_chose_what_it_read_first(
+    choice: str, shown: tuple[int, int], first: int
+) -> None:
+    said = Comparison(**PAIR, choice=choice, shown=shown, origin="judge")
+    others = [
+        said.model_copy(update={"choice": "tie"}),
+        said.model_copy(update={"shown": None}),
+        said.model_copy(update={"origin": "people"}),
+        Rating(**ONE, level=1, origin="judge"),
+    ]
+    assert order_of([said, *others]) == {"decided": 1, "first": first}
 
 
 def test_no_kind_is_left_out() -> None:

@@ -70,7 +70,7 @@ def run(workspace):
         "after": {"sample": after.id, "gold": 0.6},
     }
     results = {
-        "round-1/feedback": {"new_entries": 48, "annotators": ["mia"], "skipped": 2},
+        "round-1/feedback": {"new_entries": 48, "entries": 48, "annotators": ["mia"], "skipped": 2},
         "round-1/reward": {"reports": {"overall": REPORT}},
         "round-1/policy": {"model": "policy"},
         "round-1/evaluate": {**EVALUATION, "examples": [example]},
@@ -177,12 +177,12 @@ def test_single_stages_make_no_round(workspace):
 
 def test_a_round_under_way_is_told_as_far_as_it_went(run):
     run.stages.begin("run-1", "round-2/feedback")
-    told = {"new_entries": 7, "annotators": ["mia", "ann"], "skipped": 0}
+    told = {"new_entries": 7, "entries": 9, "annotators": ["mia", "ann"], "skipped": 0}
     run.stages.finish("run-1", "round-2/feedback", told)
     text = summary(run, "run-1")
     assert text.splitlines()[-2:] == [
         "Round 2",
-        "  feedback      7 new entries from 2 annotators, 0 skipped",
+        "  feedback      7 new entries, 0 skipped; 9 in all from 2 annotators",
     ]
     assert "<h3>Round 2</h3>" in write_report(run, "run-1").read_text(encoding="utf-8")
 

@@ -189,6 +189,19 @@ def test_answers_that_tell_nothing_apart_are_doubted() -> None:
     assert doubt_of_feedback({"new_entries": 3}) is None, "of an earlier version: not known"
 
 
+@pytest.mark.parametrize(
+    ("first", "decided", "told"),
+    [(10, 10, "first in 10 of the 10"), (0, 10, "last in 10 of the 10"), (18, 20, "first in 18"),
+     (17, 20, None), (5, 10, None), (5, 5, None), (0, 0, None)],
+)  # fmt: skip
+def test_a_judge_that_goes_by_the_order_is_doubted(
+    first: int, decided: int, told: str | None
+) -> None:
+    held = {"comparison": {"decides": decided}} if decided else {}
+    said = doubt_of_feedback({"holds": held, "order": {"first": first, "decided": decided}})
+    assert (said is None) if told is None else f"that it read {told}" in said
+
+
 def test_doubts_stand_on_top_of_every_text(desk: Workspace) -> None:
     recipe = {"feedback": {"source": "judge", "gold": "sentiment"}}
     report = {
@@ -200,7 +213,7 @@ def test_doubts_stand_on_top_of_every_text(desk: Workspace) -> None:
         "trained_on": 40,
     }
     desk.runs.start("run-1", "night", recipe, "1.2.3")
-    told = {"new_entries": 80, "annotators": ["judge:m"], "skipped": 0}
+    told = {"new_entries": 80, "entries": 80, "annotators": ["judge:m"], "skipped": 0}
     told["holds"] = {"comparison": {"tie": 80}}
     for key, result in (
         ("feedback", told),
@@ -244,7 +257,7 @@ def test_the_page_says_who_answered(desk: Workspace, origin: str) -> None:
     source = origin if origin in SOURCES else "people"
     recipe = {"feedback": {"source": source, "gold": "sentiment"}}
     desk.runs.start("run-1", "night", recipe, "1.2.3")
-    told = {"new_entries": 3, "annotators": ["x"], "skipped": 0}
+    told = {"new_entries": 3, "entries": 3, "annotators": ["x"], "skipped": 0}
     told["snapshot"] = desk.snapshots.take([entry.id for entry in entries]).id
     desk.stages.finish("run-1", "round-1/feedback", told)
     page = render(gather(desk, "run-1"))

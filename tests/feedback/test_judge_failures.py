@@ -46,6 +46,19 @@ def test_anything_else_is_no_verdict(text: str) -> None:
     assert RUDE.id in error.where
 
 
+def test_an_error_leads_to_the_prompt_in_the_users_file() -> None:
+    prompt = Prompt.from_text("What is rain?", source="mine.txt:7")
+    pair = [Sample.of(prompt, Completion(text=t, finish="stop"), model="m") for t in "xy"]
+    with serving(lambda _: "?") as server, judge_at(server, retries=0) as judge:
+        with pytest.raises(JudgeError) as caught:
+            judge.compare(*pair)
+        for sample in pair:
+            assert f"{sample.id} (mine.txt:7)" in caught.value.where
+        with pytest.raises(JudgeError) as caught:
+            judge.read_critique(prompt, "Hm.")
+        assert "mine.txt:7" in caught.value.where
+
+
 @pytest.mark.parametrize(
     "raw",
     [

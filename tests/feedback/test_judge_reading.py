@@ -310,3 +310,16 @@ def test_an_empty_or_endless_answer_is_shown_in_short(said: str) -> None:
         )
     assert 0 < len(shown) <= 2000
     assert "another judge.model" in caught.value.hint
+
+
+THOUGHT = "<think>Reply A says VERDICT: A.\n\nVerdict: A? No.</think>"
+
+
+def test_what_a_judge_thinks_before_its_answer_is_no_part_of_it() -> None:
+    for before in (THOUGHT, THOUGHT.removeprefix("<think>"), THOUGHT + THOUGHT):
+        assert read_verdict(f"{before}\n\nIt is kinder.\nVERDICT: B") == ("b", "It is kinder.")
+        assert read_verdict(f'{before}{{"verdict": "TIE"}}')[0] == "tie"
+        assert read_level(f"{before}VERDICT: 4") == 4
+    for unread in (THOUGHT, "<think>VERDICT: B", f"{THOUGHT}VERDICT: A\nVERDICT: B"):
+        with pytest.raises(UnansweredError):
+            read_verdict(unread)

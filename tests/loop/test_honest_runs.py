@@ -95,7 +95,10 @@ def test_a_judge_that_goes_by_the_place_alone_is_not_believed(
     assert result["judged_by"] == "judge"
     (doubt,) = [w for w in reporter.warnings if "is not shown to beat chance" in w]
     text = summary(desk, run.id)
-    assert doubt.removeprefix("round-1/reward: ") in text.split("Round 1\n")[0]
+    top = text.split("Round 1\n")[0]
+    assert doubt.removeprefix("round-1/reward: ") in top
+    (doubt,) = [w for w in reporter.warnings if "that it read first in" in w]
+    assert doubt.removeprefix("round-1/feedback: ").rstrip(".") in top
     assert "is better than" not in text
 
 

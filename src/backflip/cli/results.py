@@ -60,10 +60,11 @@ def _reply(row: dict[str, Any]) -> str:
 def feedback_lines(result: dict[str, Any]) -> str:
     """Who answered, what the answers hold, and the snapshot that they are kept in."""
     from backflip.evaluation import holding_lines
+    from backflip.evaluation.report.words import annotators
 
     counts = (
-        f"{result['new_entries']} answers from {len(result['annotators'])} annotators, "
-        f"{result['skipped']} skipped. Snapshot: {result['snapshot']}"
+        f"{result['new_entries']} new answers, {result['skipped']} skipped; "
+        f"{result['entries']} in all from {annotators(result)}. Snapshot: {result['snapshot']}"
     )
     return "\n".join([counts, *holding_lines(result.get("holds", {}))])
 

@@ -1,6 +1,6 @@
 """Is it better, by whom, at what distance, and how far can the reward model be trusted."""
 
-from backflip.evaluation.holding import Holdings, holding_lines, holdings, tells_apart
+from backflip.evaluation.holding import Holdings, holding_lines, holdings, order_of, tells_apart
 from backflip.evaluation.reward import (
     Accuracy,
     Bin,
@@ -32,6 +32,7 @@ __all__ = [
     "headline",
     "holding_lines",
     "holdings",
+    "order_of",
     "outcomes",
     "rated_apart",
     "reward_accuracy",

@@ -80,6 +80,22 @@ def holdings(entries: Iterable[FeedbackBase]) -> dict[str, dict[str, int]]:
     return {kind: dict(sorted(counts.items())) for kind, counts in sorted(found.items())}
 
 
+def order_of(entries: Iterable[FeedbackBase]) -> dict[str, int]:
+    """How many comparisons of a judge that read them in one order chose a reply, and how many of
+    them the one that it read "first".
+    """
+    decided = [
+        entry
+        for entry in entries
+        if isinstance(entry, Comparison)
+        and entry.origin == "judge"
+        and entry.shown is not None
+        and entry.choice in ("a", "b")
+    ]
+    first = sum(entry.shown == ((0, 1) if entry.choice == "a" else (1, 0)) for entry in decided)
+    return {"decided": len(decided), "first": first}
+
+
 def tells_apart(held: Holdings) -> bool:
     """Whether any two samples are told apart: a pair is decided, or two levels of a kind differ."""
     return any(

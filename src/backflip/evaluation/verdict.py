@@ -14,6 +14,8 @@ Result = Mapping[str, Any]
 
 JUDGES = ("gold", "judge", "people")
 """Who may say that a policy is better."""
+ORDER_ALONE = 0.9
+"""Share of a judge's choices from which on they may come of the order alone."""
 MIN_ANSWERS = 6
 """Held-out answers or prompts below which nothing is said to be better or worse: of fewer, a coin
 is right on all in more than 1 of 40 cases."""
@@ -129,15 +131,27 @@ def chance_of(report: Result) -> Result | None:
 
 
 def doubt_of_feedback(told: Result) -> str | None:
-    """What to say of a round whose answers tell nothing apart; None where one does or is not known.
+    """What to say of a round whose answers tell nothing apart, or only in which order the replies
+    were read; None where they tell more or what they tell is not known.
 
     Args:
-        told: the result of the round's feedback; earlier versions kept no "holds".
+        told: the result of the round's feedback; earlier versions kept no "holds" and no "order".
     """
     held = told.get("holds")
-    if not held or tells_apart(held):
-        return None
-    return f"no answer tells two samples apart: {'; '.join(holding_lines(held))}"
+    if held and not tells_apart(held):
+        return f"no answer tells two samples apart: {'; '.join(holding_lines(held))}"
+    order = told.get("order", {"decided": 0, "first": 0})
+    for of, number in (
+        ("first", order["first"]),
+        ("last", order["decided"] - order["first"]),
+    ):
+        if order["decided"] >= MIN_ANSWERS and number >= ORDER_ALONE * order["decided"]:
+            return (
+                f"the judge chose the reply that it read {of} in {number} of the "
+                f"{order['decided']} pairs in which it chose one: its answers may say no more "
+                "than that (feedback.judge.both_orders asks in both)"
+            )
+    return None
 
 
 def _who(evaluation: Result) -> str:

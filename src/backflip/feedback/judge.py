@@ -114,7 +114,7 @@ class Judge:
         Raises:
             JudgeError: no readable answer after all tries; it names both samples.
         """
-        where = f"{self.annotator} on {first.id} and {second.id}"
+        where = f"{self.annotator} on {first.place} and {second.place}"
         for sample in (first, second):
             if not isinstance(sample.content, Completion):
                 raise JudgeError(f"cannot read a {sample.content.type}, only text", where=where)
@@ -189,7 +189,7 @@ class Judge:
             {"PROMPT": prompt.text, "CRITIQUE": text},
             "How good does the critic find the reply?",
             read_level,
-            f"{self.annotator} on a critique of a reply to {prompt.id}",
+            f"{self.annotator} on a critique of a reply to {prompt.place}",
         )
 
     def read_critiques(
@@ -274,7 +274,8 @@ class Judge:
                         where=where,
                         hint="Check judge.url and judge.model, or raise judge.timeout."
                         if said is None
-                        else "Name another judge.model: this one does not end with a verdict.",
+                        else "Name another judge.model, or have its server keep what it thinks "
+                        "out of the answer, where that is what holds other verdicts.",
                     ) from None
                 if said is not None:
                     messages = ask_again(messages, said)

@@ -106,6 +106,8 @@ class _Form:
         )
 
 
+_THOUGHT = "</think>"
+"""Ends what a model thinks before it answers, where its server does not keep that apart."""
 _BEFORE_A_WORD = r"[ \t]+(?!(?:or|and|verdict)\b)[a-z]"
 _ARTICLE = re.compile(f"a{_BEFORE_A_WORD}")
 _SENTENCE_END = re.compile(
@@ -136,8 +138,10 @@ def _read(text: str, form: _Form) -> tuple[str, str]:
     """The verdict that the answer ends with, and what stands before it.
 
     Raises an error, which leads to another try, when it does not end with a verdict or speaks of
-    another one anywhere: a guess would be noise that nobody could see.
+    another one anywhere: a guess would be noise that nobody could see. What it thinks aloud
+    first is no part of it.
     """
+    text = text.rpartition(_THOUGHT)[2]
     lines = text.strip().splitlines()
     while lines and not lines[-1].strip(" \t`"):  # blank, or the end of a code fence
         lines.pop()

@@ -47,7 +47,7 @@ class FunctionReward:
         return [self._score_one(sample) for sample in samples]
 
     def _score_one(self, sample: Sample) -> float | None:
-        where = f"reward {self.name!r}, {sample.id}"
+        where = f"reward {self.name!r}, {sample.place}"
         try:
             value = self._call(sample)
         except _TimeOutError:

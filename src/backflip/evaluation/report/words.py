@@ -1,5 +1,6 @@
 """The summary of a run for the terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from backflip.evaluation.holding import holding_lines
@@ -36,13 +37,19 @@ def summary(workspace: Workspace, run_id: str) -> str:
     return "\n".join(lines)
 
 
+def annotators(told: Mapping[str, Any]) -> str:
+    """From how many annotators a round's feedback is, that of rounds before included."""
+    number = len(told["annotators"])
+    return "1 annotator" if number == 1 else f"{number} annotators"
+
+
 def round_lines(number: Round) -> list[str]:
     """What a round came to, a line for each stage that is done."""
     lines: list[str] = []
     if told := number.feedback:
         lines.append(
-            f"feedback      {told['new_entries']} new entries from {len(told['annotators'])} "
-            f"annotators, {told['skipped']} skipped"
+            f"feedback      {told['new_entries']} new entries, {told['skipped']} skipped; "
+            f"{told['entries']} in all from {annotators(told)}"
         )
         lines += [f"{'':<13} {line}" for line in holding_lines(told.get("holds", {}))]
     for axis, report in (number.reward or {}).get("reports", {}).items():

@@ -143,8 +143,8 @@ def _parse_preference(data: Fields, origin: Origin) -> Labelled:
     for name in _MAYBE_ASKED:
         if name in data and data.peek(name):
             raise ValueError(
-                f"there is no field 'prompt', and {name!r} may be it: rename it to prompt, or leave "
-                "it out where chosen and rejected begin with the prompt"
+                f"there is no field 'prompt', and {name!r} may be it: rename it to prompt, or "
+                "leave it out where chosen and rejected begin with the prompt"
             )
     return _pair(data, *_common_beginning(*texts), origin)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
-from backflip.evaluation import doubt_of_feedback, holding_lines, holdings
+from backflip.evaluation import doubt_of_feedback, holding_lines, holdings, order_of
 from backflip.feedback.judge import Judge
 from backflip.feedback.kinds import Comparison, Critique
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd
@@ -112,6 +112,7 @@ def feedback(
         "skipped": skipped,
         "annotators": sorted({entry.annotator for entry in entries}),
         "holds": holdings(new),
+        "order": order_of(new),
     }
     stage.reporter.say("\n".join([f"{stage.key}:", *holding_lines(result["holds"])]))
     if doubt := doubt_of_feedback(result):
