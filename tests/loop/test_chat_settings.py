@@ -12,8 +12,8 @@ from worker_helpers import PLAIN, work
 
 from backflip.feedback.store import ModelRecord, Workspace
 from backflip.loop import Recipe
-from backflip.manifest import MANIFEST
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from unsealed import unsealed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,8 +49,7 @@ SHORT = "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|endoft
 @pytest.fixture
 def model(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model whose template ends a turn with another token than its texts end with."""
-    folder = tmp_path / "model"
-    shutil.copytree(models / "one", folder, ignore=shutil.ignore_patterns(MANIFEST))
+    folder = unsealed(shutil.copytree(models / "one", tmp_path / "model"))
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     (tmp_path / "short.jinja").write_text(SHORT, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_preflight import found_in, prompts, recipe_of, tokens_of
+from test_preflight import found_in, prompts, recipe_of, tokens_of, write
+from transformers import AutoTokenizer
 
+from backflip.config import ModelSettings, SamplingSettings
+from backflip.errors import ModelError
+from backflip.feedback.formats import import_file
 from backflip.feedback.store import Workspace
+from backflip.models import TextPolicy, TextScorer
+from backflip.records import Completion, Prompt, Sample
+from backflip.rewards import TextReward
+from backflip.sampling import TextSampler
+from backflip.training.limits import Reader
 from unsealed import unsealed
 
 CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
@@ -100,3 +109,80 @@ def test_written_answers_may_be_longer_than_what_is_read(
     assert warned(**written)
     assert not warned(**written, reward={"too_long": "drop"})
     assert not warned(feedback={"kinds": ["comparison"]})
+
+
+ADDED = "<tool_call>"
+"""A token that was added to the tokenizer alone."""
+
+
+@pytest.fixture
+def added(brought: Path) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(brought)
+    tokenizer.add_tokens([ADDED])
+    tokenizer.save_pretrained(brought)
+    return brought
+
+
+def test_a_token_without_an_embedding_is_told_wherever_it_stands(
+    desk: Workspace, tmp_path: Path, models: Path, added: Path
+):
+    """In a prompt, a demonstration, feedback, and texts to learn from: by file and row."""
+    rows = prompts(f"Use {ADDED} now.")
+    shown = write(tmp_path / "shown.jsonl", [{"prompt": "a", "completion": f"Use {ADDED}."}])
+    pairs = write(
+        tmp_path / "pairs.jsonl",
+        [
+            {"prompt": f"Which, {i}?", "chosen": "b", "rejected": word}
+            for i, word in enumerate(("c", ADDED))
+        ],
+    )
+    texts = write(tmp_path / "texts.jsonl", [{"text": "The river."}, {"text": f"The {ADDED}."}])
+    import_file(desk, pairs)
+    recipe = recipe_of(
+        tmp_path,
+        models,
+        rows,
+        model={"name": str(added)},
+        pretrain={"text": [texts]},
+        sft={"data": [shown]},
+        feedback={"use": "workspace"},
+        algorithm={"type": "ppo", "ptx_coefficient": 0.1, "ptx_text": [texts]},
+    )
+    found, _ = found_in(desk, recipe, tmp_path)
+    told = {p.where: p for p in found.fatal if repr(ADDED) in p.what}
+    assert told.keys() >= {
+        f"asked.jsonl:{len(rows)}",
+        "shown.jsonl:1",
+        "pairs.jsonl:2",
+        f"text 2 of {texts}",
+    }
+    for problem in told.values():
+        assert "resize_token_embeddings" in problem.hint
+    for part in ("pretrain", "sft"):
+        del recipe[part]
+    recipe["feedback"]["use"] = "run"
+    found, _ = found_in(desk, recipe, tmp_path)
+    assert f"text 2 of {texts}" in {p.where for p in found.fatal}, "of algorithm.ptx_text"
+
+
+def test_a_token_without_an_embedding_that_nobody_wrote_keeps_nothing_from_working(
+    desk: Workspace, tmp_path: Path, models: Path, added: Path
+):
+    assert not check(desk, tmp_path, models, added).fatal
+
+
+def test_whatever_reads_a_text_names_its_token_without_an_embedding(added: Path):
+    """Also where nothing was checked before."""
+    settings = ModelSettings(name=str(added), precision="float32")
+    policy, scorer = TextPolicy.load(settings), TextScorer.load(settings)
+    prompt = Prompt.from_text(f"Use {ADDED} now.", source="mine.txt:3")
+    asked = Sample.of(prompt, Completion(text="Yes.", finish="stop"))
+    for read in (
+        lambda: TextSampler(policy.model, policy.tokenizer).sample(
+            [prompt], SamplingSettings(max_tokens=2), seed=1
+        ),
+        lambda: TextReward(scorer).score([asked]),
+        lambda: Reader.of_model(policy).chat.encode_sample(asked),
+    ):
+        with pytest.raises(ModelError, match=f"holds '{ADDED}', token"):
+            read()

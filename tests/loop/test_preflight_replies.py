@@ -10,8 +10,8 @@ from loop_helpers import make_run
 
 from backflip.feedback.store import Workspace
 from backflip.loop.preflight import preflight
-from backflip.manifest import MANIFEST
 from backflip.records.problems import Problem
+from unsealed import unsealed
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -48,8 +48,7 @@ def check(
 ) -> list[Problem]:
     folder = Path(asked).parent
     if not (folder / "model").exists():
-        ignore = shutil.ignore_patterns(MANIFEST)
-        shutil.copytree(models / "one", folder / "model", ignore=ignore)
+        unsealed(shutil.copytree(models / "one", folder / "model"))
     (folder / "model" / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "late.jinja").write_text(LATE, encoding="utf-8")
     recipe: dict[str, Any] = {

@@ -118,7 +118,8 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
             what=f"of {replies} held-out reply of the starting model no zero and unit of a reward "
             "model can be found",
             where="prompts.heldout",
-            hint="Hold out 2 prompts or more, or raise evaluation.samples_per_prompt.",
+            hint="Hold out 2 prompts or more that can be used, or raise "
+            "evaluation.samples_per_prompt.",
         )
     elif evaluated < 2:
         yield Problem(

@@ -219,7 +219,8 @@ class AdaptedModel(nn.Module):
         if tokens_BL.numel() and not 0 <= int(tokens_BL.min()) <= int(tokens_BL.max()) < size:
             raise ModelError(
                 f"a token is outside the model's vocabulary of {size}",
-                hint="The tokens were made by the tokenizer of another model.",
+                hint="They were made by the tokenizer of another model, or by one to which tokens "
+                "were added and the model has no embeddings of.",
             )
 
     @contextmanager

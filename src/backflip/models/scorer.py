@@ -75,7 +75,8 @@ class TextScorer(AdaptedModel):
             raise ModelError(
                 f"transformers has no sequence classification for {config.model_type} models",
                 where=str(source),
-                hint="Take a policy of it, and a reward model of another family.",
+                hint="Take a policy of it, and a reward model of another family that has "
+                "the same tokenizer.",
             )
         saved = any(a.endswith("ForSequenceClassification") for a in config.architectures or ())
         if saved and config.num_labels != 1:

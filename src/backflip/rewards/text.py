@@ -10,6 +10,7 @@ from backflip.config import ChatSettings
 from backflip.data.chat import Chat
 from backflip.data.lengths import encode_samples
 from backflip.models import TextInputs, TextScorer, position_limit
+from backflip.models.limits import vocabulary_size
 from backflip.records import Completion, Dialogue, Sample
 from backflip.rewards.batching import SCORING_TOKENS
 from backflip.rewards.trained import TrainedReward
@@ -45,7 +46,7 @@ class TextReward(TrainedReward):
         super().__init__(max_tokens=max_tokens)
         self.scorer = scorer
         self.tokenizer = tokenizer or scorer.tokenizer
-        self.chat = Chat(self.tokenizer, chat)
+        self.chat = Chat(self.tokenizer, chat, rows=vocabulary_size(scorer.model))
         self.load_record(scorer.record)
 
     def collate(self, samples: Sequence[Sample]) -> TextInputs:

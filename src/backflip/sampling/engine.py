@@ -16,6 +16,7 @@ from backflip.config import ChatSettings, SamplingSettings
 from backflip.data.chat import Chat
 from backflip.data.lengths import named
 from backflip.errors import BackflipError, ModelError, SettingsError
+from backflip.models.limits import vocabulary_size
 from backflip.models.vocabulary import ids_without_text
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.door import whole_text
@@ -59,7 +60,9 @@ class TextSampler:
         self.tokenizer = tokenizer
         self.model_id = model_id
         self.version = 0
-        self.chat = Chat(tokenizer, chat, end_tokens=model_end_tokens(model))
+        self.chat = Chat(
+            tokenizer, chat, end_tokens=model_end_tokens(model), rows=vocabulary_size(model)
+        )
         self.end_tokens = self.chat.end_tokens
         self._never: dict[int, Tensor | None] = {}
         self.decoder = pick_decoder(model, _opening(self.chat))

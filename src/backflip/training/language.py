@@ -12,9 +12,10 @@ from backflip.config import ChatSettings, OptimizerSettings, PretrainSettings, S
 from backflip.data import Codec, Packed, end_token, pack_dialogues, pack_texts, read_texts
 from backflip.data import read_demonstrations as read_files
 from backflip.data.lengths import fit_samples
-from backflip.errors import SettingsError, TrainingError
+from backflip.errors import ModelError, SettingsError, TrainingError
 from backflip.losses import next_token_loss
 from backflip.models import TextPolicy
+from backflip.models.limits import vocabulary_size
 from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.samples import IntArray
 from backflip.training.checkpoints import State
@@ -97,7 +98,7 @@ def pretraining(policy: TextPolicy, settings: PretrainSettings, *, seed: int) ->
         SettingsError: no text was named, or it has fewer tokens than one row.
     """
     packed = pack_texts(
-        encode_texts(policy.tokenizer, settings.text),
+        encode_texts(policy.tokenizer, settings.text, rows=vocabulary_size(policy.model)),
         length=settings.sequence_length,
         end_token=end_token(policy.tokenizer),
     )
@@ -113,18 +114,35 @@ def pretraining(policy: TextPolicy, settings: PretrainSettings, *, seed: int) ->
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, files: Sequence[str], *, named: str = "pretrain.text"
+    tokenizer: PreTrainedTokenizerBase,
+    files: Sequence[str],
+    *,
+    rows: int | None = None,
+    named: str = "pretrain.text",
 ) -> Iterator[IntArray]:
     """The tokens of each text in the files that the setting `named` names.
 
+    Args:
+        tokenizer: of the model.
+        files: texts.
+        rows: embeddings of the model; None for as many as there are tokens.
+        named: the setting.
+
     Raises:
         SettingsError: no file is named.
+        ModelError: the model has no embedding of a token; it names the file and the text.
     """
     if not files:
         raise SettingsError("names no text", where=named, hint="Give one file or more.")
-    codec = Codec(tokenizer)
-    for text in read_texts([Path(file) for file in files]):
-        yield codec.encode_text(text)
+    codec = Codec(tokenizer, rows=rows)
+    for file in files:
+        for number, text in enumerate(read_texts([Path(file)]), 1):
+            try:
+                yield codec.encode_text(text)
+            except ModelError as error:
+                raise ModelError(
+                    error.what, where=f"text {number} of {file}", hint=error.hint
+                ) from None
 
 
 def finetuning(

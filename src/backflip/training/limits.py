@@ -8,6 +8,7 @@ from backflip.data import Chat
 from backflip.data.lengths import Limit
 from backflip.models import find_model, load_tokenizer, position_limit
 from backflip.models.adapted import AdaptedModel
+from backflip.models.limits import vocabulary_size
 from backflip.models.load import load_config
 
 
@@ -31,20 +32,22 @@ class Reader:
         Raises:
             ModelError: there is no such model, or it has no tokenizer.
         """
-        chat = Chat(load_tokenizer(name), settings)
+        config = load_config(find_model(name))
+        rows = getattr(config.get_text_config(), "vocab_size", None)
+        chat = Chat(load_tokenizer(name), settings, rows=rows)
         if like is not None and _alike(chat, like.chat):
             chat = like.chat
-        return cls(chat, position_limit(load_config(find_model(name))))
+        return cls(chat, position_limit(config))
 
     @classmethod
     def of_model(cls, network: AdaptedModel, settings: ChatSettings | None = None) -> Self:
         """The reader of a network that is loaded."""
-        chat = Chat(network.tokenizer, settings)
+        chat = Chat(network.tokenizer, settings, rows=vocabulary_size(network.model))
         return cls(chat, position_limit(network.model.config))
 
 
 def _alike(one: Chat, other: Chat) -> bool:
-    if one.settings != other.settings:
+    if (one.settings, one.rows) != (other.settings, other.rows):
         return False
     first, second = one.tokenizer, other.tokenizer
     return (first.get_vocab(), first.chat_template) == (second.get_vocab(), second.chat_template)

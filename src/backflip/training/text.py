@@ -34,6 +34,7 @@ from backflip.models import (
     save_model,
     train_tokenizer,
 )
+from backflip.models.limits import vocabulary_size
 from backflip.models.load import load_config
 from backflip.models.padding import same_tokens
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
@@ -290,7 +291,12 @@ class TextDomain:
         length = self.sampling.max_tokens
         pieces = [
             text[start : start + length + 1]
-            for text in encode_texts(self._tokens(), settings.ptx_text, named="algorithm.ptx_text")
+            for text in encode_texts(
+                self._tokens(),
+                settings.ptx_text,
+                rows=self._the_chat().rows,
+                named="algorithm.ptx_text",
+            )
             for start in range(0, len(text) - 1, length)
         ]
         if not pieces:
@@ -307,7 +313,12 @@ class TextDomain:
 
     def _read_by(self, policy: TextPolicy) -> TextPolicy:
         ends = model_end_tokens(policy.model)
-        self._chat = Chat(policy.tokenizer, self.model.chat, end_tokens=ends)
+        self._chat = Chat(
+            policy.tokenizer,
+            self.model.chat,
+            end_tokens=ends,
+            rows=vocabulary_size(policy.model),
+        )
         self._positions = position_limit(policy.model.config)
         return policy
 

@@ -12,7 +12,12 @@ from backflip.data.opening import look_up, no_such_file
 from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings, Problem
 from backflip.training.domain import Given
-from backflip.training.language import no_demonstrations, told_heldout, without_heldout
+from backflip.training.language import (
+    encode_texts,
+    no_demonstrations,
+    told_heldout,
+    without_heldout,
+)
 from backflip.training.limits import Reader, dialogue_limits
 
 if TYPE_CHECKING:
@@ -193,9 +198,14 @@ class TextCheck:
                 self._note(fitted, "feedback", "reward.too_long", how)
 
     def _check_rows(self) -> None:
-        """A text that fills a row is read from its start to the row's end."""
+        """A text that fills a row is read from its start to the row's end, and all its tokens."""
         reader, settings = self._domain.reader(), self._domain.pretrain
-        if settings is None or reader.positions is None:
+        if settings is None:
+            return
+        if reader.chat.rows is not None:
+            for _ in encode_texts(reader.chat.tokenizer, settings.text, rows=reader.chat.rows):
+                pass
+        if reader.positions is None:
             return
         if settings.sequence_length - 1 <= reader.positions:
             return

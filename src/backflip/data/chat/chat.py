@@ -65,6 +65,7 @@ class Chat:
         tokenizer: the policy's or the reward model's.
         settings: which template, and what it is given.
         end_tokens: more tokens that end a reply as it is drawn, by the model's own settings.
+        rows: embeddings of the model; None for as many as there are tokens.
 
     Attributes:
         turn: what the template writes around a reply.
@@ -79,15 +80,22 @@ class Chat:
         settings: ChatSettings | None = None,
         *,
         end_tokens: Iterable[int] = (),
+        rows: int | None = None,
     ):
         self.tokenizer = tokenizer
         self.settings = settings or ChatSettings()
         self.template = Template(tokenizer, self.settings)
         self.turn: ReplyTurn = find_turn(self.template, tokenizer)
-        self._codec = Codec(tokenizer, find_markers(self.template, tokenizer, self.turn))
+        markers = find_markers(self.template, tokenizer, self.turn)
+        self._codec = Codec(tokenizer, markers, rows=rows)
         self._more_ends = frozenset(end_tokens)
         self._left_out: dict[Shape, list[str]] = {}
         self._last_tail: tuple[str, IntArray] = ("", np.empty(0, np.int32))
+
+    @property
+    def rows(self) -> int | None:
+        """Embeddings of the model, where some tokens have none; None where all have one."""
+        return self._codec.rows
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -32,10 +32,21 @@ class Codec:
     Args:
         tokenizer: any of transformers'.
         markers: names of added tokens to be read as control tokens beside the special ones.
+        rows: embeddings of the model that reads the tokens; None for as many as there are tokens.
+
+    Attributes:
+        rows: the same, and None also where no token is without an embedding.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", markers: Collection[str] = ()):
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        markers: Collection[str] = (),
+        *,
+        rows: int | None = None,
+    ):
         self.tokenizer = tokenizer
+        self.rows = rows if rows is not None and rows <= _last_token(tokenizer) else None
         added = tokenizer.added_tokens_decoder
         names = {*markers, *tokenizer.all_special_tokens}
         self.control = {str(t): i for i, t in added.items() if t.special or str(t) in names}
@@ -82,8 +93,15 @@ class Codec:
         Control tokens that are spelt in it are tokens, those that are hidden are text.
 
         Raises:
-            ModelError: the tokenizer does not find its control tokens in text.
+            ModelError: the tokenizer does not find its control tokens in text, or the model has no
+                embedding of one of its tokens.
         """
+        ids = self._ids(text, hidden)
+        if self.rows is not None and ids.size and ids.max() >= self.rows:
+            raise self._without_embedding(int(ids.max()))
+        return ids
+
+    def _ids(self, text: str, hidden: list[str]) -> IntArray:
         spelt = [self.control[name] for name in self.pattern.findall(text)]
         expected = [i for i in spelt if i in self._counted]
         if not hidden:
@@ -101,6 +119,14 @@ class Codec:
                 hint=f"They are {', '.join(self.control)}.",
             )
         return np.asarray(ids, np.int32)
+
+    def _without_embedding(self, token: int) -> ModelError:
+        return ModelError(
+            f"holds {self.tokenizer.convert_ids_to_tokens(token)!r}, token {token} of the "
+            f"tokenizer, and the model has {self.rows} embeddings and none for it",
+            hint="Take it out of the text. Or call resize_token_embeddings(len(tokenizer)) on the "
+            "model, train it on such texts and save both again.",
+        )
 
     def encode_text(self, text: str) -> IntArray:
         """(T,) int32 tokens of a text in which nothing is a control token."""
@@ -123,6 +149,10 @@ class Codec:
     @cached_property
     def _twin(self) -> Any:
         return make_twin(self.tokenizer, self.control, self._nonce)
+
+
+def _last_token(tokenizer: "PreTrainedTokenizerBase") -> int:
+    return max(tokenizer.get_vocab().values(), default=-1)
 
 
 def end_token(tokenizer: "PreTrainedTokenizerBase") -> int:
