@@ -83,6 +83,9 @@ class LinearPolicy(_Linear):
     def reference(self) -> Any:
         raise NotImplementedError
 
+    def shaken(self, seed: int) -> Any:
+        raise NotImplementedError
+
     def weights(self) -> dict[str, Tensor]:
         return self.trainable_state()
 

@@ -18,6 +18,7 @@ from backflip.errors import ModelError, SettingsError
 from backflip.manifest import require_whole
 from backflip.models.files import new_folder, read_record, read_tensors, write_record
 from backflip.models.matching import require_same_tensors
+from backflip.models.shaking import shaken
 from backflip.records import Sample
 
 
@@ -175,6 +176,10 @@ class AgentPolicy(Network):
             ModelError: always.
         """
         raise ModelError("a network without adapters holds no reference; keep a frozen copy")
+
+    def shaken(self, seed: int) -> AbstractContextManager[None]:
+        """A context in which its results differ by what rounding may make of them."""
+        return shaken(self.net[0], torch.float32, seed)
 
     def frozen_copy(self) -> "AgentPolicy":
         """The policy as it is now, to be asked and never trained."""

@@ -16,7 +16,7 @@ run that is killed and started again must end with the same weights.
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,6 +34,7 @@ from backflip.models.lora import adapted_layers, adapters_off, add_adapters, pla
 from backflip.models.matching import require_same_tensors
 from backflip.models.probes import is_causal, reads_packed_rows, reads_shared_rows
 from backflip.models.quiet import isolated_rng, quiet
+from backflip.models.shaking import shaken
 from backflip.models.shared import SharedRows
 
 
@@ -237,6 +238,11 @@ class AdaptedModel(nn.Module):
             )
         with adapters_off(self.model), torch.no_grad():
             yield
+
+    def shaken(self, seed: int) -> AbstractContextManager[None]:
+        """A context in which the network's results differ by what rounding may make of them."""
+        embedding: Any = self.model.get_input_embeddings()
+        return shaken(embedding, self.precision, seed)
 
     def frozen_copy(self) -> Self:
         """The network as it is now, computed bit for bit as here, and never trained."""

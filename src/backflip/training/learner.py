@@ -37,6 +37,10 @@ class Policy(Protocol):
         """
         ...
 
+    def shaken(self, seed: int) -> Any:
+        """A context in which its results differ by what rounding may make of them, at random."""
+        ...
+
     def weights(self) -> dict[str, Tensor]:
         """What a sampler needs to act as the policy does now, by name.
 
@@ -129,6 +133,13 @@ class Learner:
     def logprobs(self, inputs: ActionInputs, *, temperature: float = 1.0) -> Tensor:
         """(B, T) log-probabilities of the actions, without gradients; of drawn ones, as drawn."""
         return self._read(self.policy, inputs, temperature)
+
+    def shaken_logprobs(
+        self, inputs: ActionInputs, *, temperature: float = 1.0, seed: int
+    ) -> Tensor:
+        """The same as they might come out otherwise rounded; see `backflip.models.shaking`."""
+        with self.policy.shaken(seed):
+            return self.logprobs(inputs, temperature=temperature)
 
     def ref_logprobs(self, inputs: ActionInputs, *, temperature: float = 1.0) -> Tensor:
         """(B, T) log-probabilities under the reference, at the same temperature."""

@@ -14,7 +14,7 @@ from backflip.errors import TrainingError
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 from backflip.rewards.base import Reward
 from backflip.sampling import Sampler
-from backflip.training.agreement import Spell, require_agreement, tolerance
+from backflip.training.agreement import NARROW, Spell, require_agreement, tolerance
 from backflip.training.checkpoints import State
 from backflip.training.learner import Learner, Part
 
@@ -76,9 +76,7 @@ class RolloutTraining:
             seed = derive_seed(self.seed, "rollout", step, turn)
             samples += self.sampler.sample(asked, self.sampling, num_samples=each, seed=seed)
         rollouts = self.observe(samples)
-        require_agreement(
-            rollouts.samples, rollouts.logprobs_BT, rollouts.mask_BT, self.tolerance, self.spell
-        )
+        self._require_agreement(rollouts)
         batch, metrics = self.algorithm.credit(rollouts)
         metrics |= describe(rollouts) | (self.watch(samples) if self.watch else {})
         metrics |= self.update(batch, step)
@@ -110,6 +108,21 @@ class RolloutTraining:
             scores_B=torch.tensor([score for _, score in scored], dtype=torch.float32),
             missing_eos_B=torch.tensor([sample.content.missing_eos for sample in kept]),
             values_BT=values,
+        )
+
+    def _require_agreement(self, rollouts: Rollouts) -> None:
+        drawn_at = self.sampling.temperature
+
+        def shaken(seed: int) -> Tensor:
+            return self.learner.shaken_logprobs(rollouts.inputs, temperature=drawn_at, seed=seed)
+
+        require_agreement(
+            rollouts.samples,
+            rollouts.logprobs_BT,
+            rollouts.mask_BT,
+            self.tolerance,
+            self.spell,
+            shaken if self.tolerance is NARROW else None,
         )
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
