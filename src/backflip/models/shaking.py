@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def shaken(layer: nn.Module, precision: torch.dtype, seed: int) -> Iterator[None]:
-    """Let each number that a layer gives be larger or smaller by what rounding may change of it.
+    """Let each number that a layer gives be larger or smaller by half its last bit.
 
     All that is computed of them is then rounded otherwise, and comes out as different as from two
     ways to compute the same in this precision: little where a network is smooth, much where it
@@ -25,8 +25,8 @@ def shaken(layer: nn.Module, precision: torch.dtype, seed: int) -> Iterator[None
     unit = torch.finfo(precision).eps / 2
 
     def shake(_layer: nn.Module, _given: Any, given: Tensor) -> Tensor:
-        up = torch.randint(0, 2, given.shape, generator=generator).to(given.device)
-        return given * (1 + unit * (2.0 * up - 1)).to(given.dtype)
+        up = torch.randint(0, 2, given.shape, generator=generator).to(given)
+        return given + given * unit * (2 * up - 1)
 
     hook = layer.register_forward_hook(shake)
     try:
