@@ -13,7 +13,7 @@ from store_helpers import clip_sample, completion_sample
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.formats import Labelled, Rejected, import_file, read, write
-from backflip.feedback.kinds import Comparison, FeedbackBase, Span
+from backflip.feedback.kinds import KINDS, Comparison, FeedbackBase, Ranking, Span
 from backflip.feedback.store import MAIN, ModelRecord, Place, Task, Workspace, schema
 from backflip.feedback.store.rulings import rule
 from backflip.records import Completion, Prompt, Sample, Situation
@@ -158,6 +158,43 @@ def test_every_door_says_the_same(workspace: Workspace, tmp_path: Path, what: st
             assert workspace.journal.count(annotator=who) > before
     refused = {door for door, verdict in told.items() if verdict != "kept"}
     assert refused == (set(DOORS) if what in ODD else set()), told
+
+
+def _numbers(kind: type[FeedbackBase], number: int) -> Iterator[tuple[str, Any]]:
+    """Fields of a kind that hold whole numbers, alone or in a row, with this one in them."""
+    for name, field in kind.model_fields.items():
+        told = str(field.annotation)
+        if "int" in told:
+            yield name, (1, number) if "tuple" in told else number
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_number_of_any_kind_is_past_64_bits(workspace: Workspace, kind: str) -> None:
+    """Of what is counted with, none is larger than a column or a tensor holds."""
+    given: dict[str, dict[str, Any]] = {
+        "comparison": {"samples": (A, B), "choice": "a"},
+        "ranking": {"samples": (A, B), "ranks": (1, 2)},
+        "rating": {"sample": A, "level": 3},
+        "good_bad": {"sample": A, "good": True},
+        "correction": {"sample": A, "corrected": B},
+        "demonstration": {"sample": A},
+        "critique": {"sample": A, "text": "Hm.", "level": 2},
+        "safety_flag": {"sample": A, "safe": True},
+        "implicit": {"sample": A, "signal": "kept"},
+    }
+    entry = KINDS[kind](annotator=f"counts-{kind}", **given[kind])
+    workspace.journal.add([entry])
+    for number in (2**63, 2**64 - 1, 10**30):
+        for name, value in _numbers(KINDS[kind], number):
+            odd = entry.model_copy(update={name: value, "key": f"{name} {number}"})
+            with pytest.raises(WorkspaceError, match="cannot be kept"):
+                workspace.journal.add([odd])
+
+
+def test_a_ranking_may_have_gaps(workspace: Workspace) -> None:
+    kept = Ranking(annotator="gaps", samples=(A, B), ranks=(9, 2**63 - 1))
+    workspace.journal.add([kept])
+    assert workspace.journal.active(annotator="gaps") == [kept]
 
 
 @pytest.mark.parametrize(

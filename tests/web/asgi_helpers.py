@@ -98,9 +98,11 @@ class House:
         roles = {"user": (elsewhere, "lead"), "annotator": (self.project, "annotator")}
         roles["lead"] = (self.project, "lead")
         self.headers: dict[str, dict[str, str]] = {"nobody": {}}
-        for name, (project, role) in roles.items():
-            user = workspace.people.add(name)
-            workspace.projects.set_role(project, user.id, role)  # pyright: ignore
+        for name in (*roles, "admin"):
+            user = workspace.people.add(name, admin=name == "admin")
+            if name in roles:
+                project, role = roles[name]
+                workspace.projects.set_role(project, user.id, role)  # pyright: ignore
             key, session = workspace.people.start_session(user.id, 3600)
             cookie = f"backflip={self.signer.sign(key)}"
             self.headers[name] = {"cookie": cookie, "x-csrf-token": session.csrf}

@@ -91,7 +91,7 @@ LEVELS: dict[str, list[str]] = {
         "GET /api/projects/{project}/export",
         "POST /api/projects/{project}/import",
         "POST /api/projects/{project}/entries/{entry}/withdraw",
-        "POST /api/projects/{project}/annotators/{annotator}/withdraw",
+        "POST /api/projects/{project}/withdraw",
         "GET /projects/{project}/models",
         "GET /projects/{project}/models/{model}",
         "GET /api/projects/{project}/models",

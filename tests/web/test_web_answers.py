@@ -2,11 +2,26 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from web_helpers import SAMPLES, TASKS, Browser, SignIn, ids
 
-from backflip.feedback.kinds import WRITTEN_KINDS, Comparison, Rating
+from backflip.feedback.kinds import (
+    KINDS,
+    WRITTEN_KINDS,
+    Comparison,
+    Correction,
+    Critique,
+    Demonstration,
+    FeedbackBase,
+    GoodBad,
+    Implicit,
+    Ranking,
+    Rating,
+    SafetyFlag,
+)
 from backflip.feedback.store import Project, Workspace
+from backflip.records import Clip, Prompt, Sample, Situation
 
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     "comparison": ({"choice": "b", "strength": 2}, "B clearly better"),
@@ -53,6 +68,47 @@ def test_every_kind_is_told_in_words(
     (told,) = lead.get(f"/api/projects/{project.id}/entries").json()["entries"]
     assert told["entry"]["kind"] == kind
     assert told["id"] in html
+
+
+def clip(seed: int) -> Sample:
+    content = Clip(
+        environment="Point-v0",
+        observations=np.zeros((4, 2), np.float32),
+        actions=np.zeros(3, np.int64),
+        logprobs=np.zeros(3, np.float32),
+        rewards=np.zeros(3, np.float32),
+        terminated=False,
+        truncated=True,
+    )
+    prompt = Prompt(content=Situation(environment="Point-v0", seed=7))
+    return Sample.of(prompt, content, model="model-1", seed=seed)
+
+
+def test_what_is_said_of_clips_is_shown_whatever_it_is(
+    workspace: Workspace, project: Project, lead: Browser
+) -> None:
+    """Also what no page asks of clips, and a file or a program may say."""
+    first, second = map(clip, (1, 2))
+    workspace.samples.add([first, second])
+    workspace.queue.put("run-1", 1, [], project=project.id)
+    said: dict[str, FeedbackBase] = {
+        "comparison": Comparison(annotator="a", samples=(first.id, second.id), choice="a"),
+        "ranking": Ranking(annotator="a", samples=(first.id, second.id), ranks=(1, 2)),
+        "rating": Rating(annotator="a", sample=first.id, level=2),
+        "good_bad": GoodBad(annotator="a", sample=first.id, good=True),
+        "correction": Correction(annotator="a", sample=first.id, corrected=second.id),
+        "demonstration": Demonstration(annotator="a", sample=first.id),
+        "critique": Critique(annotator="a", sample=first.id, text="It falls."),
+        "safety_flag": SafetyFlag(annotator="a", sample=first.id, safe=False),
+        "implicit": Implicit(annotator="a", sample=first.id, signal="kept"),
+    }
+    assert said.keys() == KINDS.keys()
+    added = workspace.journal.add([*said.values()], run="run-1", round=1)
+    html = lead.open(f"/projects/{project.id}/answers")
+    assert html.count("<article") == len(said)
+    for name in added:
+        assert name in html
+    assert len(lead.get(f"/api/projects/{project.id}/entries").json()["entries"]) == len(said)
 
 
 def put(workspace: Workspace, project: Project, number: int, **fields: Any) -> list[str]:

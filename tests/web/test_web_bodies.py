@@ -14,6 +14,7 @@ from backflip.web import guard
 from backflip.web.bodies import Bounds
 from backflip.web.guard import Guarded
 
+TWICE = b'{"a": {"choice": "a", "choice": "b"}}'
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 PIECE = b"x" * 2**16
 
@@ -103,3 +104,16 @@ def test_other_bodies_that_are_slow_end(house: House, monkeypatch: pytest.Monkey
     call = house.call("lead", "POST", path, "json", pieces=itertools.repeat(b" "), pause=0.02)
     asyncio.run(call.send())
     assert call.status == 408
+
+
+def test_a_field_that_is_there_twice_is_refused_by_every_route(house: House) -> None:
+    """Nobody can tell which of the two counts; files are read alike."""
+    routes, asked = all_routes(house.app), []
+    for name, level, method, path in changes(house):
+        field = routes[name].body_field
+        if field is None or type(field.field_info).__name__ == "Form" or level == "nobody":
+            continue
+        asked.append(house.call(level, method, path, "json", pieces=[TWICE]))
+    assert len(asked) > 20
+    for call in asyncio.run(sent(asked)):
+        assert (call.status, b"'choice' is there twice" in call.body) == (422, True), call.path

@@ -1,15 +1,18 @@
 """Files in and out by the page's own routes, answers taken back, and the models behind them."""
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from web_helpers import PAIR, SAMPLES, Browser, SignIn, ids
 
 from backflip.config import ServerSettings
 from backflip.feedback.formats import FORMATS, Labelled, read
-from backflip.feedback.kinds import Comparison, Demonstration, GoodBad
+from backflip.feedback.kinds import Comparison, Demonstration, GoodBad, Rating
 from backflip.feedback.store import ModelRecord, Project, Task, Workspace
 
 
@@ -110,6 +113,30 @@ def test_too_large_a_file_is_refused(
     assert workspace.journal.count() == before
 
 
+@pytest.mark.parametrize(
+    "name", ["judge:Qwen/Qwen2.5-7B-Instruct", "..", "a b?c=d&e#f%2F", "é" * 500, "\\", "<b>"]
+)
+def test_whatever_somebody_is_called_the_answers_can_be_taken_back(
+    workspace: Workspace, project: Project, lead: Browser, name: str
+) -> None:
+    asked = Task(kind="rating", sample_ids=ids(2, 0))
+    workspace.queue.put("run-1", 2, [asked], project=project.id)
+    task = workspace.queue.next(name, project=project.id)
+    assert task is not None
+    vote = Rating(annotator=name, sample=task.sample_ids[0], level=1)
+    workspace.queue.answer(task.id, name, vote)
+    page = lead.open(f"/projects/{project.id}/answers?annotator={quote(name, safe='')}")
+    assert page.count("<article") == 1
+    buttons = re.findall(r'data-withdraw="([^"]*)"', lead.open(f"/projects/{project.id}/data"))
+    (address,) = [
+        address
+        for each in buttons
+        if parse_qs(urlsplit(address := unescape(each)).query) == {"annotator": [name]}
+    ]
+    assert lead.post(address).json()["withdrawn"] == 1
+    assert workspace.journal.active(annotator=name) == []
+
+
 def test_what_is_taken_back_and_what_was_made_from_it(
     workspace: Workspace, project: Project, lead: Browser
 ) -> None:
@@ -138,7 +165,7 @@ def test_what_is_taken_back_and_what_was_made_from_it(
     }
     assert workspace.journal.history(mine.id)[1].reason == "a slip"
     assert lead.post(f"{root}/entries/{mine.id}/withdraw").json()["withdrawn"] == 0
-    told = lead.post(f"{root}/annotators/mia/withdraw").json()
+    told = lead.post(f"{root}/withdraw?annotator=mia").json()
     assert told["withdrawn"] == 3
     left = workspace.journal.active()
     assert [e.annotator for e in left if e.kind == "comparison"] == ["bob", "bob"]
@@ -146,7 +173,7 @@ def test_what_is_taken_back_and_what_was_made_from_it(
     other = next(e for e in left if e.kind == "good_bad")
     assert lead.post(f"{root}/entries/{other.id}/withdraw").status_code == 404
     assert lead.post(f"{root}/entries/none/withdraw").status_code == 404
-    assert lead.post(f"{root}/annotators/mia/withdraw").status_code == 404
+    assert lead.post(f"{root}/withdraw?annotator=mia").status_code == 404
     behind = lead.get(f"{root}/models/m-reward").json()
     assert behind["entries"] == 4
     assert behind["annotators"] == {"mia": 2, "bob": 2}

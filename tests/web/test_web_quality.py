@@ -1,11 +1,14 @@
 """The quality page: figures of planted answers, conflicts and how they are settled, reports."""
 
+import itertools
 import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
+import pytest
 from web_helpers import SignIn
 
 from backflip.feedback.kinds import Comparison
@@ -166,6 +169,45 @@ def test_a_report_that_is_wanted_is_made_by_a_process_of_its_own(
     report = workspace.reports.get(project.id)
     assert not report.wanted
     assert report.body == json.loads(json.dumps(measure_quality(workspace, project.id)))
+
+
+def test_a_report_that_cannot_be_made_waits_and_keeps_no_other_from_being_made(
+    workspace: Workspace, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = workspace.projects.create("Another")
+    begun: list[str] = []
+
+    class Process:
+        def __init__(self, code: int):
+            self.code = code
+
+        def poll(self) -> int:
+            return self.code
+
+    def begin(_: Background, name: str) -> Any:
+        begun.append(name)
+        if name == other.id:
+            workspace.reports.keep(name, {})
+        return Process(70 if name == project.id else 0)
+
+    now = 0.0
+    monkeypatch.setattr(Background, "_begin", begin)
+    monkeypatch.setattr("backflip.web.background.time.monotonic", lambda: now)
+    background = Background(workspace, "http://127.0.0.1:8000", inside=False)
+    for each in (project, other):
+        workspace.reports.want(each.id)
+    tries: list[float] = []
+    for _ in range(20_000):  # seconds
+        number = begun.count(project.id)
+        background._make_report()
+        if begun.count(project.id) > number:
+            tries.append(now)
+        now += 1
+    assert begun.count(other.id) == 1
+    waits = [after - before for before, after in itertools.pairwise(tries)]
+    assert waits == sorted(waits)
+    assert waits[0] >= 30
+    assert waits[-1] == pytest.approx(3600, abs=2)
 
 
 def test_the_command_says_the_same(workspace: Workspace, project: Project) -> None:

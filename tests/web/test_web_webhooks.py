@@ -1,5 +1,6 @@
 """Webhooks: what happens in a project is told to an address, signed, once it is there to hear."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -9,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from web_helpers import PAIR, SignIn
 from whole_page import WholePage
 
@@ -165,11 +168,21 @@ def test_addresses_inside_are_refused_unless_allowed(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://example.org/", "javascript:alert(1)", "//x", "http://", "http://u:p@x/", "http://[x"],
+    [
+        *("ftp://example.org/", "javascript:alert(1)", "//x", "http://", "http://u:p@x/"),
+        *("http://[x", "http://xn--/", "http://xn--a/", "http://a..b/", "http://x:0/"),
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(BackflipError):
-        check_address(url, inside=True)
+    for inside in (True, False):
+        with pytest.raises(BackflipError):
+            check_address(url, inside=inside)
+
+
+@given(st.text(st.sampled_from("xn-a.:/@[]%0é\u200b\ufb03\udc80 ?#\\1"), max_size=12))
+def test_whatever_the_address_only_a_backflip_error_is_raised(tail: str) -> None:
+    with contextlib.suppress(BackflipError):
+        check_address(f"http://{tail}", inside=True)
 
 
 def test_by_default_nothing_inside_is_called(

@@ -101,9 +101,15 @@ def _findable(path: str) -> str:
 def _web_address(address: str) -> str:
     try:
         found = urlsplit(address)
+        port = found.port
     except ValueError:
-        found = urlsplit("")
-    if found.scheme not in ("http", "https") or not found.netloc:
+        found, port = urlsplit(""), None
+    if (
+        found.scheme not in ("http", "https")
+        or not found.hostname
+        or port == 0
+        or re.search(r"\s", address)
+    ):
         told = re.sub(r"//[^/]*@", "//***@", address)
         raise ValueError(f"{told!r} is not an http address: it should be like https://host/path")
     return address

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from backflip.data.fields import without_nulls
 from backflip.errors import FormatError
-from backflip.records.door import MAX_BYTES, MAX_DEPTH, check_json
+from backflip.records.door import MAX_BYTES, MAX_DEPTH, check_json, named_once
 
 MAX_ROW_BYTES = MAX_BYTES
 MAX_WIDE_BYTES = 128 * MAX_BYTES
@@ -91,7 +91,7 @@ def parse_json(text: str) -> Any:
 
 def _load(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_named_once)
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=named_once)
     except RecursionError:
         raise ValueError(f"not valid JSON: nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
@@ -100,15 +100,6 @@ def _load(text: str) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {twice!r} is there twice")
-    return data
 
 
 def check_row(

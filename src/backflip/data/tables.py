@@ -4,9 +4,11 @@ A column has a cell in every row, and so has each field of a struct: what a row 
 null there. A null is therefore dropped, however deep it stands.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from backflip.data.opening import look_up, open_binary
 from backflip.data.rows import MAX_ROW_BYTES, Rejected, Row, check_row
@@ -109,10 +111,22 @@ def _values(row: "pa.RecordBatch") -> dict[str, Any]:
         try:
             (found[name],) = column.to_pylist()
         except (pa.ArrowException, ArithmeticError, LookupError, ValueError) as error:
-            raise ValueError(
-                f"column {name!r} holds a value that cannot be read: {error}"
-            ) from None
+            zone = getattr(column.type, "tz", None)
+            known = zone is None or _is_zone(zone)
+            why = error if known else f"there is no time zone {zone!r}"
+            raise ValueError(f"column {name!r} holds a value that cannot be read: {why}") from None
     return found
+
+
+def _is_zone(name: str) -> bool:
+    """Whether arrow knows a time zone: by its name, or as an offset like +02:00."""
+    if re.fullmatch(r"[+-]\d\d:\d\d", name):
+        return True
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
 
 
 def _datasets(what: str, where: str) -> Any:

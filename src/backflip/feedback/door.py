@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from backflip.feedback.kinds import FeedbackBase, parse_feedback
 from backflip.records import Completion, Sample
 from backflip.records.checks import check_sample
-from backflip.records.door import KEPT_DEPTH, check_integer, check_json, check_name
+from backflip.records.door import INTEGERS, KEPT_DEPTH, check_integer, check_json, check_name
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class About:
 def check_entry(entry: FeedbackBase) -> None:
     """Refuse an entry that cannot be stored or contradicts itself, as a `ValueError` in words."""
     body = entry.model_dump(mode="json")
-    check_json(body, depth=KEPT_DEPTH)
+    check_json(body, depth=KEPT_DEPTH, integers=INTEGERS)
     try:
         parse_feedback(body)
     except ValidationError as error:

@@ -19,7 +19,7 @@ MAX_NAME = 500
 """Characters of a name: PostgreSQL keeps no longer ones in an index."""
 INTEGERS = range(-(2**63), 2**63)
 """What an integer column holds."""
-_JSON_INTEGERS = range(-(2**63), 2**64)  # ids and hashes of other programs may be unsigned
+JSON_INTEGERS = range(-(2**63), 2**64)  # ids and hashes of other programs may be unsigned
 _HALF = "half a surrogate pair, which is no character"
 _NUL = "a NUL character, which cannot be stored"
 
@@ -73,12 +73,25 @@ def check_integer(value: Any) -> int:
     return value
 
 
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON from its fields; a `ValueError` in words where one is there twice: nobody
+    can tell which of them counts.
+    """
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{_field(twice)}is there twice")
+    return data
+
+
 def check_json(
     value: Any,
     *,
     depth: int = MAX_DEPTH,
     max_bytes: int | None = MAX_BYTES,
     columns: bool = False,
+    integers: range = JSON_INTEGERS,
 ) -> int:
     """Walk a JSON value.
 
@@ -87,6 +100,7 @@ def check_json(
         depth: levels that it may have; a number has none.
         max_bytes: of its texts together, in UTF-8; None for no limit.
         columns: it comes from a file of columns, which hold dates, bytes and NaN as well.
+        integers: those that it may hold.
 
     Returns:
         The number of bytes of its texts, those of its keys included.
@@ -106,7 +120,7 @@ def check_json(
             pending += ((inner, level + 1, name) for inner in cast(list[Any], value))
         elif isinstance(value, str):
             size += _named(check_text, value, name)
-        elif fault := _number_fault(value, columns):
+        elif fault := _number_fault(value, columns, integers):
             raise ValueError(f"{_field(name)}{fault}")
         if level > depth:
             raise ValueError(f"{_field(name)}is nested deeper than {depth} levels")
@@ -121,11 +135,11 @@ def _key(key: Any, name: str | None) -> int:
     return _named(check_text, key, name)
 
 
-def _number_fault(value: Any, columns: bool) -> str | None:
+def _number_fault(value: Any, columns: bool, integers: range) -> str | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return None if value in _JSON_INTEGERS else "is an integer of more than 64 bits"
+        return None if value in integers else "is an integer of more than 64 bits"
     if columns:
         return None
     if not isinstance(value, float):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 from backflip.errors import BackflipError
 from backflip.feedback.store import Workspace
@@ -15,6 +16,8 @@ from backflip.web.webhooks import deliver
 
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+FIRST_WAIT, LONGEST_WAIT = 30.0, 3600.0
+"""Seconds until a report that failed is tried again, twice as long each time."""
 _START = "import sys; from backflip.cli import main; main(sys.argv[1:])"
 
 
@@ -32,7 +35,8 @@ class Background:
         self._address = address
         self._inside = inside
         self._over = threading.Event()
-        self._report: subprocess.Popen[bytes] | None = None
+        self._report: tuple[str, subprocess.Popen[bytes]] | None = None
+        self._failed: dict[str, _Failure] = {}
         self._thread = threading.Thread(target=self._work, name="background", daemon=True)
 
     def __enter__(self) -> "Background":
@@ -42,9 +46,9 @@ class Background:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(timeout=15)
-        if self._report is not None and self._report.poll() is None:
-            self._report.terminate()
-            self._report.wait()
+        if self._report is not None and self._report[1].poll() is None:
+            self._report[1].terminate()
+            self._report[1].wait()
         try:
             self._workspace.servers.end(self._address)
         except BackflipError as error:
@@ -72,20 +76,44 @@ class Background:
     def _make_report(self) -> None:
         """Begin a report that is asked for, one at a time, in a process of its own.
 
-        Reading half a million answers would keep this process from its visitors.
+        Reading half a million answers would keep this process from its visitors. One that cannot
+        be made waits, ever longer, and keeps no other from being made.
         """
         if self._report is not None:
-            code = self._report.poll()
+            project, process = self._report
+            code = process.poll()
             if code is None:
                 return
             if code:
-                log("report", fault=f"the process ended with {code}")
+                log("report", project=project, fault=f"the process ended with {code}")
+                self._failed[project] = _Failure.after(self._failed.get(project))
+            else:
+                self._failed.pop(project, None)
             self._report = None
-        project = self._workspace.reports.wanted()
-        if project is not None:
-            place = ["-w", str(self._workspace.root), "--project", project]
-            self._report = subprocess.Popen(  # noqa: S603  (this program, and an id of the store)
-                [sys.executable, "-c", _START, "quality", "--keep", "--json", *place],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+        now = time.monotonic()
+        for project in self._workspace.reports.wanted():
+            failure = self._failed.get(project)
+            if failure is None or failure.until <= now:
+                self._report = project, self._begin(project)
+                return
+
+    def _begin(self, project: str) -> subprocess.Popen[bytes]:
+        place = ["-w", str(self._workspace.root), "--project", project]
+        return subprocess.Popen(  # noqa: S603  (this program, and an id of the store)
+            [sys.executable, "-c", _START, "quality", "--keep", "--json", *place],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A report that could not be made: how long it waited, and until when it waits now."""
+
+    wait: float
+    until: float
+
+    @classmethod
+    def after(cls, last: "_Failure | None") -> "_Failure":
+        wait = FIRST_WAIT if last is None else min(2 * last.wait, LONGEST_WAIT)
+        return cls(wait, time.monotonic() + wait)

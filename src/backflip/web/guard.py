@@ -6,13 +6,15 @@ asked before, and the body is read within bounds.
     router = Router(tags=["data"])        instead of APIRouter
 """
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from backflip.records.door import named_once
 from backflip.web.bodies import FORMS, MAX_FORM, BoundedReceive, Bounds, content_type
 from backflip.web.parameters import check_path
 
@@ -46,9 +48,25 @@ class Guarded(APIRoute):
                 bounds = gate.bounds(request) or bounds
             bounds.check_length(request)
             bounded = BoundedReceive(request.receive, bounds)
-            return await handle(Request(request.scope, bounded))
+            return await handle(_Asked(request.scope, bounded))
 
         return guarded
+
+
+class _Asked(Request):
+    """A request in whose JSON each field of an object is there once."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = json.loads(await self.body(), object_pairs_hook=_once)
+        return self._json
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    try:
+        return named_once(pairs)
+    except ValueError as error:
+        raise HTTPException(422, f"{error}.") from None
 
 
 class Router(APIRouter):

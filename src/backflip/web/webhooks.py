@@ -40,10 +40,10 @@ def check_address(url: str, *, inside: bool) -> None:
     """
     try:
         address = httpx.URL(url)
-        fault = fault_of_host(address)
+        host, fault = address.host, fault_of_host(address)
     except (httpx.InvalidURL, ValueError):  # ValueError: also of what cannot be encoded
         raise BackflipError("that is no address") from None
-    if address.scheme not in ("http", "https") or not address.host or address.userinfo:
+    if address.scheme not in ("http", "https") or not host or address.userinfo:
         raise BackflipError(
             "a webhook's address begins with http:// or https:// and holds no password"
         )

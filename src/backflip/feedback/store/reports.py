@@ -46,11 +46,11 @@ class Reports:
         """Ask for a new report of a project."""
         self._put(project, {"wanted": True})
 
-    def wanted(self) -> str | None:
-        """A project of which a report is asked for."""
-        query = sa.select(_reports.c.project).where(_reports.c.wanted).limit(1)
+    def wanted(self) -> list[str]:
+        """Projects of which a report is asked for."""
+        query = sa.select(_reports.c.project).where(_reports.c.wanted)
         with self._database.read() as connection:
-            return connection.execute(query).scalar()
+            return list(connection.execute(query.order_by(_reports.c.project)).scalars())
 
     def keep(self, project: str, body: dict[str, Any]) -> None:
         """Keep a new report of a project in place of the old one."""

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import JournalRow, Workspace
 from backflip.records import Record
-from backflip.records.door import whole_json
+from backflip.records.door import MAX_NAME, whole_json
 from backflip.web.access import Lead
 from backflip.web.answers import answer_view
 from backflip.web.guard import Router
@@ -17,7 +17,7 @@ from backflip.web.lead import lead_page, names_of
 router = Router(tags=["data"])
 PER_PAGE = 20
 Kind = Annotated[str | None, Query(max_length=50)]
-Person = Annotated[str | None, Query(max_length=200)]
+Person = Annotated[str | None, Query(max_length=MAX_NAME)]
 Before = Annotated[int | None, Query(ge=1, le=2**53)]
 
 

@@ -13,6 +13,7 @@ from backflip.errors import NotFoundError
 from backflip.feedback.kinds import KINDS
 from backflip.feedback.store import Touched, Workspace, touched
 from backflip.records import Record
+from backflip.records.door import MAX_NAME
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
@@ -133,9 +134,12 @@ def withdraw_entry(project: str, entry: str, reason: Reason, visitor: Lead) -> d
     return {"withdrawn": int(done), **_told(touched(workspace, [entry]))}
 
 
-@router.post("/api/projects/{project}/annotators/{annotator}/withdraw")
+@router.post("/api/projects/{project}/withdraw")
 def withdraw_annotator(
-    project: str, annotator: str, reason: Reason, visitor: Lead
+    project: str,
+    annotator: Annotated[str, Query(min_length=1, max_length=MAX_NAME)],
+    reason: Reason,
+    visitor: Lead,
 ) -> dict[str, Any]:
     """Take back all that somebody said in the project, and say what was made from it."""
     workspace = visitor.context.workspace
