@@ -10,13 +10,21 @@ SECONDS = float(os.environ.get("BACKFLIP_FUZZ_SECONDS", "0"))
 """For which a fuzzer goes on once it has tried as often as the suite asks."""
 
 
-def seeds(number: int) -> Iterator[int]:
-    """Seeds of so many tries, and of as many more as `BACKFLIP_FUZZ_SECONDS` gives time for."""
-    end = time.monotonic() + SECONDS
+def seeds(number: int, seconds: float = SECONDS) -> Iterator[int]:
+    """Seeds of so many tries, and of as many more as there are seconds for.
+
+    How many there were is printed, which pytest shows with -s or -rP.
+    """
+    start = time.monotonic()
     seed = 0
-    while seed < number or time.monotonic() < end:
+    while seed < number or time.monotonic() - start < seconds:
         yield seed
         seed += 1
+    tell(seed, time.monotonic() - start)
+
+
+def tell(tries: int, seconds: float) -> None:
+    print(f"\n{tries} tries in {seconds:.1f} s")
 
 
 def copied(folder: Path, target: Path) -> Path:

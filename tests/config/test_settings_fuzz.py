@@ -6,7 +6,6 @@
 import math
 import random
 import string
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,15 +56,6 @@ def paths(cls: type[BaseModel], above: str = "") -> Iterator[str]:
 PATHS = sorted(set(paths(Recipe)))
 
 
-def rounds() -> Iterator[int]:
-    """Numbers of tries, for as long as they may take, and enough of them on a slow machine."""
-    end = time.monotonic() + SECONDS
-    number = 0
-    while number < LEAST or time.monotonic() < end:
-        yield number
-        number += 1
-
-
 def told_or_read(source: str | Path, lines: list[str], names: list[str]) -> bool:
     """Whether settings were read; where not, what is told names one of `names`."""
     try:
@@ -86,7 +76,7 @@ def told_or_read(source: str | Path, lines: list[str], names: list[str]) -> bool
 def test_any_line_over_any_setting_is_read_or_told() -> None:
     draw = random.Random(8)
     read = refused = 0
-    for number in rounds():
+    for number in fuzzing.seeds(LEAST, SECONDS):
         path = PATHS[number % len(PATHS)] if number < 2 * len(PATHS) else draw.choice(PATHS)
         match draw.randrange(12):
             case 0:
@@ -115,7 +105,7 @@ def test_any_file_is_read_or_told(tmp_path: Path) -> None:
     pieces += [b"x = 1\n", b"9" * 5000, b"inf", b"\xc3\xa9", b"\xed\xa0\x80", b"[[feedback]]\n"]
     path = tmp_path / "r.toml"
     read = 0
-    for _ in rounds():
+    for _ in fuzzing.seeds(LEAST, SECONDS):
         raw = draw.choice(sources)
         for _ in range(draw.randrange(4)):
             at, to = sorted(draw.choices(range(len(raw) + 1), k=2))

@@ -36,7 +36,7 @@ from backflip.feedback.store.journal import JournalRow
 from backflip.feedback.store.schema import now
 from backflip.feedback.terminal.views import prompt_view, samples_view
 from backflip.web.answers import answer_view
-from fuzzing import SECONDS
+from fuzzing import SECONDS, tell
 
 DEEP: Any = 1
 for _ in range(63):
@@ -185,10 +185,14 @@ def test_an_odd_row_is_refused_with_its_place_or_goes_everywhere(
         if SECONDS and time.monotonic() > end:
             return
         rng = random.Random(seed)
+        nonlocal number
+        number += 20
         rows = [oddly(rng.choice(good), rng) for _ in range(20)]
         assert try_rows(workspace, folder, format_name, [*rows, *good]) >= len(good)
 
+    start, number = time.monotonic(), 0
     tried()
+    tell(number, time.monotonic() - start)
 
 
 def test_all_that_was_kept_is_exported_and_read_again(workspace: Workspace, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from request_fuzz import Fuzzer, World
 from test_web_access import all_routes
 
 from backflip.feedback.store import Workspace
-from fuzzing import SECONDS
+from fuzzing import SECONDS, tell
 
 SEED = int(os.environ.get("BACKFLIP_FUZZ_SEED", "9"))
 ROUNDS = 5
@@ -55,7 +55,9 @@ def read(call: Any) -> None:
 def test_whatever_is_asked_the_server_has_no_fault(workspace: Workspace) -> None:
     world = World(workspace)
     routes = {n: r for n, r in all_routes(world.app).items() if not n.endswith("/events")}
+    start = time.monotonic()
     faults, told = asyncio.run(faults_of(Fuzzer(world, routes, SEED), SECONDS))
+    tell(told.total(), time.monotonic() - start)
     assert not faults, f"{len(faults)} faults\n" + "\n".join(faults[:50])
     # Most of it must get past the door: what is refused there tries nothing.
     assert told[200] + told[201] + told[204] + told[303] > 0.2 * told.total()
