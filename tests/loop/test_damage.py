@@ -131,7 +131,9 @@ def try_once(made: CutOff, folder: Path, path: Path, kind: str, rng: random.Rand
     error, warnings = go_on(made, folder)
     told = str(error) if error is not None else "; ".join(warnings)
     about = f"{path.relative_to(folder)} {kind}: {told}"
-    named = str(path.parent) in told and path.name in told
+    # What is whole and fits no network is told of the checkpoint: either file may be the wrong one.
+    unfit = "of another training, or damaged" in told
+    named = str(path.parent) in told and (path.name in told or unfit)
     if error is not None:
         assert named, about
         assert error.hint, about
