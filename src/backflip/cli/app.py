@@ -14,7 +14,7 @@ from backflip.cli import backups, data, doctor, loop, models, quality, server, s
 from backflip.cli.faults import check_surroundings, tell_fault
 from backflip.cli.output import fail, note_workspace, print_json, tell_error, watched_output
 from backflip.cli.signals import handled, status_of, stop
-from backflip.errors import BackflipError
+from backflip.errors import BackflipError, unreachable
 
 app = typer.Typer(
     name="backflip",
@@ -26,9 +26,6 @@ app = typer.Typer(
 )
 
 DEBUG = "--debug"
-NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
-"""What is wrong with a name that somebody gave, wherever it was looked for."""
-_SHOWN = 100
 BROKEN_PIPE = 141
 """The status that shells give a program whose reader has left: 128 and the number of SIGPIPE."""
 STOPPED = "Stopped. What was done is kept: the same command goes on from there."
@@ -130,6 +127,8 @@ class _Command:
             return int(error.exit_code)
         if isinstance(error, KeyboardInterrupt | typer.Abort):
             return self._tell_stopped(status_of(error))
+        if isinstance(error, OSError):
+            error = unreachable(error) or error
         if isinstance(error, BackflipError):
             return fail(error.what, where=error.where, hint=error.hint, as_json=self.as_json)
         if isinstance(error, CommandError):
@@ -137,9 +136,6 @@ class _Command:
                 print_json(_error(error.format_message()))
             error.show()
             return int(error.exit_code)
-        if isinstance(error, OSError) and error.errno in NAMES:
-            where = ascii(error.filename)[:_SHOWN]
-            return fail(f"{error.strerror}", where=where, hint=None, as_json=self.as_json)
         return tell_fault(error, self.arguments, as_json=self.as_json, debug=self.debug)
 
     def _tell_stopped(self, code: int) -> int:

@@ -18,7 +18,7 @@ from backflip.cli.output import (
 )
 from backflip.cli.signals import status_of
 from backflip.cli.toml import to_toml
-from backflip.cli.workspaces import open_workspace
+from backflip.cli.workspaces import is_workspace, open_workspace
 from backflip.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _locate(name: str, folder: Path) -> "tuple[str, ChatSettings | None]":
     from backflip.feedback.store import Workspace
     from backflip.models import BUILTIN_MODELS
 
-    if name in BUILTIN_MODELS or not (folder / "workspace.json").is_file():
+    if name in BUILTIN_MODELS or not is_workspace(folder):
         return name, None
     with Workspace.open(folder) as opened:
         named = [m for m in opened.models.all() if name in (m.id, m.name)]

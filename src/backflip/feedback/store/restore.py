@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
-from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.errors import FREE_SPACE, WorkspaceError, reaching, why_not_written
 from backflip.feedback.store import migrations, schema
 from backflip.feedback.store.artifacts import flush_folder, unreadable
 from backflip.feedback.store.backup import ARTIFACTS, HEADING, PART_BYTES, WORDS, Manifest
@@ -46,6 +46,7 @@ _GUARDS = (
 _PASSING = (schema.sessions, schema.login_failures, schema.workers, schema.servers)
 
 
+@reaching(WorkspaceError)
 def restore_backup(
     file: str | Path,
     folder: str | Path,

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.errors import FREE_SPACE, WorkspaceError, reaching, why_not_written
 from backflip.feedback.store import schema
 from backflip.feedback.store.annotators import Annotators
 from backflip.feedback.store.artifacts import flush_folder
@@ -104,6 +104,7 @@ class Workspace:
         self.chats = Chats(database)
 
     @classmethod
+    @reaching(WorkspaceError)
     def create(
         cls, folder: str | Path, database: str | None = None, *, timeout: float = 30.0
     ) -> Self:
@@ -124,6 +125,7 @@ class Workspace:
         return cls._make(root, database, timeout)
 
     @classmethod
+    @reaching(WorkspaceError)
     def open(cls, folder: str | Path, create: bool = False, *, timeout: float = 30.0) -> Self:
         """Open a workspace; an older schema is brought up to date.
 
@@ -133,8 +135,9 @@ class Workspace:
             timeout: seconds to wait for another process's lock.
 
         Raises:
-            WorkspaceError: no workspace there, one written by a newer Backflip, or a database
-                that cannot be reached, stays locked, has no tables or is another workspace's.
+            WorkspaceError: no workspace there, none that may be read, one written by a newer
+                Backflip, or a database that cannot be reached, stays locked, has no tables or is
+                another workspace's.
         """
         root = Path(folder).resolve()
         if not (root / MARKER).is_file():
