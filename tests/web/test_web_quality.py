@@ -170,7 +170,7 @@ def test_a_report_that_is_wanted_is_made_by_a_process_of_its_own(
 
 def test_the_command_says_the_same(workspace: Workspace, project: Project) -> None:
     fill(workspace, project)
-    start = "import sys; from backflip.cli import main; main(sys.argv[1:])"
+    start = "from backflip.cli import main; main()"
     command = [sys.executable, "-c", start, "quality", "-w", str(workspace.root)]
     asked = [*command, "--project", "Kindness"]
     done = subprocess.run([*asked, "--json"], capture_output=True, text=True, check=True)

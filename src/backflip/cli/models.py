@@ -20,6 +20,7 @@ from backflip.cli.signals import status_of
 from backflip.cli.toml import to_toml
 from backflip.cli.workspaces import is_workspace, open_workspace
 from backflip.errors import SettingsError
+from backflip.shown import clean_text
 
 if TYPE_CHECKING:
     from backflip.config import ChatSettings
@@ -72,7 +73,6 @@ def chat(
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new forgets what was said."""
     from backflip.config import SamplingSettings
-    from backflip.feedback.terminal import clean_text
     from backflip.models import load_causal_lm, pick_precision
     from backflip.records import Dialogue, Message, Prompt
     from backflip.sampling import TextSampler
@@ -108,6 +108,8 @@ def chat(
 
 def _ask() -> str:
     """A line from the person; the sign that waits for it goes where no program reads."""
+    if sys.stdin is None:  # it is closed
+        return ""
     if sys.stdin.isatty():
         typer.echo("> ", err=True, nl=False)
     return sys.stdin.readline().strip()

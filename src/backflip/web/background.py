@@ -15,7 +15,7 @@ from backflip.web.webhooks import deliver
 
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
-_START = "import sys; from backflip.cli import main; main(sys.argv[1:])"
+_START = "from backflip.cli import main; main()"
 
 
 class Background:
