@@ -103,6 +103,8 @@ def _marker(root: Path, findings: list[Finding]) -> Marker | None:
     try:
         return read_marker(root / MARKER)
     except BackflipError as error:
+        if isinstance(error.__cause__, PermissionError):  # nothing is known to be wrong with it
+            raise
         findings.append(Finding(state="damaged", what=error.what, where=str(root / MARKER)))
         return None
 
