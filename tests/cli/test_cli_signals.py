@@ -119,6 +119,8 @@ def test_a_program_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (70, "")
     assert ended.stderr.startswith("Error: Backflip cannot be started: ModuleNotFoundError: No mod")
     assert "Traceback" not in ended.stderr
+    machine = started("models", "--json", folder=tmp_path, typer="import nowhere")
+    assert "'nowhere'" in json.loads(machine.stdout)["error"]["what"]
     shown = started("models", "--debug", folder=tmp_path, typer="import nowhere")
     assert "Traceback" in shown.stderr
 

@@ -6,11 +6,21 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from backflip.cli.signals import Stop, Stopped, give_back, ignore, status_of, take, tell_stopped
+from backflip.cli.signals import (
+    Stop,
+    Stopped,
+    give_back,
+    ignore,
+    status_of,
+    take,
+    tell_bare,
+    tell_stopped,
+)
 
 DEBUG = "--debug"
 _NOT_STARTED = 70
 """The status of a program that failed by itself: EX_SOFTWARE in sysexits.h."""
+_HINT = "Install it and what it needs again; --debug shows the traceback."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,20 +64,17 @@ def _outcome(given: list[str], stop: Stop) -> int:
         return status_of(stopped)
     except ImportError as error:
         stop.settled = True
-        return _tell_broken(error, debug=DEBUG in before)
+        return _tell_broken(error, as_json="--json" in before, debug=DEBUG in before)
 
 
-def _tell_broken(error: ImportError, *, debug: bool) -> int:
+def _tell_broken(error: ImportError, *, as_json: bool, debug: bool) -> int:
     """Say that what every command needs cannot be imported."""
     if debug:
         raise error
     text = " ".join(ascii(str(error))[1:-1].split())
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(
-                f"Error: Backflip cannot be started: {type(error).__name__}: {text}\n"
-                "Install it and what it needs again; --debug shows the traceback.\n"
-            )
+    what = f"Backflip cannot be started: {type(error).__name__}: {text}"
+    with suppress(OSError):
+        tell_bare(what, f"Error: {what}\n{_HINT}", hint=_HINT, as_json=as_json)
     return _NOT_STARTED
 
 

@@ -64,7 +64,18 @@ def status_of(stop: BaseException) -> int:
 
 
 def tell_stopped(*, as_json: bool) -> None:
-    """Say that the program was stopped, for programs on standard output too.
+    """Say that the program was stopped; an `OSError` as of `tell_bare`."""
+    tell_bare(STOPPED, f"\n{STOPPED}", as_json=as_json)
+
+
+def tell_bare(what: str, told: str, *, hint: str | None = None, as_json: bool) -> None:
+    """Tell why the program ends, by nothing but Python itself.
+
+    Args:
+        what: and `hint`, for programs.
+        told: for people, on standard error.
+        hint: what to do.
+        as_json: whether a program reads standard output.
 
     Raises:
         OSError: standard output cannot be written.
@@ -72,12 +83,12 @@ def tell_stopped(*, as_json: bool) -> None:
     if as_json and sys.stdout is not None:
         import json
 
-        error = {"error": {"what": STOPPED, "where": None, "hint": None}}
+        error = {"error": {"what": what, "where": None, "hint": hint}}
         sys.stdout.write(json.dumps(error, indent=2) + "\n")
         sys.stdout.flush()
     with suppress(OSError, ValueError):  # nobody is there to be told
         if sys.stderr is not None:
-            sys.stderr.write(f"\n{STOPPED}\n")
+            sys.stderr.write(f"{told}\n")
 
 
 def take(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
