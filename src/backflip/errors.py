@@ -6,6 +6,8 @@ traceback. Anything else that is raised is a fault of Backflip's own, whose trac
 
 import errno
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
 
 class BackflipError(Exception):
@@ -77,3 +79,49 @@ def why_not_written(error: OSError) -> str:
 def why_not_read(error: OSError) -> str:
     """What to say of a file that the system would not read."""
     return f"cannot be read: {os.strerror(error.errno) if error.errno else error}"
+
+
+RIGHTS = "Check its name, the disk, and the rights on it and on the folders above it."
+_UNREACHABLE = (
+    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EIO, errno.ESTALE, errno.ENOTCONN),  # a disk, or the way to it, that is gone
+)
+_PATH_LENGTH = 300
+
+
+def unreachable(
+    error: OSError,
+    kind: type[BackflipError] = BackflipError,
+    what: str = "cannot be read or written",
+) -> BackflipError | None:
+    """What to say where the system lets nobody see whether a file is there; None for other errors.
+
+    Args:
+        error: of the system.
+        kind: of what is returned.
+        what: cannot be done with the file.
+    """
+    if error.filename is None or error.errno not in _UNREACHABLE:
+        return None
+    named: int | str | bytes = error.filename
+    where = str(named) if isinstance(named, int) else os.fsdecode(named)
+    where = where if len(where) <= _PATH_LENGTH else f"{where[:_PATH_LENGTH]}..."
+    return kind(f"{what}: {os.strerror(error.errno)}", where=where, hint=RIGHTS)
+
+
+@contextmanager
+def reaching(kind: type[BackflipError]) -> Generator[None]:
+    """Tell of files that the system lets nobody look for, around a block or a function.
+
+    Whether a file is there is asked in many places, and below a folder that may not be entered
+    the answer is an error.
+
+    Raises:
+        BackflipError: of this `kind`, with the path and why.
+    """
+    try:
+        yield
+    except OSError as error:
+        if told := unreachable(error, kind, "cannot be read"):
+            raise told from error
+        raise

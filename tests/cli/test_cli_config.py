@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from backflip import config, models
 from backflip.cli import loop, toml
-from backflip.cli.output import clean
 from backflip.cli.toml import to_toml
 from backflip.loop import Recipe, load_recipe, shipped_recipes
+from backflip.shown import clean_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = st.one_of(
@@ -37,7 +37,7 @@ TABLES = st.recursive(
 def test_toml_reads_back_as_what_was_written(data: dict[str, Any]) -> None:
     """And what a terminal shows of it does so, too."""
     written = to_toml(data)
-    assert clean(written) == written
+    assert clean_text(written) == written
     assert tomllib.loads(written) == data
 
 

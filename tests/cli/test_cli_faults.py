@@ -69,7 +69,7 @@ FAULTS: dict[str, BaseException] = {
     "MemoryError": MemoryError(),
     "EOFError": EOFError("Ran out of input"),
     "OSError": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some.file"),
-    "PermissionError": OSError(errno.EACCES, os.strerror(errno.EACCES), "some.file"),
+    "PermissionError": OSError(errno.EACCES, os.strerror(errno.EACCES)),
     "BrokenPipeError": OSError(errno.EPIPE, os.strerror(errno.EPIPE)),
     "UnicodeDecodeError": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     "SystemExit": SystemExit(0),

@@ -123,29 +123,56 @@ def test_quality_without_a_project_says_so(tmp_path: Path) -> None:
     assert "No people have been asked here yet." in told.err
 
 
-@pytest.fixture
-def reading_only() -> Iterator[Path]:
-    """A workspace that cannot be written by whoever runs the test, root or not."""
+@contextmanager
+def public_folder() -> Iterator[Path]:
+    """One that others may enter, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="bf-ro-"))
     folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        for path in folder.rglob("*"):
+            path.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def used_workspace(folder: Path) -> Path:
+    """A workspace that was worked in, with what commands import by now imported, by who may."""
     work = folder / "work"
     Workspace.create(work).close()
     done("feedback", "import", _comparisons(folder), "-w", work)
     for words in (["feedback", "stats"], ["models"], ["lineage", "x"], REVOKE):
-        backflip(*words, "-w", work)  # what these import is imported by now, by who may
-    for path in (work, *work.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
+        backflip(*words, "-w", work)
+    backflip("doctor", work)
+    return work
+
+
+@contextmanager
+def as_somebody_else() -> Iterator[None]:
+    """Lay down the rights that root has on every file."""
     root = os.geteuid() == 0
     if root:
         os.setresuid(NOBODY, NOBODY, 0)
     try:
-        yield work
+        yield
     finally:
         if root:
             os.setresuid(0, 0, 0)
-        for path in (work, *work.rglob("*")):
-            path.chmod(0o755)
-        shutil.rmtree(folder)
+
+
+def forbid_writing(work: Path) -> None:
+    for path in (work, *work.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+@pytest.fixture
+def reading_only() -> Iterator[Path]:
+    """A workspace that cannot be written by whoever runs the test, root or not."""
+    with public_folder() as folder:
+        work = used_workspace(folder)
+        forbid_writing(work)
+        with as_somebody_else():
+            yield work
 
 
 def _comparisons(folder: Path) -> Path:
@@ -169,6 +196,52 @@ def test_what_can_only_be_read_is_read_and_not_written(reading_only: Path) -> No
         "backflip.db",
         "workspace.json",
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_workspace_of_somebody_else_is_read_as_it_was_made() -> None:
+    before = os.umask(0o022)
+    try:
+        with public_folder() as folder:
+            work = used_workspace(folder)
+            with as_somebody_else():
+                assert done("feedback", "stats", "-w", work, "--json").json["active"] == 3
+                assert done("doctor", work, "--json").json["state"] == "whole"
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("name", ["workspace.json", "backflip.db"])
+def test_a_file_that_only_others_may_read_is_told_as_that(name: str) -> None:
+    with public_folder() as folder:
+        work = used_workspace(folder)
+        (work / name).chmod(0)
+        with as_somebody_else():
+            for words in (["models", "-w", work], ["doctor", work]):
+                told = backflip(*words, "--json")
+                error = told.json["error"]
+                assert (told.code, error["what"]) == (1, "cannot be read: Permission denied")
+                assert error["where"] == str(work / name)
+                assert "rights" in error["hint"]
+
+
+def test_a_copy_whose_log_cannot_be_read_is_not_called_damaged() -> None:
+    with public_folder() as folder:
+        work = used_workspace(folder)
+        with Workspace.open(work) as opened:
+            opened.snapshots.take([entry.id for entry in opened.journal.active()])
+            shutil.copytree(work, folder / "copy", ignore=shutil.ignore_patterns("*-shm"))
+        assert (folder / "copy" / "backflip.db-wal").stat().st_size
+        forbid_writing(folder / "copy")
+        with as_somebody_else():
+            for words in (["models", "-w", folder / "copy"], ["doctor", folder / "copy"]):
+                told = backflip(*words, "--json")
+                assert told.code == 1
+                assert "its last rows are in backflip.db-wal" in told.json["error"]["what"]
+                assert "Copy the whole folder" in told.json["error"]["hint"]
+        shutil.copytree(folder / "copy", folder / "again", copy_function=shutil.copyfile)
+        (folder / "again").chmod(0o755)
+        assert done("feedback", "stats", "-w", folder / "again", "--json").json["active"] == 3
 
 
 def test_a_run_that_is_told_to_end_notes_it(desk: Path, tmp_path: Path) -> None:

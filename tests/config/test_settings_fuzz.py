@@ -19,11 +19,11 @@ from pydantic import BaseModel
 
 import fuzzing
 from backflip.algorithms import ALGORITHMS
-from backflip.cli.output import clean
 from backflip.cli.toml import to_toml
 from backflip.config import Settings
 from backflip.errors import SettingsError
 from backflip.loop import Recipe, load_recipe, shipped_recipes
+from backflip.shown import clean_text
 
 SECONDS = fuzzing.SECONDS or 2
 LEAST = 200
@@ -68,7 +68,7 @@ def told_or_read(source: str | Path, lines: list[str], names: list[str]) -> bool
         told.encode()
         return False
     written = to_toml(recipe.model_dump(mode="json"))
-    assert clean(written) == written
+    assert clean_text(written) == written
     assert Recipe.parse(tomllib.loads(written)) == recipe, lines
     return True
 
@@ -209,7 +209,7 @@ def test_what_is_shown_reads_back(cls: type[Settings]) -> None:
         dumped = made.model_dump(mode="json")
         assert not any(isinstance(v, float) and not math.isfinite(v) for v in dumped.values())
         written = to_toml(dumped)
-        assert clean(written) == written
+        assert clean_text(written) == written
         assert cls.parse(tomllib.loads(written)) == made
 
     check()

@@ -23,18 +23,44 @@ def raising(error: BaseException) -> Callable[[Sample], float]:
 
 
 class Rude:
-    """A value that fails at whatever is asked of it."""
+    """A value that fails at whatever is asked of it, with an error of the worst kind."""
+
+    def __init__(self, error: type[BaseException]):
+        self.error = error
 
     def __float__(self) -> float:
-        raise RuntimeError("no number")
+        raise self.error("no number")
 
     def __repr__(self) -> str:
-        raise RuntimeError("no text")
+        raise self.error("no text")
+
+
+class Text(str):
+    """A text that fails at whatever is asked of it."""
+
+    def __len__(self) -> int:
+        raise SystemExit
+
+    def __getitem__(self, _: Any) -> str:
+        raise SystemExit
+
+    def __format__(self, _: str) -> str:
+        raise SystemExit
+
+
+class Named(Rude):
+    def __repr__(self) -> str:
+        return Text("xxx")
 
 
 class MuteError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
+
+
+class EndingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
 
 
 RAISED = {
@@ -43,6 +69,7 @@ RAISED = {
     "GeneratorExit": GeneratorExit(),
     "MemoryError": MemoryError(),
     "MuteError": MuteError(),
+    "EndingError": EndingError(),
     "StopIteration": StopIteration(1),
     "ValueError": ValueError("long " * 10_000),
 }
@@ -51,7 +78,11 @@ RETURNED = {
     "something of type int": 10**5000,
     "-inf": -math.inf,
     "tensor": torch.zeros(2),
-    "something of type Rude": Rude(),
+    "something of type Rude (writing it raised RuntimeError)": Rude(RuntimeError),
+    "something of type Rude (writing it raised SystemExit)": Rude(SystemExit),
+    "something of type Rude (writing it raised GeneratorExit)": Rude(GeneratorExit),
+    "something of type Rude (writing it raised CancelledError)": Rude(asyncio.CancelledError),
+    "xxx": Named(SystemExit),
     "'xxx": "x" * 10**6,
 }
 

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.store import Workspace, migrations, schema
-from backflip.feedback.store.database import postgresql_url
+from backflip.feedback.store.addresses import postgresql_url
 from backflip.records import Prompt
 
 
@@ -159,10 +159,17 @@ def test_an_unreachable_server_is_named_without_its_password(tmp_path: Path) -> 
     assert not (tmp_path / "workspace" / "workspace.json").exists()
 
 
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def test_the_address_is_kept_for_the_owner_only(workspace: Workspace) -> None:
     marker = workspace.root / "workspace.json"
-    assert marker.stat().st_mode & 0o077 == 0
     address = json.loads(marker.read_text())["database"]
+    others = 0o666 & ~current_umask() & 0o077 if address is None else 0
+    assert marker.stat().st_mode & 0o077 == others
     assert (address is None) == workspace.database.is_sqlite
     if address is not None:
         assert postgresql_url(address) == workspace.database.engine.url

@@ -212,7 +212,7 @@ def test_a_report_that_cannot_be_made_waits_and_keeps_no_other_from_being_made(
 
 def test_the_command_says_the_same(workspace: Workspace, project: Project) -> None:
     fill(workspace, project)
-    start = "import sys; from backflip.cli import main; main(sys.argv[1:])"
+    start = "from backflip.cli import main; main()"
     command = [sys.executable, "-c", start, "quality", "-w", str(workspace.root)]
     asked = [*command, "--project", "Kindness"]
     done = subprocess.run([*asked, "--json"], capture_output=True, text=True, check=True)

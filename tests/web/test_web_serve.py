@@ -22,7 +22,7 @@ from backflip.feedback.store import MAIN, Workspace
 from backflip.web.serve import address_of, serve
 
 ROOT = Path(__file__).parents[2]
-START = "import sys; from backflip.cli import main; main(sys.argv[1:])"
+START = "from backflip.cli import main; main()"
 
 
 class Process:

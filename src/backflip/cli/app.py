@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ import typer
 
 from backflip import __version__
 from backflip.cli import backups, data, doctor, loop, models, quality, server, stages, worker
+from backflip.cli.entry import DEBUG
 from backflip.cli.faults import check_surroundings, tell_fault
 from backflip.cli.output import fail, note_workspace, print_json, tell_error, watched_output
-from backflip.cli.signals import handled, status_of, stop
-from backflip.errors import BackflipError
+from backflip.cli.signals import Stop, Stopped, status_of, tell_stopped
+from backflip.errors import BackflipError, unreachable
 
 app = typer.Typer(
     name="backflip",
@@ -25,13 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DEBUG = "--debug"
-NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
-"""What is wrong with a name that somebody gave, wherever it was looked for."""
-_SHOWN = 100
 BROKEN_PIPE = 141
 """The status that shells give a program whose reader has left: 128 and the number of SIGPIPE."""
-STOPPED = "Stopped. What was done is kept: the same command goes on from there."
 # What typer raises for a wrong command line, and the base of that; newer versions of typer bring
 # these classes themselves and older ones take click's.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -62,25 +58,19 @@ for module in (loop, stages, data, models, quality, backups, doctor, server, wor
     module.add_to(app)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; whatever ends it is told in words, without a traceback.
+def run(arguments: list[str], stop: Stop, *, as_json: bool, debug: bool) -> int:
+    """Carry a command line out, and tell whatever ends it in words.
 
     Args:
-        arguments: what stands after the program's name; those of this process when None.
+        arguments: what stands after the program's name, but for `--debug`.
+        stop: takes the signals.
+        as_json: whether errors are told as JSON, too.
+        debug: whether a fault's traceback is shown.
 
-    Raises:
-        SystemExit: always, with 0; 1 for an error that the user can mend, 2 for a command line that
-            cannot be read, 70 for a fault of Backflip's own, 128 and the number of the signal that
-            stopped it: 130 after Ctrl-C.
+    Returns:
+        the exit status.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    before = given[: given.index("--")] if "--" in given else given
-    command = _Command(
-        arguments=[*(word for word in before if word != DEBUG), *given[len(before) :]],
-        as_json="--json" in before,
-        debug=DEBUG in before,
-    )
-    raise SystemExit(command.run())
+    return _Command(arguments=arguments, stop=stop, as_json=as_json, debug=debug).run()
 
 
 @dataclass(frozen=True)
@@ -88,6 +78,7 @@ class _Command:
     """One command line, carried out and told of."""
 
     arguments: list[str]
+    stop: Stop
     as_json: bool
     debug: bool
 
@@ -104,11 +95,11 @@ class _Command:
         code = 1
         try:
             try:
-                with handled(stop):
-                    code = self._carry_out()
+                code = self._carry_out()
+                self.stop.settled = True
             except BaseException as error:
                 if lost() is None:
-                    code = self._tell(error)
+                    code = self._tell_whole(error)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except OSError:
@@ -125,28 +116,33 @@ class _Command:
             result = group.invoke(context)
         return result if isinstance(result, int) else 0
 
+    def _tell_whole(self, error: BaseException) -> int:
+        try:
+            code = self._tell(error)
+        except Stopped as stopped:  # by somebody who does not want to read on
+            code = status_of(stopped)
+        self.stop.settled = True
+        return code
+
     def _tell(self, error: Any) -> int:
         if isinstance(error, typer.Exit):
             return int(error.exit_code)
+        if self.stop.number is not None:  # whatever a library made of it
+            error = Stopped(self.stop.number)
         if isinstance(error, KeyboardInterrupt | typer.Abort):
-            return self._tell_stopped(status_of(error))
+            tell_stopped(as_json=self.as_json)
+            return status_of(error)
+        if isinstance(error, OSError):
+            error = unreachable(error) or error
         if isinstance(error, BackflipError):
             return fail(error.what, where=error.where, hint=error.hint, as_json=self.as_json)
         if isinstance(error, CommandError):
             if self.as_json:
-                print_json(_error(error.format_message()))
+                told = {"what": error.format_message(), "where": None, "hint": None}
+                print_json({"error": told})
             error.show()
             return int(error.exit_code)
-        if isinstance(error, OSError) and error.errno in NAMES:
-            where = ascii(error.filename)[:_SHOWN]
-            return fail(f"{error.strerror}", where=where, hint=None, as_json=self.as_json)
         return tell_fault(error, self.arguments, as_json=self.as_json, debug=self.debug)
-
-    def _tell_stopped(self, code: int) -> int:
-        if self.as_json:
-            print_json(_error(STOPPED))
-        tell_error(f"\n{STOPPED}")
-        return code
 
     def _tell_lost(self, error: OSError, code: int) -> int:
         """Say that standard output could not be written, unless its reader has left."""
@@ -154,7 +150,3 @@ class _Command:
             return BROKEN_PIPE
         tell_error(f"Error: standard output cannot be written: {error.strerror}")
         return code or 1
-
-
-def _error(what: str) -> dict[str, Any]:
-    return {"error": {"what": what, "where": None, "hint": None}}

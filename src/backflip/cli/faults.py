@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from backflip import __version__
-from backflip.cli.output import clean, noted_workspace, print_json, tell_error
+from backflip.cli.output import noted_workspace, print_json, tell_error
+from backflip.shown import clean_text
 
 STATUS = 70
 """Of a program that failed by a fault of its own: EX_SOFTWARE in sysexits.h."""
@@ -48,17 +49,21 @@ def _in_short(error: BaseException) -> str:
         return "MemoryError: there is too little memory"
     try:
         text = " ".join(str(error).split())
-    except Exception:  # it is told all the same
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # it is told all the same
         text = ""
     name = type(error).__name__
     told = f"{name}: {text}" if text else name
-    return clean(told if len(told) <= _SHOWN else f"{told[:_SHOWN]}...")
+    return clean_text(told if len(told) <= _SHOWN else f"{told[:_SHOWN]}...")
 
 
 def _trace_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception as again:  # whatever goes wrong with it, the error itself is told
+    except KeyboardInterrupt:
+        raise
+    except BaseException as again:  # whatever goes wrong with it, the error itself is told
         return f"{type(error).__name__}; its traceback failed by {type(again).__name__}"
 
 

@@ -18,8 +18,9 @@ from backflip.cli.output import (
 )
 from backflip.cli.signals import status_of
 from backflip.cli.toml import to_toml
-from backflip.cli.workspaces import open_workspace
+from backflip.cli.workspaces import is_workspace, open_workspace
 from backflip.errors import SettingsError
+from backflip.shown import clean_text
 
 if TYPE_CHECKING:
     from backflip.config import ChatSettings
@@ -72,7 +73,6 @@ def chat(
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new forgets what was said."""
     from backflip.config import SamplingSettings
-    from backflip.feedback.terminal import clean_text
     from backflip.models import load_causal_lm, pick_precision
     from backflip.records import Dialogue, Message, Prompt
     from backflip.sampling import TextSampler
@@ -108,6 +108,8 @@ def chat(
 
 def _ask() -> str:
     """A line from the person; the sign that waits for it goes where no program reads."""
+    if sys.stdin is None:  # it is closed
+        return ""
     if sys.stdin.isatty():
         typer.echo("> ", err=True, nl=False)
     return sys.stdin.readline().strip()
@@ -122,7 +124,7 @@ def _locate(name: str, folder: Path) -> "tuple[str, ChatSettings | None]":
     from backflip.feedback.store import Workspace
     from backflip.models import BUILTIN_MODELS
 
-    if name in BUILTIN_MODELS or not (folder / "workspace.json").is_file():
+    if name in BUILTIN_MODELS or not is_workspace(folder):
         return name, None
     with Workspace.open(folder) as opened:
         named = [m for m in opened.models.all() if name in (m.id, m.name)]

@@ -1,5 +1,6 @@
 """What commands share: their common options, results for people or programs, progress bars."""
 
+import errno
 import io
 import json
 import math
@@ -14,7 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from backflip.cli.signals import settle
 from backflip.errors import BackflipError
+from backflip.shown import clean_text
 
 DEFAULT_WORKSPACE = Path("workspace")
 _NOTED: ContextVar[Path | None] = ContextVar("workspace", default=None)
@@ -65,9 +68,10 @@ def show(result: Any, as_json: bool, lines: Callable[[], str]) -> None:
     """Print a result: as one JSON document, or as `lines` for people."""
     if as_json:
         print_json(result)
-        return
-    # Names and texts come from files and models: a terminal must not obey them.
-    typer.echo(clean(lines()))
+    else:
+        # Names and texts come from files and models: a terminal must not obey them.
+        typer.echo(clean_text(lines()))
+    settle()
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -97,7 +101,7 @@ def tell_error(text: str, *, red: bool = False) -> None:
     """Say something on standard error; where that is gone, nobody is there to be told."""
     with suppress(OSError, ValueError):
         shown = red and sys.stderr is not None and sys.stderr.isatty()
-        typer.secho(clean(text), err=True, fg="red" if shown else None)
+        typer.secho(clean_text(text), err=True, fg="red" if shown else None)
 
 
 class Output(io.TextIOWrapper):
@@ -127,7 +131,10 @@ def watched_output() -> Iterator[Callable[[], OSError | None]]:
     What cannot be written is let go of, lest the interpreter fail by it once more at its end.
     """
     before = sys.stdout
-    if not isinstance(before, io.TextIOWrapper):  # none at all, or a program's own
+    if before is None:
+        yield from _closed_output()
+        return
+    if not isinstance(before, io.TextIOWrapper):  # a program's own
         yield lambda: None
         return
     watched = Output(
@@ -146,6 +153,28 @@ def watched_output() -> Iterator[Callable[[], OSError | None]]:
             os.dup2(nowhere, before.fileno())
             os.close(nowhere)
         watched.detach()
+
+
+class _Closed(io.RawIOBase):
+    """A standard output that was closed before the program started."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _: Any, /) -> int:
+        raise OSError(errno.EBADF, "it is closed")
+
+
+def _closed_output() -> Iterator[Callable[[], OSError | None]]:
+    """One that nothing needs to be written to, but what is written is lost."""
+    watched = Output(io.BufferedWriter(_Closed()), encoding="utf-8", errors="replace")
+    sys.stdout = watched
+    try:
+        yield lambda: watched.lost
+    finally:
+        sys.stdout = None
+        with suppress(OSError):
+            watched.close()
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -186,7 +215,7 @@ class TerminalReporter:
     def _print(self, text: str, **how: Any) -> None:
         # A run goes on for those who read its results, though the terminal is gone.
         with suppress(OSError):
-            self.console.print(clean(text), markup=False, **how)
+            self.console.print(clean_text(text), markup=False, **how)
 
     @contextmanager
     def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
@@ -200,7 +229,7 @@ class TerminalReporter:
         with Progress(
             *_columns(), console=self.console, disable=hidden, transient=True
         ) as progress:
-            task = progress.add_task(clean(title), total=total, rate="", note="")
+            task = progress.add_task(clean_text(title), total=total, rate="", note="")
 
             def advance(number: int, note: str = "") -> None:
                 nonlocal done, last
@@ -234,10 +263,3 @@ def _columns() -> tuple[Any, ...]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-
-
-def clean(text: str) -> str:
-    """Text that a terminal shows and does not obey."""
-    from backflip.feedback.terminal import clean_text
-
-    return clean_text(text)

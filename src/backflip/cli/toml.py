@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backflip.cli.output import clean
+from backflip.shown import clean_text
 
 NONE = "none"  # config.base reads it; written out, since that takes a while to import
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -56,7 +56,7 @@ def _value(value: Any) -> str:
         return f"[{', '.join(_value(item) for item in value)}]"
     # JSON writes texts and numbers as TOML does, but for what a terminal may not be shown.
     text = json.dumps(value, ensure_ascii=False)
-    return text if clean(text) == text else "".join(map(_escaped, text))
+    return text if clean_text(text) == text else "".join(map(_escaped, text))
 
 
 def _escaped(sign: str) -> str:

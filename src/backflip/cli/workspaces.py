@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backflip.cli.output import TerminalReporter
-from backflip.errors import BackflipError, WorkspaceError
+from backflip.errors import BackflipError, WorkspaceError, reaching
 
 if TYPE_CHECKING:
     from backflip.feedback.store import Workspace
@@ -17,6 +17,12 @@ MARKER = "workspace.json"
 # All that a new workspace consists of; -wal and -shm are SQLite's.
 _PARTS = (MARKER, "backflip.db", "backflip.db-wal", "backflip.db-shm", "artifacts")
 _SHOWN = 3
+
+
+@reaching(WorkspaceError)
+def is_workspace(folder: Path) -> bool:
+    """Whether there is a workspace in `folder`; a `WorkspaceError` where nobody may look."""
+    return (folder / MARKER).is_file()
 
 
 @contextmanager
@@ -35,7 +41,7 @@ def open_workspace(
     from backflip.feedback.store import Workspace
 
     marker = folder / MARKER
-    if marker.is_file() or not create:
+    if is_workspace(folder) or not create:
         _check_there(folder, database)
         with Workspace.open(folder) as opened:
             yield opened
@@ -61,7 +67,7 @@ def standing_or_new(folder: Path) -> "Iterator[Workspace]":
     from backflip.data.scratch import scratch_folder
     from backflip.feedback.store import Workspace
 
-    if (folder / MARKER).is_file():
+    if is_workspace(folder):
         with Workspace.open(folder) as opened:
             yield opened
         return
@@ -71,7 +77,7 @@ def standing_or_new(folder: Path) -> "Iterator[Workspace]":
 
 def _check_there(folder: Path, database: str | None) -> None:
     marker = folder / MARKER
-    if not marker.is_file():
+    if not is_workspace(folder):
         others = sorted(str(path.parent) for path in folder.parent.glob(f"*/{MARKER}"))[:_SHOWN]
         beside = f"; there is {' and '.join(others)}" if others else ""
         raise WorkspaceError(

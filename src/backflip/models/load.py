@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from backflip.errors import ModelError
+from backflip.errors import ModelError, reaching
 from backflip.manifest import require_whole
 from backflip.models.gguf import convert_gguf
 from backflip.models.limits import vocabulary_size
@@ -34,6 +34,7 @@ BUILTIN_MODELS = {
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+@reaching(ModelError)
 def find_model(name: str) -> Path | str:
     """Where a model is: a folder that is ready to load, or a hub id to be fetched.
 
@@ -43,7 +44,7 @@ def find_model(name: str) -> Path | str:
             kept in the cache (`BACKFLIP_CACHE`).
 
     Raises:
-        ModelError: there is no such model; the hint names what there is.
+        ModelError: there is no such model, or it may not be read; the hint names what there is.
         DamageError: a file of a folder that Backflip wrote is not what was written.
     """
     path = Path(name).expanduser()

@@ -66,7 +66,9 @@ class FunctionReward:
             return None
         try:
             number = float(value)
-        except Exception:  # whatever was returned says how it becomes a number
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # whatever was returned says how it becomes a number
             number = math.nan
         if not math.isfinite(number):
             raise TrainingError(
@@ -103,8 +105,10 @@ def _fault_of(error: BaseException, where: str) -> TrainingError:
 def _written(value: object, write: Callable[[object], str]) -> str:
     """A value in a few words, though it may be of any length, or fail to be written."""
     try:
-        text = write(value)
-    except Exception as error:
+        text = "".join([write(value)])  # a plain one, of no type with manners of its own
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return (
             f"something of type {type(value).__name__} (writing it raised {type(error).__name__})"
         )

@@ -18,7 +18,7 @@ BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 30.0, 3600.0
 """Seconds until a report that failed is tried again, twice as long each time."""
-_START = "import sys; from backflip.cli import main; main(sys.argv[1:])"
+_START = "from backflip.cli import main; main()"
 
 
 class Background:

@@ -143,7 +143,11 @@ def write_backup(
             read.
     """
     path = Path(file).absolute()
-    if path.is_dir() or (path.exists() and not force):
+    try:
+        taken = path.is_dir() or (path.exists() and not force)
+    except OSError as error:
+        raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
+    if taken:
         raise _taken(path)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     try:

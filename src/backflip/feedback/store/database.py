@@ -6,7 +6,6 @@ transaction still true when it writes, keeps two bulk inserts from deadlocking o
 and lets the journal's numbers be committed in order.
 """
 
-import os
 import re
 import secrets
 import threading
@@ -14,16 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import (
-    ArgumentError,
     DataError,
     DBAPIError,
     DisconnectionError,
@@ -68,31 +65,6 @@ _IDENTITY = sa.select(schema.secrets.c.value).where(schema.secrets.c.name == _NA
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
 
 
-def sqlite_url(path: Path) -> URL:
-    """Address of a SQLite file; for reading only, where it or its folder cannot be written."""
-    if all(os.access(each, os.W_OK) for each in (path, path.parent) if each.exists()):
-        return URL.create("sqlite+pysqlite", database=str(path))
-    query = {"uri": "true", "mode": "ro"}
-    journal = path.with_name(f"{path.name}-wal")
-    if not (journal.exists() and journal.stat().st_size):
-        # Nobody writes it and nothing is left to take in: no files need be made beside it.
-        query["immutable"] = "1"
-    return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query)
-
-
-def postgresql_url(address: str) -> URL:
-    """Address of a PostgreSQL database, read with psycopg 3; a `WorkspaceError` for any other."""
-    try:
-        url = make_url(address)
-    except ArgumentError:
-        raise WorkspaceError("the database address cannot be read", hint=_ADDRESS_HINT) from None
-    if url.get_backend_name() != "postgresql":
-        raise WorkspaceError(
-            f"a database of type {url.get_backend_name()!r} is not supported", hint=_ADDRESS_HINT
-        )
-    return url.set(drivername="postgresql+psycopg")
-
-
 _DAMAGE = re.compile(
     r"not a database|malformed|no such (table|column)|Could not decode|invalid page|"
     r"(relation|column) .* does not exist|missing chunk|could not read block"
@@ -100,7 +72,6 @@ _DAMAGE = re.compile(
 """What SQLite and PostgreSQL say of a database that is not whole."""
 _REFUSED = re.compile(r"is full|I/O error|unable to open")
 """What SQLite says where the system would not write."""
-_ADDRESS_HINT = "Give postgresql://user@host:5432/database, or no address for SQLite."
 
 
 class Database:

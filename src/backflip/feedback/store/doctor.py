@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from backflip.errors import BackflipError, WorkspaceError
+from backflip.errors import BackflipError, WorkspaceError, reaching
 from backflip.feedback.store import migrations, schema
 from backflip.feedback.store.backup_bounds import BOUNDS, Bounds
 from backflip.feedback.store.doctor_backup import Comparison, compare
@@ -42,6 +42,7 @@ class Diagnosis(Record):
     backup: Comparison | None = None
 
 
+@reaching(WorkspaceError)
 def diagnose(
     folder: str | Path, backup: str | Path | None = None, *, bounds: Bounds = BOUNDS
 ) -> Diagnosis:
@@ -56,8 +57,8 @@ def diagnose(
         bounds: what the backup may ask of this machine.
 
     Raises:
-        WorkspaceError: there is no trace of a workspace, or the backup cannot be used: it is
-            damaged, or of another workspace.
+        WorkspaceError: there is no trace of a workspace, it may not be read, or the backup cannot
+            be used: it is damaged, or of another workspace.
     """
     root = Path(folder).resolve()
     if not (root / MARKER).exists() and not (root / DATABASE).exists():
@@ -102,6 +103,8 @@ def _marker(root: Path, findings: list[Finding]) -> Marker | None:
     try:
         return read_marker(root / MARKER)
     except BackflipError as error:
+        if isinstance(error.__cause__, PermissionError):  # nothing is known to be wrong with it
+            raise
         findings.append(Finding(state="damaged", what=error.what, where=str(root / MARKER)))
         return None
 

@@ -14,7 +14,8 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, postgresql_url
+from backflip.feedback.store.addresses import has_log, postgresql_url, require_readable
+from backflip.feedback.store.database import Database
 from backflip.feedback.store.workspace import DATABASE
 from backflip.records import Record
 
@@ -51,6 +52,7 @@ def reading(root: Path, address: str | None) -> Iterator[Connection]:
 
     Raises:
         DBAPIError: there is no such database, or it is none.
+        WorkspaceError: it cannot be read where it is.
     """
     engine = _sqlite(root / DATABASE) if address is None else _postgresql(address)
     try:
@@ -61,10 +63,9 @@ def reading(root: Path, address: str | None) -> Iterator[Connection]:
 
 
 def _sqlite(path: Path) -> sa.Engine:
-    log = path.with_name(f"{path.name}-wal")
+    require_readable(path)
     # Without a log nobody is at work, and SQLite need not make one to read.
-    still = not (log.is_file() and log.stat().st_size)
-    options = {"mode": "ro", "uri": "true", **({"immutable": "1"} if still else {})}
+    options = {"mode": "ro", "uri": "true", **({} if has_log(path) else {"immutable": "1"})}
     engine = sa.create_engine(
         URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=options)
     )

@@ -16,8 +16,9 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
-from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.errors import FREE_SPACE, WorkspaceError, reaching, why_not_written
 from backflip.feedback.store import migrations, schema
+from backflip.feedback.store.addresses import postgresql_url, sqlite_url
 from backflip.feedback.store.artifacts import flush_folder, unreadable
 from backflip.feedback.store.backup import ARTIFACTS, HEADING, PART_BYTES, WORDS, Manifest
 from backflip.feedback.store.backup_bounds import BOUNDS, Bounds, require_room
@@ -29,7 +30,7 @@ from backflip.feedback.store.backup_reading import (
     read_backup,
     read_members,
 )
-from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
+from backflip.feedback.store.database import Database
 from backflip.feedback.store.workspace import DATABASE, MARKER, Workspace
 
 _DRAFT = ".restore-"
@@ -46,6 +47,7 @@ _GUARDS = (
 _PASSING = (schema.sessions, schema.login_failures, schema.workers, schema.servers)
 
 
+@reaching(WorkspaceError)
 def restore_backup(
     file: str | Path,
     folder: str | Path,

@@ -15,19 +15,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.errors import (
+    FREE_SPACE,
+    RIGHTS,
+    WorkspaceError,
+    reaching,
+    why_not_read,
+    why_not_written,
+)
 from backflip.feedback.store import schema
+from backflip.feedback.store.addresses import postgresql_url, sqlite_url
 from backflip.feedback.store.annotators import Annotators
 from backflip.feedback.store.artifacts import flush_folder
 from backflip.feedback.store.asides import Asides
 from backflip.feedback.store.batches import Batches
 from backflip.feedback.store.chats import Chats
-from backflip.feedback.store.database import (
-    Database,
-    damaged_database,
-    postgresql_url,
-    sqlite_url,
-)
+from backflip.feedback.store.database import Database, damaged_database
 from backflip.feedback.store.generations import Generations
 from backflip.feedback.store.journal import Journal
 from backflip.feedback.store.metrics import Metrics
@@ -104,6 +107,7 @@ class Workspace:
         self.chats = Chats(database)
 
     @classmethod
+    @reaching(WorkspaceError)
     def create(
         cls, folder: str | Path, database: str | None = None, *, timeout: float = 30.0
     ) -> Self:
@@ -124,6 +128,7 @@ class Workspace:
         return cls._make(root, database, timeout)
 
     @classmethod
+    @reaching(WorkspaceError)
     def open(cls, folder: str | Path, create: bool = False, *, timeout: float = 30.0) -> Self:
         """Open a workspace; an older schema is brought up to date.
 
@@ -133,8 +138,9 @@ class Workspace:
             timeout: seconds to wait for another process's lock.
 
         Raises:
-            WorkspaceError: no workspace there, one written by a newer Backflip, or a database
-                that cannot be reached, stays locked, has no tables or is another workspace's.
+            WorkspaceError: no workspace there, none that may be read, one written by a newer
+                Backflip, or a database that cannot be reached, stays locked, has no tables or is
+                another workspace's.
         """
         root = Path(folder).resolve()
         if not (root / MARKER).is_file():
@@ -224,7 +230,10 @@ def read_marker(path: Path) -> Marker:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         number = found["format"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except OSError as error:
+        hint = RIGHTS if isinstance(error, PermissionError) else schema.DOCTOR
+        raise WorkspaceError(why_not_read(error), where=str(path), hint=hint) from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise WorkspaceError("cannot be read", where=str(path), hint=schema.DOCTOR) from error
     if number != _FORMAT:
         raise WorkspaceError(
@@ -239,10 +248,11 @@ def read_marker(path: Path) -> Marker:
 
 
 def _write_marker(path: Path, marker: Marker) -> None:
-    """Write whole or not at all; the address may hold a password, so only the owner reads it."""
+    """Write whole or not at all; an address may hold a password, so only the owner reads one."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.draft")
+    mode = 0o666 if marker.database is None else 0o600
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(marker.model_dump_json(indent=2) + "\n")
             file.flush()

@@ -2,6 +2,5 @@
 
 from backflip.feedback.terminal.desk import label_terminal
 from backflip.feedback.terminal.keyboard import Keyboard, TerminalKeyboard
-from backflip.feedback.terminal.views import clean_text
 
-__all__ = ["Keyboard", "TerminalKeyboard", "clean_text", "label_terminal"]
+__all__ = ["Keyboard", "TerminalKeyboard", "label_terminal"]

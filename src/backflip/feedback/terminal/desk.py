@@ -13,8 +13,9 @@ from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.store import Task, Workspace
 from backflip.feedback.terminal.forms import COMMON_KEYS, FORMS, Answered, Leave, Sheet, labels
 from backflip.feedback.terminal.keyboard import Keyboard, TerminalKeyboard
-from backflip.feedback.terminal.views import clean_text, prompt_view, samples_view
+from backflip.feedback.terminal.views import prompt_view, samples_view
 from backflip.records import Completion, Sample
+from backflip.shown import clean_text
 
 Outcome = Literal["answered", "skip", "undo", "quit"]
 

@@ -41,7 +41,7 @@ class TerminalKeyboard:
     """
 
     def __init__(self, console: Console):
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise BackflipError(
                 "labelling needs a terminal to read keys from",
                 hint="Run it in a terminal window, without a pipe.",

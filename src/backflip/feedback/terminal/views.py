@@ -1,12 +1,5 @@
-"""How prompts and samples look in a terminal; hostile text is made harmless first.
+"""How prompts and samples look in a terminal; hostile text is made harmless first."""
 
-What a policy writes may hold anything: escape sequences that repaint the screen or change what
-the annotator's keys do, marks that turn the direction of writing so that a reply reads otherwise
-than it is, characters that nobody sees. None of it reaches the terminal as it is: it is shown by
-its code, because it is part of what is judged.
-"""
-
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,37 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from backflip.records import Clip, Prompt, Sample
+from backflip.shown import clean_text
 
 SIDE_BY_SIDE_WIDTH = 80
-MAX_MARKS = 4
 MAX_DIMENSIONS = 8
 _BLOCKS = "▁▂▃▄▅▆▇█"
-# Joiners hold emoji and Indic or Persian words together and change no direction.
-_HARMLESS_FORMAT = "\u200c\u200d"
-_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")
-
-
-def clean_text(text: str) -> str:
-    r"""Text that a terminal shows and does not obey.
-
-    Line breaks of every kind become "\n" and tabs four spaces. Control, format, surrogate,
-    private and unassigned characters are shown by their code, like `\x1b` or `\u202e`, and so
-    are combining marks after the fourth in a row, which would cover the lines around them.
-    """
-    shown: list[str] = []
-    marks = 0
-    text = text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
-    for character in text.replace("\t", "    "):
-        category = unicodedata.category(character)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        unseen = category in _UNSEEN and character not in _HARMLESS_FORMAT and character != "\n"
-        if unseen or marks > MAX_MARKS:
-            shown.append(character.encode("ascii", "backslashreplace").decode("ascii"))
-            if character.isascii():
-                shown[-1] = f"\\x{ord(character):02x}"
-        else:
-            shown.append(character)
-    return "".join(shown)
 
 
 def prompt_view(prompt: Prompt) -> RenderableType:
