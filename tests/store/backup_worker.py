@@ -28,9 +28,10 @@ from store_helpers import completion_sample, tell
 from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import GoodBad
 from backflip.feedback.store import Workspace
+from backflip.feedback.store.addresses import postgresql_url
 from backflip.feedback.store.backup import write_backup
 from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.database import Database, postgresql_url
+from backflip.feedback.store.database import Database
 from backflip.feedback.store.restore import restore_backup
 
 ALL_OVER, LAST = 3, 14

@@ -31,9 +31,10 @@ from backflip import __version__
 from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import GoodBad
 from backflip.feedback.store import Workspace, backup, migrations, schema
+from backflip.feedback.store.addresses import postgresql_url, sqlite_url
 from backflip.feedback.store.backup import write_backup
 from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
+from backflip.feedback.store.database import Database
 from backflip.feedback.store.restore import restore_backup
 
 

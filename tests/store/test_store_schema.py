@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.store import Workspace, migrations, schema
-from backflip.feedback.store.database import postgresql_url
+from backflip.feedback.store.addresses import postgresql_url
 from backflip.records import Prompt
 
 

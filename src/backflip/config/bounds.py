@@ -9,7 +9,6 @@ written in TOML, a path can be asked for:
 """
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -17,6 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, JsonValue
 from pydantic_core import PydanticKnownError
+
+from backflip.errors import without_passwords
 
 MOST = 10**9
 """No number of a setting is larger, but for seeds. Products of a few are numbers still, in float32
@@ -104,7 +105,7 @@ def _web_address(address: str) -> str:
     except ValueError:
         found = urlsplit("")
     if found.scheme not in ("http", "https") or not found.netloc:
-        told = re.sub(r"//[^/]*@", "//***@", address)
+        told = without_passwords(address)
         raise ValueError(f"{told!r} is not an http address: it should be like https://host/path")
     return address
 

@@ -6,7 +6,6 @@ transaction still true when it writes, keeps two bulk inserts from deadlocking o
 and lets the journal's numbers be committed in order.
 """
 
-import os
 import re
 import secrets
 import threading
@@ -14,16 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import (
-    ArgumentError,
     DataError,
     DBAPIError,
     DisconnectionError,
@@ -64,33 +61,11 @@ _WALK = [
 """What keeps queries walking along an index: PostgreSQL knows too little of tables that grow by the
 second, and would rather read and sort one whole."""
 _NAME = "workspace"
-_IDENTITY = sa.select(schema.secrets.c.value).where(schema.secrets.c.name == _NAME)
+_IDENTITY = sa.select(sa.type_coerce(schema.secrets.c.value, sa.Text)).where(
+    schema.secrets.c.name == _NAME
+)
+_ID = re.compile(r'"([^"\\]{1,200})"')
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
-
-
-def sqlite_url(path: Path) -> URL:
-    """Address of a SQLite file; for reading only, where it or its folder cannot be written."""
-    if all(os.access(each, os.W_OK) for each in (path, path.parent) if each.exists()):
-        return URL.create("sqlite+pysqlite", database=str(path))
-    query = {"uri": "true", "mode": "ro"}
-    journal = path.with_name(f"{path.name}-wal")
-    if not (journal.exists() and journal.stat().st_size):
-        # Nobody writes it and nothing is left to take in: no files need be made beside it.
-        query["immutable"] = "1"
-    return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query)
-
-
-def postgresql_url(address: str) -> URL:
-    """Address of a PostgreSQL database, read with psycopg 3; a `WorkspaceError` for any other."""
-    try:
-        url = make_url(address)
-    except ArgumentError:
-        raise WorkspaceError("the database address cannot be read", hint=_ADDRESS_HINT) from None
-    if url.get_backend_name() != "postgresql":
-        raise WorkspaceError(
-            f"a database of type {url.get_backend_name()!r} is not supported", hint=_ADDRESS_HINT
-        )
-    return url.set(drivername="postgresql+psycopg")
 
 
 _DAMAGE = re.compile(
@@ -100,19 +75,19 @@ _DAMAGE = re.compile(
 """What SQLite and PostgreSQL say of a database that is not whole."""
 _REFUSED = re.compile(r"is full|I/O error|unable to open")
 """What SQLite says where the system would not write."""
-_ADDRESS_HINT = "Give postgresql://user@host:5432/database, or no address for SQLite."
 
 
 class Database:
     """Short transactions on SQLite or PostgreSQL.
 
     Args:
-        url: from `sqlite_url` or `postgresql_url`.
+        url: of `backflip.feedback.store.addresses`.
         timeout: seconds to wait for another process's lock before giving up.
     """
 
     def __init__(self, url: URL, *, timeout: float = 30.0):
-        self.where = url.render_as_string(hide_password=True)
+        # Options may hold a password, too.
+        self.where = url.set(query={}).render_as_string(hide_password=True)
         if url.get_backend_name() == "sqlite":
             self.where = unquote((url.database or ":memory:").removeprefix("file:"))
         self._read_only = "mode" in url.query
@@ -325,17 +300,30 @@ class Database:
     def identity(self) -> str | None:
         """The id of the workspace whose rows these are; None where none was given."""
         with self.read() as connection:
-            return connection.execute(_IDENTITY).scalar()
+            return self._named(connection)
 
     def identify(self) -> str:
         """The same, given now where none was: all who make a workspace of a database get one."""
         row = {"name": _NAME, "value": f"workspace-{secrets.token_hex(10)}"}
         with self.write("people") as connection:
             connection.execute(insert(connection, schema.secrets).on_conflict_do_nothing(), row)
-            return connection.execute(_IDENTITY).scalar_one()
+            return self._named(connection) or row["value"]
+
+    def _named(self, connection: Connection) -> str | None:
+        held = connection.execute(_IDENTITY).scalar()
+        named = None if held is None else workspace_id(held)
+        if held is not None and named is None:
+            raise damaged_database("what it calls the workspace is no name", self.where)
+        return named
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def workspace_id(held: Any) -> str | None:
+    """The id of a workspace, of the JSON that its row holds; None where that is none."""
+    found = _ID.fullmatch(held) if isinstance(held, str) else None
+    return found[1] if found else None
 
 
 def damaged_database(what: str, where: str) -> DamageError:

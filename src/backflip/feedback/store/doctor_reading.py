@@ -14,7 +14,8 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, postgresql_url
+from backflip.feedback.store.addresses import postgresql_url
+from backflip.feedback.store.database import Database
 from backflip.feedback.store.workspace import DATABASE
 from backflip.records import Record
 

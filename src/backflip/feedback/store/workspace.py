@@ -17,6 +17,7 @@ from typing import Self
 
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.feedback.store import schema
+from backflip.feedback.store.addresses import postgresql_url, sqlite_url
 from backflip.feedback.store.annotators import Annotators
 from backflip.feedback.store.artifacts import flush_folder
 from backflip.feedback.store.asides import Asides
@@ -25,8 +26,6 @@ from backflip.feedback.store.chats import Chats
 from backflip.feedback.store.database import (
     Database,
     damaged_database,
-    postgresql_url,
-    sqlite_url,
 )
 from backflip.feedback.store.generations import Generations
 from backflip.feedback.store.journal import Journal
