@@ -1,7 +1,6 @@
 """The way back from `backflip.feedback.store.backup`: a new workspace made of a backup."""
 
 import base64
-import json
 import os
 import secrets
 import shutil
@@ -18,6 +17,7 @@ from sqlalchemy.types import TypeEngine
 
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.feedback.store import migrations, schema
+from backflip.feedback.store.addresses import postgresql_url, sqlite_url
 from backflip.feedback.store.artifacts import flush_folder, unreadable
 from backflip.feedback.store.backup import ARTIFACTS, HEADING, PART_BYTES, WORDS, Manifest
 from backflip.feedback.store.backup_bounds import BOUNDS, Bounds, require_room
@@ -28,8 +28,9 @@ from backflip.feedback.store.backup_reading import (
     damaged,
     read_backup,
     read_members,
+    read_row,
 )
-from backflip.feedback.store.database import Database, postgresql_url, sqlite_url
+from backflip.feedback.store.database import Database
 from backflip.feedback.store.workspace import DATABASE, MARKER, Workspace
 
 _DRAFT = ".restore-"
@@ -294,7 +295,7 @@ def _heaps(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _row(line: bytes, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-    values = json.loads(line)
+    values = read_row(line)
     if not isinstance(values, dict) or values.keys() != readers.keys():
         raise ValueError("it has other columns")
     return {name: None if value is None else readers[name](value) for name, value in values.items()}
