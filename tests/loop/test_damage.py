@@ -20,7 +20,7 @@ from backflip.errors import BackflipError
 from backflip.feedback.store import Workspace
 from backflip.manifest import MANIFEST
 from backflip.training import Checkpoints, State
-from damage import DAMAGES, damage, files_below
+from damage import DAMAGES, change_letter, damage, files_below
 from fuzzing import copied, seeds
 
 
@@ -105,6 +105,10 @@ RUNS: dict[str, tuple[Callable[[Path], CutOff], int]] = {
 """How each is made, and how often it is damaged."""
 
 
+TABLES = ("journal", "samples", "prompts", "snapshots", "snapshot_entries", "models", "stages")
+"""Of which a run reads rows that it wrote before."""
+
+
 @pytest.fixture(scope="module", params=RUNS)
 def run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -171,6 +175,22 @@ def test_what_has_no_hash_is_named_too_where_it_cannot_be_read(run, tmp_path: Pa
         tensors = [p for p in paths if p.suffix == ".safetensors" or p.name == "values.json"]
         ends[try_once(made, folder, rng.choice(tensors), seen[seed % len(seen)], rng)] += 1
     report(capsys, "damaged without a manifest", ends)
+
+
+def test_any_letter_of_what_was_kept_may_be_another(run, tmp_path: Path, capsys):
+    """The run ends, or in words: that something is damaged, gone, or no longer fits."""
+    made, number = run
+    ends: Counter[str] = Counter()
+    for seed in seeds(number // 2):
+        rng = random.Random(seed)
+        folder = copied(made.folder, tmp_path / "copy")
+        place = change_letter(folder / "backflip.db", TABLES, rng)
+        try:
+            error, _ = go_on(made, folder)
+        except Exception as error:
+            raise AssertionError(f"{place}, seed {seed}") from error
+        ends["ended" if error is None else "told in words"] += 1
+    report(capsys, "with a letter changed in a row", ends)
 
 
 def report(capsys: pytest.CaptureFixture[str], what: str, ends: Counter[str]) -> None:
