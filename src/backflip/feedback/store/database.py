@@ -73,6 +73,8 @@ _DAMAGE = re.compile(
     r"(relation|column) .* does not exist|missing chunk|could not read block"
 )
 """What SQLite and PostgreSQL say of a database that is not whole."""
+_DANGLING = re.compile(r"FOREIGN KEY constraint failed|violates foreign key constraint")
+"""What both say of a key that leads nowhere: what is written was made of rows that were there."""
 _REFUSED = re.compile(r"is full|I/O error|unable to open")
 """What SQLite says where the system would not write."""
 
@@ -249,6 +251,8 @@ class Database:
         if "readonly" in raw:
             told = f"the workspace can be read and not written: {first}"
             return BusyError(told, where=self.where, hint=FREE_SPACE)
+        if _DANGLING.search(raw):
+            return damaged_database("a row speaks of another that is not there", self.where)
         if _DAMAGE.search(raw):
             return damaged_database(first, self.where)
         if isinstance(error, OperationalError):
