@@ -2,6 +2,9 @@
 
 import json
 import random
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -73,3 +76,29 @@ def _reshape(path: Path, rng: random.Random) -> None:
 
 def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def change_letter(database: Path, tables: Sequence[str], rng: random.Random) -> str:
+    """Flip a bit of a letter of a text in one of these tables; returns where, and what it was."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        guards = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        guarding = guards.fetchall()
+        for name, _ in guarding:
+            connection.execute(f'DROP TRIGGER "{name}"')
+        found: list[tuple[int, str, str]] = []
+        table = rng.choice(tables)
+        rows = connection.execute(f"SELECT rowid, * FROM {table}")  # noqa: S608
+        names = [column[0] for column in rows.description]
+        for number, *values in rows:
+            texts = zip(names[1:], values, strict=True)
+            found += [
+                (number, name, text) for name, text in texts if isinstance(text, str) and text
+            ]
+        number, column, text = rng.choice(found)
+        at = rng.randrange(len(text))
+        other = text[:at] + chr(ord(text[at]) ^ 1 << rng.randrange(5)) + text[at + 1 :]
+        change = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"  # noqa: S608
+        connection.execute(change, (other, number))
+        for _, guard in guarding:
+            connection.execute(guard)
+    return f"{table} {number} {column} at {at}: {text[:200]}"

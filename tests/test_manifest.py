@@ -1,12 +1,13 @@
 """Folders are held to their manifests."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from backflip.errors import DamageError
-from backflip.manifest import MANIFEST, require_whole, seal
+from backflip.manifest import MANIFEST, faults, require_whole, seal
 
 
 @pytest.fixture
@@ -62,6 +63,32 @@ def test_a_change_is_seen_and_named_and_so_is_its_end(folder: Path, change, told
             require_whole(folder)
     assert caught.value.where == str(folder)
     assert MANIFEST in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, [], "files", 7, {}, {"files": None, "about": {}}, {"files": [], "about": {}}),
+        *({"files": {}}, {"files": {}, "about": None}, {"files": "a.bin", "about": {}}),
+        *({"about": {"step": 4}}, {"files": {}, "about": []}),
+    ],
+)
+def test_a_manifest_of_another_shape_is_damaged_whatever_its_hash(folder: Path, content: object):
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps({"content": content, "sha256": digest}))
+    with pytest.raises(DamageError, match=f"{MANIFEST} is not what was written"):
+        require_whole(folder)
+    assert list(faults(folder)) == [(MANIFEST, "is not what was written")]
+
+
+@pytest.mark.parametrize("noted", [None, [], 3, "x", {}, {"size": None}])
+def test_a_file_of_which_another_thing_is_noted_is_another(folder: Path, noted: object):
+    content = {"files": {"a.bin": noted, "../x\0": noted, "": noted}, "about": {}}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps({"content": content, "sha256": digest}))
+    with pytest.raises(DamageError, match=r"a\.bin is not what was written"):
+        require_whole(folder)
+    assert ("a.bin", "is not what was written") in list(faults(folder))
 
 
 def test_notes_and_hidden_files_may_be_added(folder: Path):

@@ -6,6 +6,7 @@ traceback. Anything else that is raised is a fault of Backflip's own, whose trac
 
 import errno
 import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -63,6 +64,19 @@ class TrainingError(BackflipError):
 
 class JudgeError(BackflipError):
     """A judge that does not answer, or whose answer cannot be read."""
+
+
+_BEFORE_HOST = re.compile(r"//.*@")
+_OPTION = re.compile(r"([?&]\w*(?:password|key|token)=)[^&\s'\"]*", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """Words with addresses in them, without what may be a password there.
+
+    A password may hold any sign but a line's end, an @ too: what stands in a line between its
+    first `//` and its last @ goes.
+    """
+    return _OPTION.sub(r"\1***", _BEFORE_HOST.sub("//***@", text))
 
 
 FREE_SPACE = "Check the free space of the disk and the rights on the folder."

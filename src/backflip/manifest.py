@@ -125,13 +125,21 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = found["content"]
-        if found["sha256"] == _hash_json(content):
+        if found["sha256"] == _hash_json(content) and _has_shape(content):
             return content
     except OSError as error:
         raise _damage(folder, MANIFEST, why_not_read(error)) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise _damage(folder, MANIFEST, OTHER)
+
+
+def _has_shape(content: Any) -> bool:
+    """Whether it is what `seal` writes; a right hash says only that somebody meant it."""
+    if not isinstance(content, dict):
+        return False
+    files, about = content.get("files"), content.get("about")
+    return isinstance(files, dict) and isinstance(about, dict)
 
 
 def _files(folder: Path) -> list[str]:

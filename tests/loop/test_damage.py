@@ -20,7 +20,7 @@ from backflip.errors import BackflipError
 from backflip.feedback.store import Workspace
 from backflip.manifest import MANIFEST
 from backflip.training import Checkpoints, State
-from damage import DAMAGES, damage, files_below
+from damage import DAMAGES, change_letter, damage, files_below
 from fuzzing import copied, seeds
 
 
@@ -105,6 +105,10 @@ RUNS: dict[str, tuple[Callable[[Path], CutOff], int]] = {
 """How each is made, and how often it is damaged."""
 
 
+TABLES = ("journal", "samples", "prompts", "snapshots", "snapshot_entries", "models", "stages")
+"""Of which a run reads rows that it wrote before."""
+
+
 @pytest.fixture(scope="module", params=RUNS)
 def run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -156,7 +160,7 @@ def test_a_damaged_file_is_named_or_changes_nothing(run, tmp_path: Path, capsys)
         # What is valid but for its hash is the hardest to see, so it comes every other time.
         kind = "a flipped bit" if seed % 2 else DAMAGES[seed // 2 % len(DAMAGES)]
         ends[try_once(made, folder, path, kind, rng)] += 1
-    report(capsys, "damaged", ends)
+    report(capsys, "with a damaged file", ends)
 
 
 def test_what_has_no_hash_is_named_too_where_it_cannot_be_read(run, tmp_path: Path, capsys):
@@ -172,10 +176,28 @@ def test_what_has_no_hash_is_named_too_where_it_cannot_be_read(run, tmp_path: Pa
         paths = files_below(folder / "artifacts")
         tensors = [p for p in paths if p.suffix == ".safetensors" or p.name == "values.json"]
         ends[try_once(made, folder, rng.choice(tensors), seen[seed % len(seen)], rng)] += 1
-    report(capsys, "damaged without a manifest", ends)
+    report(capsys, "with a damaged file and no manifest", ends)
+
+
+def test_any_letter_of_what_was_kept_may_be_another(run, tmp_path: Path, capsys):
+    """The run ends, or in words: that something is damaged, gone, or no longer fits."""
+    made, number = run
+    ends: Counter[str] = Counter()
+    for seed in seeds(number // 2):
+        rng = random.Random(seed)
+        folder = copied(made.folder, tmp_path / "copy")
+        place = change_letter(folder / "backflip.db", TABLES, rng)
+        try:
+            error, _ = go_on(made, folder)
+        except BackflipError as refused:  # before the run began
+            error = refused
+        except Exception as error:
+            raise AssertionError(f"{place}, seed {seed}") from error
+        ends["ended" if error is None else "told in words"] += 1
+    report(capsys, "with a letter changed in a row", ends)
 
 
 def report(capsys: pytest.CaptureFixture[str], what: str, ends: Counter[str]) -> None:
     with capsys.disabled():
         told = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
-        print(f"\n{sum(ends.values())} files {what}: {told}")
+        print(f"\n{sum(ends.values())} runs {what}: {told}")

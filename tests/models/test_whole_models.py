@@ -1,6 +1,8 @@
 """A model that lacks a tensor, has one too many, or one of another shape is refused by its name."""
 
+import json
 import random
+import re
 from pathlib import Path
 
 import gguf
@@ -21,6 +23,7 @@ from families import FAMILIES
 from unsealed import unsealed
 
 Tensors = dict[str, torch.Tensor]
+PYTORCH = {"format": "pt"}
 SETTINGS = ModelSettings(precision="float32")
 
 
@@ -29,11 +32,18 @@ def missing(tensors: Tensors, name: str) -> str:
     return name
 
 
-def misspelt(tensors: Tensors, name: str) -> str:
-    """One bit of the last name before "weight" is flipped."""
-    stem, _, leaf = name.rpartition(".")
-    tensors[f"{stem[:-1]}{chr(ord(stem[-1]) ^ 2)}.{leaf}"] = tensors.pop(name)
-    return name
+def misspelt(tensors: Tensors, name: str, place: int | None = None) -> str:
+    """One bit of the name is flipped, in any of its words, so that it is no other's."""
+    letters = list(name)
+    if place is None:
+        words = [place for place, letter in enumerate(name) if letter.isalnum()]
+        place = random.Random(name).choice(words)
+    for bit in (2, 4, 1):
+        letters[place] = chr(ord(name[place]) ^ bit)
+        if (other := "".join(letters)) not in tensors:
+            tensors[other] = tensors.pop(name)
+            return name
+    raise AssertionError(f"no name beside {name}")
 
 
 def strange(tensors: Tensors, name: str) -> str:
@@ -47,6 +57,8 @@ def reshaped(tensors: Tensors, name: str) -> str:
 
 
 WAYS = (missing, misspelt, strange, reshaped)
+MIXED = ("mixtral", "qwen2_moe")
+"""Families whose experts lie apart in a file, and are one tensor of the network."""
 
 
 def spoil(folder: Path, way, rng: random.Random) -> str:
@@ -77,6 +89,65 @@ def test_weights_of_every_family_are_whole_or_refused(family: str, tmp_path: Pat
         assert told_of(name) in caught.value.what, (way, name, caught.value.what)
         assert caught.value.where == str(tmp_path)
         assert caught.value.hint
+
+
+def state_of(folder: Path) -> Tensors:
+    return load_causal_lm(str(folder))[0].state_dict()
+
+
+@pytest.mark.parametrize("family", ["gpt2", *MIXED])
+def test_a_name_with_a_flipped_bit_anywhere_is_told_or_means_the_same(family: str, tmp_path: Path):
+    bring(tmp_path, family, "none")
+    before = state_of(tmp_path)
+    file = unsealed(tmp_path) / "model.safetensors"
+    whole = load_file(file)
+    name = next((name for name in whole if ".experts.1." in name), min(whole))
+    for place in range(len(name)):
+        tensors = dict(whole)
+        misspelt(tensors, name, place)
+        save_file(tensors, file, metadata={"format": "pt"})
+        try:
+            after = state_of(tmp_path)
+        except ModelError as error:
+            assert told_of(name) in error.what, (place, error.what)
+        else:  # transformers reads some signs between the words as if they were dots
+            assert all(torch.equal(before[key], after[key]) for key in before), (place, name)
+
+
+@pytest.mark.parametrize("family", MIXED)
+def test_experts_are_numbered_from_0_on_in_one_file_and_in_several(family: str, tmp_path: Path):
+    bring(tmp_path, family, "none")
+    unsealed(tmp_path)
+    file, second = tmp_path / "model.safetensors", tmp_path / "second.safetensors"
+    whole = load_file(file)
+    experts = sorted(name for name in whole if ".layers.1." in name and ".experts." in name)
+    expert = [name for name in experts if ".experts.1." in name]
+    for sharded in (False, True):
+        for renamed in ([], expert[:1], expert[-1:], expert, [n for n in experts if ".0." in n]):
+            new = {name: re.sub(r"experts\.\d", "experts.5", name) for name in renamed}
+            tensors = {new.get(name, name): tensor for name, tensor in whole.items()}
+            write_sharded(tensors, file, second) if sharded else save_file(tensors, file, PYTORCH)
+            if not renamed:
+                load_causal_lm(str(tmp_path))
+                continue
+            with pytest.raises(ModelError) as caught:
+                load_causal_lm(str(tmp_path))
+            assert f"lacks {len(renamed)} tensor" in caught.value.what
+            assert all(old in caught.value.what and new[old] in caught.value.what for old in new)
+
+
+def write_sharded(tensors: Tensors, *files: Path) -> None:
+    """The same in several files, with an index of them."""
+    names = sorted(tensors)
+    index: dict[str, str] = {}
+    files = tuple(file.with_stem(f"{file.stem}-part") for file in files)
+    for number, file in enumerate(files):
+        of_file = {name: tensors[name] for name in names[number :: len(files)]}
+        save_file(of_file, file, PYTORCH)
+        index |= dict.fromkeys(of_file, file.name)
+    (files[0].parent / "model.safetensors").unlink(missing_ok=True)
+    told = {"metadata": {}, "weight_map": index}
+    (files[0].parent / "model.safetensors.index.json").write_text(json.dumps(told))
 
 
 @pytest.mark.parametrize("family", SCORED[::6])

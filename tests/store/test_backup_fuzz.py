@@ -8,23 +8,27 @@ import shutil
 import tarfile
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from backup_helpers import Members, files_in, forge, live, named, pack, put, unpack
+from backup_helpers import Members, files_in, forge, live, named, pack, put, seal, unpack
 from fuzz_helpers import flip
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace
+from backflip.feedback.store import Workspace, backup
 from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.backup_bounds import BOUNDS
+from backflip.feedback.store.backup_bounds import BOUNDS, read_json
 from backflip.feedback.store.backup_reading import check_backup
+from backflip.feedback.store.doctor import diagnose
 from backflip.feedback.store.restore import restore_backup
 from fuzzing import seeds
 
 MEGABYTE = 1 << 20
-TIGHT = BOUNDS.model_copy(update={"spare": MEGABYTE, "line": 2 * MEGABYTE, "members": 500})
+TIGHT = BOUNDS.model_copy(
+    update={"spare": MEGABYTE, "line": 2 * MEGABYTE, "members": 500, "names": MEGABYTE // 8}
+)
 NAMES = (
     *("artifacts/../x", "/artifacts/x", "artifacts/" + "a" * 300, "artifacts/" + "d/" * 40 + "x"),
     *("artifacts/" + "d/" * 2000 + "x", "artifacts/\x7f\n", "artifacts//x", "artifacts/./x", ""),
@@ -225,6 +229,94 @@ def test_little_that_claims_much_takes_little_memory(kept: Path, tmp_path: Path,
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.tar.gz"]
 
 
+def many_values(table: str, row: bytes) -> Callable[[Members], Members]:
+    """A first row of a table, which is a megabyte, instead of its rows."""
+
+    def change(members: Members) -> Members:
+        place = next(n for n, (m, _) in enumerate(members) if m.name.startswith(f"tables/{table}/"))
+        return [*members[:place], (members[place][0], row + b"\n"), *members[place + 1 :]]
+
+    return change
+
+
+def long_names(members: Members) -> Members:
+    return [*members, *(named("artifacts/" + "/".join([f"{n:0200}"] * 4)) for n in range(400))]
+
+
+DICTS = b"{}," * (MEGABYTE // 3)
+SEALED: dict[str, tuple[Callable[[Members], Members], str]] = {
+    "a row of lists": (many_values("prompts", b"[" + DICTS + b"{}]"), "too many values"),
+    "a row of texts": (many_values("prompts", b"[" + b'"",' * 300_000 + b"0]"), "too many values"),
+    "a row of UTF-16": (
+        many_values("runs", ("[" + "{}," * 150_000 + "{}]").encode("utf-16-le")),
+        "no ASCII",
+    ),
+    "a workspace's name": (
+        many_values("secrets", b'{"name":"workspace","value":"[' + DICTS + b'{}]"}'),
+        "calls the workspace is no name",
+    ),
+    "names": (long_names, "names of more than"),
+}
+
+
+@pytest.mark.parametrize("name", SEALED)
+def test_a_sealed_backup_of_many_values_takes_little_memory(
+    kept: Path, tmp_path: Path, name: str
+) -> None:
+    """Its manifest says that all is well, so that only the values themselves can be refused."""
+    change, words = SEALED[name]
+    file = packed(forge(_raw(tmp_path / "a.tar", kept.read_bytes()), change))
+    tracemalloc.start()
+    try:
+        with pytest.raises(WorkspaceError, match=words):
+            restore_backup(file, tmp_path / "new", bounds=TIGHT.trusting())
+        if name != "names":
+            with suppress(WorkspaceError):  # it may be called another workspace's
+                diagnose(kept.parent / "workspace", file, bounds=TIGHT.trusting())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * MEGABYTE
+
+
+def test_a_manifest_is_as_long_as_its_members_make_it(kept: Path, tmp_path: Path) -> None:
+    """One that is padded would be read all the same, at many times its size."""
+    many = [named(f"artifacts/{n:0200}") for n in range(300)]
+    file = forge(_raw(tmp_path / "a.tar", kept.read_bytes()), lambda members: [*members, *many])
+    check_backup(file, bounds=TIGHT)
+    *members, (_, manifest) = unpack(file)
+    for padded in (manifest + b" " * 200_000, seal([{}] * 100_000)):
+        with pytest.raises(WorkspaceError, match=r"damaged at manifest\.json"):
+            check_backup(pack(file, [*members, named("manifest.json", padded)]), bounds=TIGHT)
+
+
+def drawn(draw: random.Random, depth: int) -> tuple[Any, int]:
+    """A value, and how many signs stand between the strings of its JSON."""
+    if depth == 0 or draw.random() < 0.3:
+        text = "".join(draw.choices('\\",:[{}]aé\n\x00🙂', k=draw.randrange(8)))
+        return draw.choice([text, text + "\\", 1.5, None, True, -3]), 0
+    made = [drawn(draw, depth - 1) for _ in range(draw.randrange(4))]
+    values, signs = [value for value, _ in made], sum(number for _, number in made)
+    if draw.random() < 0.5:
+        return values, signs + max(1, len(values))
+    keys = [f"{n}{draw.choice(['', chr(92), chr(34), ':,[{'])}" for n in range(len(values))]
+    return dict(zip(keys, values, strict=True)), signs + max(1, 2 * len(values))
+
+
+def test_values_are_counted_before_they_are_read() -> None:
+    """Whatever stands in their texts: JSON of so many signs is read, and of one more is not."""
+    for seed in range(300):
+        value, signs = drawn(random.Random(seed), 4)
+        data = json.dumps(value).encode()
+        assert read_json(data, signs) == value, seed
+        if signs:
+            with pytest.raises(ValueError, match="too many values"):
+                read_json(data, signs - 1)
+    for odd in (b'"\xe9"', "[]".encode("utf-16"), "[]".encode("utf-32-le"), b"[" * 3, b'"', b""):
+        with pytest.raises(ValueError, match=r"."):
+            read_json(odd, 10)
+
+
 def test_a_backup_of_ones_own_may_be_trusted(kept: Path, tmp_path: Path) -> None:
     """Files of zeros pack as well as no others: the bound can be lifted, and is named."""
     file = packed(forge(_raw(tmp_path / "a.tar", kept.read_bytes()), lambda m: zeros(m, -1, SIZE)))
@@ -249,8 +341,14 @@ def test_so_much_of_the_disk_stays_free(
     check_backup(kept)
 
 
-def test_a_backup_that_could_not_be_restored_is_not_written(tmp_path: Path) -> None:
+def test_a_backup_that_could_not_be_restored_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Workspace.create(tmp_path / "work") as workspace:
+        monkeypatch.setattr(backup, "BOUNDS", BOUNDS.model_copy(update={"names": 40}))
+        with pytest.raises(WorkspaceError, match="names of more than"):
+            write_backup(workspace, tmp_path / "b.tar")
+        monkeypatch.undo()
         put(workspace.artifacts / "reports" / "/".join("d" * 40) / "x")
         with pytest.raises(WorkspaceError, match="too long, or lies too deep"):
             write_backup(workspace, tmp_path / "b.tar")

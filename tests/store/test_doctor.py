@@ -184,6 +184,22 @@ def test_what_a_backup_would_bring_back(work: Path, kept: Path) -> None:
     }
 
 
+def test_a_lost_file_is_told_once_by_its_row_or_by_the_backup(work: Path, kept: Path) -> None:
+    artifacts = work / "artifacts"
+    shutil.rmtree(artifacts / "models" / "model-1")
+    (artifacts / "models" / "model-2" / "weights.safetensors").write_bytes(WEIGHTS[:-1])
+    (artifacts / "runs" / "run-live" / "policy" / "trained.safetensors").unlink()
+    (artifacts / "reports" / "run-live.html").unlink(missing_ok=True)
+    alone = {place for state, place in told(examined(work)) if state != "note"}
+    found = examined(work, backup_of(kept))
+    places = [place for state, place in told(found) if state != "note"]
+    assert len(places) == len(set(places))
+    assert set(places) - alone == {"artifacts/reports/run-live.html"}  # of which no row speaks
+    assert not any(place.startswith("artifacts/models/model-1/") for place in places)
+    assert found.backup is not None
+    assert len(found.backup.files) >= 4
+
+
 def test_a_backup_of_another_workspace_is_refused(work: Path, tmp_path: Path) -> None:
     with Workspace.create(tmp_path / "other") as other:
         write_backup(other, tmp_path / "other.tar")

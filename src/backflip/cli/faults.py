@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import tempfile
 import time
 import traceback
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from backflip import __version__
 from backflip.cli.output import noted_workspace, print_json, tell_error
+from backflip.errors import without_passwords
 from backflip.shown import clean_text
 
 STATUS = 70
@@ -30,7 +30,7 @@ def tell_fault(
         as_json: print it as one JSON document, too.
         debug: print the traceback, too.
     """
-    trace = _trace_of(error)
+    trace = without_passwords(_trace_of(error))
     log = _keep(_report(trace, arguments))
     kept = f"The log is {log}. " if log else "No log could be written. "
     hint = f"{kept}{REPORT} says how to report it; --debug shows the traceback."
@@ -54,7 +54,7 @@ def _in_short(error: BaseException) -> str:
     except BaseException:  # it is told all the same
         text = ""
     name = type(error).__name__
-    told = f"{name}: {text}" if text else name
+    told = without_passwords(f"{name}: {text}") if text else name
     return clean_text(told if len(told) <= _SHOWN else f"{told[:_SHOWN]}...")
 
 
@@ -68,12 +68,12 @@ def _trace_of(error: BaseException) -> str:
 
 
 def _report(trace: str, arguments: list[str]) -> str:
-    given = re.sub(r"//[^/@\s]*@", "//***@", " ".join(map(ascii, arguments)))
+    given = " ".join(without_passwords(ascii(each)) for each in arguments)
     about = (
         f"Backflip {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}\nbackflip {given}\n\n"
     )
-    return about + re.sub(r"//[^/@\s:]*:[^/@\s]*@", "//***@", trace)
+    return about + trace
 
 
 def _keep(report: str) -> Path | None:

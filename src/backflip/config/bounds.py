@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, JsonValue
 from pydantic_core import PydanticKnownError
 
+from backflip.errors import without_passwords
+
 MOST = 10**9
 """No number of a setting is larger, but for seeds. Products of a few are numbers still, in float32
 too, and whole ones fit into the 64 bits that tensors and databases have."""
@@ -110,7 +112,7 @@ def _web_address(address: str) -> str:
         or port == 0
         or re.search(r"\s", address)
     ):
-        told = re.sub(r"//[^/]*@", "//***@", address)
+        told = without_passwords(address)
         raise ValueError(f"{told!r} is not an http address: it should be like https://host/path")
     return address
 

@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from backflip.config import JudgeSettings
-from backflip.errors import SettingsError
+from backflip.errors import SettingsError, without_passwords
 from backflip.feedback.outside import Allowed, Outside
 
 PATH = "/chat/completions"
@@ -33,7 +33,7 @@ def address_of(url: str) -> httpx.URL:
     Raises:
         SettingsError: no request can go there.
     """
-    told = repr(re.sub(r"//[^/]*@", "//***@", url))
+    told = repr(without_passwords(url))
     hint = "Give the address up to /v1, like http://127.0.0.1:8000/v1."
     bare = url.rstrip("/")
     try:

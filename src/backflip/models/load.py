@@ -2,18 +2,23 @@
 
 import difflib
 import importlib.util
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file
 
 from backflip.errors import ModelError, reaching
 from backflip.manifest import require_whole
 from backflip.models.gguf import convert_gguf
 from backflip.models.limits import vocabulary_size
-from backflip.models.matching import require_filled, require_joined
+from backflip.models.matching import require_filled, require_joined, require_numbered
 from backflip.models.precision import pick_device
 from backflip.models.quiet import isolated_rng, quiet
 
@@ -183,6 +188,7 @@ def load_network(
         if unknown:
             told["unexpected_keys"] = set(unknown) & _strange_to_language_models(source, config)
     require_filled(told, where=str(source))
+    require_numbered(_tensor_names(source), where=str(source))
     tokenizer = load_tokenizer(str(source))
     rows = vocabulary_size(model)
     ends = [tokenizer.bos_token_id, tokenizer.eos_token_id]
@@ -200,6 +206,29 @@ def load_network(
             "len(tokenizer)) on the model, train it on them and save both again.",
         )
     return model, tokenizer
+
+
+def _tensor_names(source: Path | str) -> Iterator[str]:
+    """Names of all tensors, as they are spelt in the files that a network was just made of."""
+    files = [_weights_file(source, SAFE_WEIGHTS_NAME)]
+    if files == [None]:
+        index = _weights_file(source, SAFE_WEIGHTS_INDEX_NAME)
+        parts = json.loads(Path(index).read_bytes())["weight_map"].values() if index else ()
+        files = [_weights_file(source, part) for part in sorted(set(parts))]
+    for file in filter(None, files):
+        with safe_open(file, framework="pt") as opened:
+            yield from opened.keys()
+
+
+def _weights_file(source: Path | str, name: str) -> str | None:
+    """Where a file lies, of a folder or of what was fetched of a hub; None for none."""
+    return cached_file(
+        source,
+        name,
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
 
 
 def _strange_to_language_models(source: Path | str, config: PretrainedConfig) -> set[str]:

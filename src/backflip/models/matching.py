@@ -1,6 +1,8 @@
 """Whether tensors are those of a network: all of them, and no others."""
 
-from collections.abc import Collection, Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 from backflip.errors import ModelError
 
 _SHOWN = 3
+_ONE_OF_SEVERAL = re.compile(r"(.*\bexperts\.|.*\bshard_)([0-9]+)\.(.+)")
+"""Names of tensors that transformers stacks into one: what they are of, a number, which part."""
 TOGETHER = "Is it whole, and do its settings and its weights belong together?"
 OTHER_SETTINGS = "It was written with another model or other lora settings."
 
@@ -97,6 +101,42 @@ def require_joined(error: BaseException | None, *, where: str) -> None:
                 hint=TOGETHER,
             ) from error
         trace = trace.tb_next
+
+
+def require_numbered(names: Iterable[str], *, where: str) -> None:
+    """Require that what is stacked into one tensor, as experts are, is numbered from 0 on.
+
+    transformers stacks what there is in the order of the numbers, whichever they are: with another
+    number in its name, an expert would stand in the place of another.
+
+    Args:
+        names: of all tensors of the files, as they are spelt there.
+        where: the files lie.
+
+    Raises:
+        ModelError: a number is missing in a part, or is one too many; it counts and names them.
+    """
+    stacks: dict[str, dict[str, str]] = {}
+    for name in names:
+        if found := _ONE_OF_SEVERAL.fullmatch(name):
+            stacks.setdefault(found[1], {})[name] = found[3]
+    lacking: list[str] = []
+    strange: list[str] = []
+    for stack, part_of in stacks.items():
+        counts = Counter(part_of.values())
+        most = max(counts.values())
+        parts = {part: number for part, number in counts.items() if 2 * number >= most}
+        number = sorted(parts.values())[len(parts) // 2]  # one renamed does not change the median
+        wanted = {f"{stack}{each}.{part}" for each in range(number) for part in parts}
+        lacking += wanted - part_of.keys()
+        strange += part_of.keys() - wanted
+    told = [
+        f"{wrong} {counted(tensors)}"
+        for wrong, tensors in (("lacks", lacking), ("has what the network does not:", strange))
+        if tensors
+    ]
+    if told:
+        raise ModelError("; ".join(told), where=where, hint=TOGETHER)
 
 
 def require_finite(network: Any) -> None:

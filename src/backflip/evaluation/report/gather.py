@@ -1,5 +1,6 @@
 """What a report tells, read from the workspace."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -128,8 +129,8 @@ def gather(workspace: Workspace, run_id: str) -> Facts:
 
 
 def _number(key: str) -> int:
-    name = key.split("/")[0]
-    return int(name.removeprefix("round-")) if name.startswith("round-") else 0
+    found = re.match(r"round-([0-9]{1,9})(/|$)", key)
+    return int(found[1]) if found else 0
 
 
 def _round(workspace: Workspace, run_id: str, number: int, results: dict[str, Any]) -> Round:

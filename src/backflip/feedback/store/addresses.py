@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from backflip.errors import RIGHTS, WorkspaceError
 
-_ADDRESS_HINT = "Give postgresql://user@host:5432/database, or no address for SQLite."
+_HINT = "Give postgresql://user@host:5432/database, or no address for SQLite."
 
 
 def sqlite_url(path: Path) -> URL:
@@ -56,13 +56,45 @@ def has_log(path: Path) -> bool:
 
 
 def postgresql_url(address: str) -> URL:
-    """Address of a PostgreSQL database, read with psycopg 3; a `WorkspaceError` for any other."""
+    """Address of a PostgreSQL database, read with psycopg 3.
+
+    Raises:
+        WorkspaceError: it is none, is of another database, or says what cannot be. Nothing of it
+            is told: it may hold a password.
+    """
     try:
+        address.encode()
         url = make_url(address)
-    except ArgumentError:
-        raise WorkspaceError("the database address cannot be read", hint=_ADDRESS_HINT) from None
+    except (ArgumentError, ValueError):  # ValueError: of a port that is no number
+        raise _unreadable("") from None
     if url.get_backend_name() != "postgresql":
         raise WorkspaceError(
-            f"a database of type {url.get_backend_name()!r} is not supported", hint=_ADDRESS_HINT
+            f"a database of type {url.get_backend_name()!r} is not supported", hint=_HINT
         )
-    return url.set(drivername="postgresql+psycopg")
+    if "@" in (url.host or ""):  # what stands before it is of the password
+        raise _unreadable(": in a password, @ is spelt %40")
+    url = url.set(drivername="postgresql+psycopg")
+    if not _has_known_options(url):
+        raise _unreadable(": it has options that PostgreSQL does not know")
+    return url
+
+
+def _has_known_options(url: URL) -> bool:
+    try:
+        _, options = url.get_dialect()().create_connect_args(url)
+    except (ArgumentError, ValueError, TypeError):  # several hosts, of which one has no port
+        return False
+    try:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import make_conninfo
+    except ImportError:  # whoever connects is told
+        return True
+    try:
+        make_conninfo(**options)
+    except (ProgrammingError, ValueError):
+        return False
+    return True
+
+
+def _unreadable(why: str) -> WorkspaceError:
+    return WorkspaceError(f"the database address cannot be read{why}", hint=_HINT)

@@ -214,6 +214,7 @@ class _Pack:
         self._tar = tar
         self._time = schema.now()
         self.members: list[Member] = []
+        self._names = 0
 
     def add(self, name: str, data: bytes, rows: int | None = None) -> None:
         self._add(name, _Hashed(io.BytesIO(data), name), len(data), rows)
@@ -251,9 +252,12 @@ class _Pack:
     def _add(self, name: str, stream: "_Hashed", size: int, rows: int | None = None) -> None:
         entry = tarfile.TarInfo(name)
         entry.size, entry.mode, entry.mtime = size, 0o600, int(self._time.timestamp())
-        if len(self.members) + 1 == BOUNDS.members:  # and the manifest is still to come
+        self._names += len(name.encode())
+        last = len(self.members) + 1 == BOUNDS.members  # and the manifest is still to come
+        if last or self._names > BOUNDS.names:
             raise WorkspaceError(
-                f"holds more than {BOUNDS.members:,} files: a backup of them could not be restored",
+                f"holds more than {BOUNDS.members:,} files, or names of more than "
+                f"{BOUNDS.names / 1e6:.0f} MB together: a backup of them could not be restored",
                 hint="Take away what is no longer needed of the workspace's artifacts.",
             )
         self._tar.addfile(entry, cast("IO[bytes]", stream))

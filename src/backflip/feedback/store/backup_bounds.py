@@ -1,9 +1,10 @@
 """What a backup may ask of the machine that reads it: a few bytes can claim to be very many."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from backflip.errors import FREE_SPACE, WorkspaceError
 from backflip.feedback.store.tar_reading import Stream
@@ -23,6 +24,7 @@ class Bounds(Record):
         ratio: bytes of them to one byte of the file, beyond the first `spare`.
         spare: bytes that may be packed as well as they can.
         members: how many.
+        names: bytes of their names together.
         line: bytes of a row; so much is in memory at once.
         free: bytes of the disk that stay free.
     """
@@ -31,6 +33,7 @@ class Bounds(Record):
     ratio: int = 200
     spare: int = 64 << 20
     members: int = 100_000
+    names: int = 16 << 20
     line: int = 64 << 20
     free: int = 64 << 20
 
@@ -47,6 +50,28 @@ def fitting_name(parts: Sequence[str]) -> bool:
     sizes = [len(part.encode("utf-8", "surrogateescape")) for part in parts]
     short = max(sizes) <= _PART_BYTES and sum(sizes) + len(sizes) <= _NAME_BYTES
     return short and len(parts) <= _DEPTH
+
+
+def read_json(data: bytes, signs: int) -> Any:
+    """JSON as backups are written, in ASCII, of a bounded number of values.
+
+    A value takes tens of times as many bytes in memory as in a file: `{},` is a dictionary.
+
+    Args:
+        data: the text.
+        signs: at most so many of `[`, `{`, `,` and `:` that stand in no string.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, is in another encoding, or has more of them.
+    """
+    if not data.isascii() or b"\0" in data:  # `json` would guess at UTF-16 and UTF-32
+        raise ValueError("it is no ASCII text")
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    few = bare.count(b'"') <= 2 * (signs + 1)
+    between = b"".join(bare.split(b'"')[::2]) if few else b""
+    if not few or sum(map(between.count, (b"[", b"{", b",", b":"))) > signs:
+        raise ValueError("it holds too many values")
+    return json.loads(data)
 
 
 class Metered:

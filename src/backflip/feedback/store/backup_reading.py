@@ -37,6 +37,7 @@ from backflip.feedback.store.backup_bounds import (
     Bounds,
     Metered,
     fitting_name,
+    read_json,
     require_room,
 )
 from backflip.feedback.store.tar_reading import PLAIN, Entry, TarReader
@@ -49,7 +50,8 @@ _BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.
 OTHER_COPY = "Use another copy of it."
 _NO_BACKUP = "is not a backup"
 _HEADING_BYTES = 64 << 10
-_MEMBER_BYTES, _LETTER_BYTES = 512, 12  # of a member in the manifest, and of a letter of its name
+_MEMBER_BYTES, _MEMBER_SIGNS = 256, 16  # of a member in the manifest, beside its name
+_SIGNS = 1000  # of JSON without members: in a row, and in the rest of the manifest
 _SHOWN = 200
 
 
@@ -93,7 +95,7 @@ def read_backup(
             elif manifest is not None or content.name in found:
                 raise damaged(file, content.name)
             elif content.name == MANIFEST:
-                room = sum(_MEMBER_BYTES + _LETTER_BYTES * len(name) for name in found)
+                room = sum(_MEMBER_BYTES + len(json.dumps(name)) for name in found)
                 manifest = _manifest(file, content.whole(_HEADING_BYTES + room), found)
                 continue
             elif part := PART.fullmatch(content.name):
@@ -116,7 +118,7 @@ def read_backup(
 
 def _heading(file: Path, data: bytes) -> Heading:
     """The first member, where it is that of a backup that this program can read."""
-    known = _sealed(file, HEADING, data)
+    known = _sealed(file, HEADING, data, _SIGNS)
     if known.get("format") != FORMAT:
         raise WorkspaceError(
             f"written by a newer Backflip: its format is {known.get('format')}, this program "
@@ -133,10 +135,10 @@ def _heading(file: Path, data: bytes) -> Heading:
     return heading
 
 
-def _sealed(file: Path, name: str, data: bytes) -> dict[str, Any]:
-    """What `seal` made a member of."""
+def _sealed(file: Path, name: str, data: bytes, signs: int) -> dict[str, Any]:
+    """What `seal` made a member of; for `signs`, see `read_json`."""
     try:
-        found = json.loads(data)
+        found = read_json(data, signs)
         content, digest = found["content"], found["sha256"]
         if isinstance(content, dict) and hash_json(content) == digest:
             return content
@@ -148,7 +150,8 @@ def _sealed(file: Path, name: str, data: bytes) -> dict[str, Any]:
 def _manifest(file: Path, data: bytes, found: Mapping[str, Member]) -> Manifest:
     """The manifest, where it names just what was found before it."""
     try:
-        manifest = Manifest.model_validate(_sealed(file, MANIFEST, data))
+        signs = _SIGNS + _MEMBER_SIGNS * len(found)
+        manifest = Manifest.model_validate(_sealed(file, MANIFEST, data, signs))
     except ValueError:
         raise damaged(file, MANIFEST) from None
     named = {member.name: member for member in manifest.members}
@@ -162,6 +165,11 @@ def _manifest(file: Path, data: bytes, found: Mapping[str, Member]) -> Manifest:
         if named.get(name) != found.get(name):
             raise damaged(file, name)
     return manifest
+
+
+def read_row(line: bytes) -> Any:
+    """The JSON of a row, whose values are numbers and texts; for errors, see `read_json`."""
+    return read_json(line, _SIGNS)
 
 
 def damaged(file: Path, name: str) -> WorkspaceError:
@@ -232,7 +240,7 @@ def read_members(file: Path, bounds: Bounds = BOUNDS) -> Generator[Content]:
             raw = stack.enter_context(file.open("rb"))
         except OSError as error:
             raise unreadable(error, str(file)) from error
-        after, number = None, 0
+        after, number, names = None, 0, 0
         with _telling(file, _NO_BACKUP):
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
             opened = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
@@ -247,9 +255,13 @@ def read_members(file: Path, bounds: Bounds = BOUNDS) -> Generator[Content]:
                 raise WorkspaceError(_NO_BACKUP, where=str(file))
             _check_entry(file, entry)
             after, number = entry.name, number + 1
-            if number > bounds.members:
+            names += len(entry.name.encode("utf-8", "surrogateescape"))
+            if number > bounds.members or names > bounds.names:
                 raise WorkspaceError(
-                    f"holds more than {bounds.members:,} files", where=str(file), hint=OTHER_COPY
+                    f"holds more than {bounds.members:,} files, or names of more than "
+                    f"{bounds.names / 1e6:.0f} MB together",
+                    where=str(file),
+                    hint=OTHER_COPY,
                 )
             yield Content(file, entry, tar)
 

@@ -61,7 +61,10 @@ _WALK = [
 """What keeps queries walking along an index: PostgreSQL knows too little of tables that grow by the
 second, and would rather read and sort one whole."""
 _NAME = "workspace"
-_IDENTITY = sa.select(schema.secrets.c.value).where(schema.secrets.c.name == _NAME)
+_IDENTITY = sa.select(sa.type_coerce(schema.secrets.c.value, sa.Text)).where(
+    schema.secrets.c.name == _NAME
+)
+_ID = re.compile(r'"([^"\\]{1,200})"')
 _LOCK_FAMILY = 0x6261636B  # "back": keeps the advisory locks apart from other programs'
 
 
@@ -70,6 +73,8 @@ _DAMAGE = re.compile(
     r"(relation|column) .* does not exist|missing chunk|could not read block"
 )
 """What SQLite and PostgreSQL say of a database that is not whole."""
+_DANGLING = re.compile(r"FOREIGN KEY constraint failed|violates foreign key constraint")
+"""What both say of a key that leads nowhere: what is written was made of rows that were there."""
 _REFUSED = re.compile(r"is full|I/O error|unable to open")
 """What SQLite says where the system would not write."""
 
@@ -78,12 +83,13 @@ class Database:
     """Short transactions on SQLite or PostgreSQL.
 
     Args:
-        url: from `sqlite_url` or `postgresql_url`.
+        url: of `backflip.feedback.store.addresses`.
         timeout: seconds to wait for another process's lock before giving up.
     """
 
     def __init__(self, url: URL, *, timeout: float = 30.0):
-        self.where = url.render_as_string(hide_password=True)
+        # Options may hold a password, too.
+        self.where = url.set(query={}).render_as_string(hide_password=True)
         if url.get_backend_name() == "sqlite":
             self.where = unquote((url.database or ":memory:").removeprefix("file:"))
         self._read_only = "mode" in url.query
@@ -245,6 +251,8 @@ class Database:
         if "readonly" in raw:
             told = f"the workspace can be read and not written: {first}"
             return BusyError(told, where=self.where, hint=FREE_SPACE)
+        if _DANGLING.search(raw):
+            return damaged_database("a row speaks of another that is not there", self.where)
         if _DAMAGE.search(raw):
             return damaged_database(first, self.where)
         if isinstance(error, OperationalError):
@@ -296,17 +304,30 @@ class Database:
     def identity(self) -> str | None:
         """The id of the workspace whose rows these are; None where none was given."""
         with self.read() as connection:
-            return connection.execute(_IDENTITY).scalar()
+            return self._named(connection)
 
     def identify(self) -> str:
         """The same, given now where none was: all who make a workspace of a database get one."""
         row = {"name": _NAME, "value": f"workspace-{secrets.token_hex(10)}"}
         with self.write("people") as connection:
             connection.execute(insert(connection, schema.secrets).on_conflict_do_nothing(), row)
-            return connection.execute(_IDENTITY).scalar_one()
+            return self._named(connection) or row["value"]
+
+    def _named(self, connection: Connection) -> str | None:
+        held = connection.execute(_IDENTITY).scalar()
+        named = None if held is None else workspace_id(held)
+        if held is not None and named is None:
+            raise damaged_database("what it calls the workspace is no name", self.where)
+        return named
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def workspace_id(held: Any) -> str | None:
+    """The id of a workspace, of the JSON that its row holds; None where that is none."""
+    found = _ID.fullmatch(held) if isinstance(held, str) else None
+    return found[1] if found else None
 
 
 def damaged_database(what: str, where: str) -> DamageError:

@@ -5,7 +5,7 @@ database, every row that is named by what it holds, every file that a row speaks
 keeps no hash of what has none of its own (a metric, a user's name): there only a backup can tell.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backflip.errors import BackflipError, WorkspaceError, reaching
 from backflip.feedback.store import migrations, schema
+from backflip.feedback.store.addresses import postgresql_url
 from backflip.feedback.store.backup_bounds import BOUNDS, Bounds
 from backflip.feedback.store.doctor_backup import Comparison, compare
 from backflip.feedback.store.doctor_files import check_files, check_strays
@@ -85,9 +86,15 @@ def diagnose(
             raise WorkspaceError(
                 f"is a backup of another workspace, {compared.of}", where=str(backup)
             )
-        findings += compared.findings
+        findings += _further(findings, compared.findings)
     state: State = "damaged" if any(f.state != "note" for f in findings) else "whole"
     return Diagnosis(workspace=root, state=state, findings=tuple(findings), backup=compared)
+
+
+def _further(findings: list[Finding], compared: Iterable[Finding]) -> list[Finding]:
+    """What only the backup tells: of a file or its folder, a row may have told the same."""
+    told = {finding.where for finding in findings if finding.state != "note"}
+    return [f for f in compared if not told & {f.where, *map(str, Path(f.where).parents)}]
 
 
 class _UnreadableError(Exception):
@@ -101,7 +108,10 @@ def _place(root: Path, marker: Marker | None) -> str:
 def _marker(root: Path, findings: list[Finding]) -> Marker | None:
     """The marker; None where it cannot be read: the database is looked for in the folder then."""
     try:
-        return read_marker(root / MARKER)
+        marker = read_marker(root / MARKER)
+        if marker.database is not None:
+            postgresql_url(marker.database)
+        return marker
     except BackflipError as error:
         if isinstance(error.__cause__, PermissionError):  # nothing is known to be wrong with it
             raise

@@ -1,7 +1,6 @@
 """A workspace beside a backup of it: what the backup holds and the workspace does not."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from backflip.feedback.store import schema
 from backflip.feedback.store.backup import ARTIFACTS, lines_of
 from backflip.feedback.store.backup_bounds import Bounds
-from backflip.feedback.store.backup_reading import read_backup
+from backflip.feedback.store.backup_reading import read_backup, read_row
+from backflip.feedback.store.database import workspace_id
 from backflip.feedback.store.doctor_reading import Finding
 from backflip.manifest import hash_file
 from backflip.records import Record
@@ -76,7 +76,7 @@ def compare(
             number += 1
             key, row = _key(table, line)
             if table == "secrets" and row.get("name") == "workspace":
-                named.append(str(json.loads(row["value"])))
+                named.extend(filter(None, [workspace_id(row.get("value"))]))
             if not rows:
                 continue
             known = here.get(table, {}).get(key)
@@ -134,7 +134,7 @@ def _known(connection: Connection | None, table: sa.Table) -> _Known:
 def _key(table: str, line: bytes) -> tuple[bytes, dict[str, Any]]:
     """What tells a row from the others of its table, and the row; a key of no row for no row."""
     try:
-        row = json.loads(line)
+        row = read_row(line)
     except (ValueError, RecursionError):
         return b"", {}
     known = schema.metadata.tables.get(table)

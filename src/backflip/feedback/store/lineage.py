@@ -10,6 +10,7 @@ from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import chunks
+from backflip.feedback.store.kept import Found
 from backflip.feedback.store.models import ModelRecord, all_behind
 from backflip.feedback.store.workspace import Workspace
 
@@ -110,9 +111,10 @@ def lineage(workspace: Workspace, model: str | ModelRecord) -> Lineage:
 
     Raises:
         WorkspaceError: no such model, or a snapshot that was changed from outside.
+        DamageError: a model that it was made from is gone.
     """
     wanted = model.id if isinstance(model, ModelRecord) else workspace.models.get(model).id
-    nodes: dict[str, Lineage] = {}
+    nodes = Found[Lineage]({}, "the model {}")
     rows: dict[str, tuple[FeedbackBase, ...]] = {}
     known = workspace.models.all()
     by_id = {record.id: record for record in known}

@@ -6,13 +6,13 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydantic import Field
+from pydantic import Field, ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.config import ChatSettings
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, check_name, insert_new
+from backflip.feedback.store.database import Database, check_name, damage, insert_new
 from backflip.records import Record
 
 ModelStage = Literal["base", "pretrain", "sft", "reward", "policy"]
@@ -183,4 +183,11 @@ def _require_same(known: ModelRecord, record: ModelRecord) -> None:
 def _select(connection: Connection, *conditions: Any) -> list[ModelRecord]:
     query = sa.select(schema.models).where(*conditions).order_by(schema.models.c.number)
     rows = connection.execute(query).mappings()
-    return [ModelRecord(**{k: v for k, v in row.items() if k != "number"}) for row in rows]
+    return [_record(row) for row in rows]
+
+
+def _record(row: sa.RowMapping) -> ModelRecord:
+    try:
+        return ModelRecord(**{name: value for name, value in row.items() if name != "number"})
+    except ValidationError as error:
+        raise damage(f"the model {row['id']}") from error

@@ -1,7 +1,6 @@
 """The way back from `backflip.feedback.store.backup`: a new workspace made of a backup."""
 
 import base64
-import json
 import os
 import secrets
 import shutil
@@ -29,6 +28,7 @@ from backflip.feedback.store.backup_reading import (
     damaged,
     read_backup,
     read_members,
+    read_row,
 )
 from backflip.feedback.store.database import Database
 from backflip.feedback.store.workspace import DATABASE, MARKER, Workspace
@@ -296,7 +296,7 @@ def _heaps(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _row(line: bytes, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-    values = json.loads(line)
+    values = read_row(line)
     if not isinstance(values, dict) or values.keys() != readers.keys():
         raise ValueError("it has other columns")
     return {name: None if value is None else readers[name](value) for name, value in values.items()}

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import InstanceOf
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, insert, insert_new
+from backflip.feedback.store.kept import as_kept
 from backflip.records import Record
 
 
@@ -17,7 +19,7 @@ class Run(Record):
 
     id: str
     name: str
-    recipe: dict[str, Any]
+    recipe: InstanceOf[dict[str, Any]]
     version: str
     status: str
     created: datetime
@@ -29,7 +31,7 @@ class Stage(Record):
 
     run: str
     key: str
-    result: dict[str, Any] | None
+    result: InstanceOf[dict[str, Any]] | None
     created: datetime
     finished: datetime | None
 
@@ -109,7 +111,13 @@ class Runs:
         query = sa.select(schema.runs).where(*conditions).order_by(schema.runs.c.number)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [Run(**{k: v for k, v in row.items() if k != "number"}) for row in rows]
+        return [_run(row) for row in rows]
+
+
+def _run(row: sa.RowMapping) -> Run:
+    values = {name: value for name, value in row.items() if name != "number"}
+    values["recipe"] = as_kept(values["recipe"], f"the recipe of run {values['id']}")
+    return Run(**values)
 
 
 def require_run(connection: Connection, run: str) -> None:
@@ -154,11 +162,16 @@ class Stages:
                 )
 
     def result(self, run: str, key: str) -> dict[str, Any] | None:
-        """A stage's result; None when it is not done."""
+        """A stage's result; None when it is not done.
+
+        Raises:
+            DamageError: it cannot be read; or later, by `[]`, it lacks what is asked of it.
+        """
         table = schema.stages
         query = sa.select(table.c.result).where(table.c.run == run, table.c.key == key)
         with self._database.read() as connection:
-            return connection.execute(query).scalar()
+            held = connection.execute(query).scalar()
+        return _result(run, key, held)
 
     def all(self, run: str) -> list[Stage]:
         """The stages of a run in the order they were begun."""
@@ -166,4 +179,14 @@ class Stages:
         query = sa.select(table).where(table.c.run == run).order_by(table.c.number)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [Stage(**{k: v for k, v in row.items() if k != "number"}) for row in rows]
+        return [_stage(row) for row in rows]
+
+
+def _stage(row: sa.RowMapping) -> Stage:
+    values = {name: value for name, value in row.items() if name != "number"}
+    values["result"] = _result(values["run"], values["key"], values["result"])
+    return Stage(**values)
+
+
+def _result(run: str, key: str, held: Any) -> dict[str, Any] | None:
+    return None if held is None else as_kept(held, f"the result of stage {key} of run {run}")

@@ -14,6 +14,7 @@ from backflip.feedback.door import About
 from backflip.feedback.kinds import DAMAGED, ERASED
 from backflip.feedback.store import schema
 from backflip.feedback.store.database import Database, check_name, chunks, damage, insert_new
+from backflip.feedback.store.kept import Found
 from backflip.feedback.store.prompts import (
     DAMAGED_PROMPT,
     give_back,
@@ -42,11 +43,11 @@ class Samples:
         """Samples by id, in the order asked for; unknown ids are left out.
 
         Raises:
-            DamageError: one of them is not what was written.
+            DamageError: one of them is not what was written; or later, by `[]`, is not there.
         """
         wanted = list(dict.fromkeys(ids))
         found = self._found(wanted, damaged=False)
-        return {name: found[name] for name in wanted if name in found}
+        return Found({name: found[name] for name in wanted if name in found}, "the sample {}")
 
     def shown(self, ids: Iterable[str]) -> dict[str, Sample]:
         """The same for pages, which show what they can: in place of one that is damaged or gone

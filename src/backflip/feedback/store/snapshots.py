@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from backflip.errors import WorkspaceError
 from backflip.feedback.kinds import FeedbackBase
 from backflip.feedback.store import schema
-from backflip.feedback.store.database import Database, chunks, insert_new
+from backflip.feedback.store.database import Database, chunks, damage, insert_new
 from backflip.feedback.store.entries import entry_of, select_rows
 from backflip.records import Record, content_id
 
@@ -64,6 +64,7 @@ class Snapshots:
 
         Raises:
             WorkspaceError: no such snapshot, or its rows no longer have its hash.
+            DamageError: one of its rows cannot be read.
         """
         with self._database.read() as connection:
             rows = select_rows(connection, self._ids(connection, snapshot_id))
@@ -90,6 +91,9 @@ def is_of(snapshot_id: str, rows: list[sa.Row[Any]]) -> bool:
 
 
 def _hash(rows: list[sa.Row[Any]]) -> str:
+    for row in rows:
+        if isinstance(row.body, schema.Damaged):
+            raise damage(f"the entry {row.id}")
     return content_id("snapshot", [[row.id, row.body] for row in rows])
 
 
