@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from judge_server import KIND, RUDE, likes_kindness, serving
+from pydantic import ValidationError
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, SettingsError
@@ -81,8 +82,16 @@ def test_addresses_of_every_usable_shape_are_taken() -> None:
 
 def test_no_error_tells_a_password_of_an_address() -> None:
     with pytest.raises(SettingsError) as caught:
-        Judge(JudgeSettings(url="http://me:s3cret@host:0/v1"))
+        Judge(unchecked("http://me:s3cret@host:0/v1"))
     assert "s3cret" not in str(caught.value)
+
+
+def test_settings_tell_no_password_of_an_address_either() -> None:
+    given = {"url": "http://me:s3cret@host:0/v1"}
+    for make in (lambda: JudgeSettings(**given), lambda: JudgeSettings.parse(given)):
+        with pytest.raises((SettingsError, ValidationError)) as caught:
+            make()
+        assert "s3cret" not in str(caught.value)
 
 
 def test_whatever_the_address_only_a_backflip_error_is_raised() -> None:

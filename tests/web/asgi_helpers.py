@@ -1,8 +1,10 @@
 """The application called without a client, by a sender who sees how far its body was read."""
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -11,12 +13,19 @@ from backflip.config import ServerSettings
 from backflip.feedback.store import Workspace
 from backflip.web import create_app
 
+T = TypeVar("T")
 BOUNDARY = "limit"
 KINDS = {
     "json": "application/json",
     "form": "application/x-www-form-urlencoded",
     "file": f"multipart/form-data; boundary={BOUNDARY}",
 }
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to its end in a thread of its own: a browser's driver may hold a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def file_part(content: bytes, name: str = "votes.jsonl") -> list[bytes]:

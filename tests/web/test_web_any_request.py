@@ -1,6 +1,5 @@
 """No request makes a fault of the server's own, to whatever route, on either database."""
 
-import asyncio
 import json
 import os
 import time
@@ -9,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from asgi_helpers import run
 from request_fuzz import Fuzzer, World
 from test_web_access import all_routes
 
@@ -56,7 +56,7 @@ def test_whatever_is_asked_the_server_has_no_fault(workspace: Workspace) -> None
     world = World(workspace)
     routes = {n: r for n, r in all_routes(world.app).items() if not n.endswith("/events")}
     start = time.monotonic()
-    faults, told = asyncio.run(faults_of(Fuzzer(world, routes, SEED), SECONDS))
+    faults, told = run(faults_of(Fuzzer(world, routes, SEED), SECONDS))
     tell(told.total(), time.monotonic() - start)
     assert not faults, f"{len(faults)} faults\n" + "\n".join(faults[:50])
     # Most of it must get past the door: what is refused there tries nothing.

@@ -1,13 +1,12 @@
 """Rights and size before the body: what is refused is not read, and none of it lies on a disk."""
 
-import asyncio
 import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from asgi_helpers import KINDS, Call, House, file_part
+from asgi_helpers import KINDS, Call, House, file_part, run
 from test_web_access import RANK, ROUTES, all_routes, path_of
 
 from backflip.web import guard
@@ -50,7 +49,7 @@ def test_nothing_is_read_of_who_may_not(house: House) -> None:
             elif level != "nobody":
                 other = {"x-csrf-token": headers["x-csrf-token"] + "x"}
                 calls.append(house.call(who, method, path, headers=other, **endless))
-    for call in asyncio.run(sent(calls)):
+    for call in run(sent(calls)):
         what = f"{call.method} {call.path} {call.headers}"
         assert call.status in (303, 401, 403, 404), what
         assert call.read == 0, what
@@ -64,7 +63,7 @@ def test_nothing_is_read_for_an_invitation_that_is_none(house: House, path: str)
         pieces = itertools.repeat(PIECE)
         headers = house.guest | {"x-csrf-token": "guest"}
         call = house.call("nobody", "POST", path, kind, headers=headers, pieces=pieces)
-        asyncio.run(call.send())
+        run(call.send())
         assert (call.status, call.read) == (404, 0)
 
 
@@ -79,7 +78,7 @@ def test_what_says_that_it_is_too_long_is_not_read(house: House) -> None:
                 call.headers |= house.guest | {"x-csrf-token": "guest"}
             call.headers["content-length"] = str(2**40)
             calls.append(call)
-    for call in asyncio.run(sent(calls)):
+    for call in run(sent(calls)):
         assert (call.status, call.read) == (413, 0), f"{call.method} {call.path}"
 
 
@@ -92,7 +91,7 @@ def test_what_comes_in_pieces_is_counted(house: House, spooled: list[Any]) -> No
             call.pieces = itertools.chain([head], itertools.repeat(PIECE))
             if path == "/login":
                 call.headers |= house.guest | {"x-csrf-token": "guest"}
-            asyncio.run(call.send())
+            run(call.send())
             assert call.read <= most + len(head) + 2**16, f"{kind} {path}"
             assert call.status == 413 or call.read == 0, f"{kind} {path}: {call.body!r}"
     assert not any(each.on_disk for each in spooled)
@@ -102,7 +101,7 @@ def test_other_bodies_that_are_slow_end(house: House, monkeypatch: pytest.Monkey
     monkeypatch.setattr(guard, "Bounds", partial(Bounds, seconds=0.1))
     path = f"/api/projects/{house.project}/next"
     call = house.call("lead", "POST", path, "json", pieces=itertools.repeat(b" "), pause=0.02)
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 408
 
 
@@ -115,5 +114,5 @@ def test_a_field_that_is_there_twice_is_refused_by_every_route(house: House) -> 
             continue
         asked.append(house.call(level, method, path, "json", pieces=[TWICE]))
     assert len(asked) > 20
-    for call in asyncio.run(sent(asked)):
+    for call in run(sent(asked)):
         assert (call.status, b"'choice' is there twice" in call.body) == (422, True), call.path

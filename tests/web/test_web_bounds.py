@@ -1,11 +1,10 @@
 """Every number that a request may hold is one that a database can hold, and queries are short."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
-from asgi_helpers import House
+from asgi_helpers import House, run
 from pydantic import TypeAdapter
 from test_web_access import all_routes
 
@@ -55,7 +54,7 @@ def test_what_is_unbounded_is_seen(schema: dict[str, int]) -> None:
 def test_a_path_that_names_nothing_is_not_found(house: House, id: str) -> None:  # noqa: A002
     for path in (f"/api/projects/{id}", f"/projects/{id}/data", f"/join/{id}"):
         call = house.call("lead", "GET", path)
-        asyncio.run(call.send())
+        run(call.send())
         assert call.status == 404
 
 
@@ -64,5 +63,5 @@ def test_a_number_that_no_row_has_is_refused(house: House) -> None:
         rules = f"/projects/{house.project}/rules/versions/{number}"
         for method, path in (("POST", f"/account/tokens/{number}/drop"), ("GET", rules)):
             call = house.call("lead", method, path, "form")
-            asyncio.run(call.send())
+            run(call.send())
             assert call.status == 422, path

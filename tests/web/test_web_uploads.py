@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import starlette.formparsers
-from asgi_helpers import BOUNDARY, Call, House, file_part
+from asgi_helpers import BOUNDARY, Call, House, file_part, run
 
 from backflip.config import ServerSettings
 from backflip.web import uploads
@@ -30,13 +30,13 @@ def test_an_upload_is_counted_and_leaves_nothing(
 ) -> None:
     pieces = itertools.chain(file_part(b"")[:1], itertools.repeat(PIECE))
     call = house.upload(pieces=pieces)
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 413
     assert 2**20 < call.read <= 2**20 + 2 * 2**16
     assert [each.closed for each in spooled] == [True]
     assert list(temporary.iterdir()) == []
     good = house.upload(pieces=file_part(GOOD))
-    asyncio.run(good.send())
+    run(good.send())
     assert good.status == 200, good.body
     assert all(each.closed for each in spooled)
     assert list(temporary.iterdir()) == []
@@ -46,7 +46,7 @@ def test_a_form_without_its_file_is_refused(house: House) -> None:
     for part in ("file", "other"):
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{part}"\r\n\r\nx'
         call = house.upload(pieces=[head.encode(), file_part(b"")[2]])
-        asyncio.run(call.send())
+        run(call.send())
         assert call.status == 422
 
 
@@ -54,7 +54,7 @@ def test_a_form_without_its_file_is_refused(house: House) -> None:
 def test_an_upload_that_is_slow_ends(house: House, temporary: Path) -> None:
     pieces = itertools.chain(file_part(b"")[:1], itertools.repeat(b"x"))
     call = house.upload(pieces=pieces, pause=0.02)
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 408
     assert "0.3 seconds" in call.body.decode()
     assert 0 < call.read < 300
@@ -92,7 +92,7 @@ def test_a_user_sends_only_so_many_at_once(house: House) -> None:
     key, session = house.workspace.people.start_session(user.id, 60)
     cookie = f"backflip={house.signer.sign(key)}"
     house.headers["second"] = {"cookie": cookie, "x-csrf-token": session.csrf}
-    held, third, other, after = asyncio.run(together())
+    held, third, other, after = run(together())
     assert [each.status for each in held] == [200, 200]
     assert (third.status, third.read) == (429, 0)
     assert (other.status, after.status) == (200, 200)
@@ -113,11 +113,11 @@ def test_room_that_must_stay_free_stays(
     monkeypatch.setattr(uploads.shutil, "disk_usage", usage)
     call = house.upload(pieces=itertools.repeat(PIECE))
     call.headers["content-length"] = str(51 * 2**20)  # it would lie there twice
-    asyncio.run(call.send())
+    run(call.send())
     assert (call.status, call.read) == (507, 0)
     free[str(house.workspace.root)] = 99 * 2**20
     call = house.upload(pieces=file_part(GOOD))
-    asyncio.run(call.send())
+    run(call.send())
     assert (call.status, call.read) == (507, 0)
     free[str(house.workspace.root)] = 2**40
 
@@ -128,7 +128,7 @@ def test_room_that_must_stay_free_stays(
             yield b"x" * 2**16
 
     call = house.upload(pieces=shrinking())
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 507
     assert call.read < 13 * 2**16
     assert list(temporary.iterdir()) == []
@@ -146,7 +146,7 @@ def test_a_full_disk_is_told(
     else:
         monkeypatch.setattr(starlette.formparsers.UploadFile, "write", full)
     call = house.upload(pieces=file_part(GOOD))
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 507
     assert "no room" in call.body.decode()
     assert list(temporary.iterdir()) == []
@@ -160,7 +160,7 @@ def test_whoever_leaves_in_the_middle_leaves_nothing(house: House, temporary: Pa
 
     call = house.upload()
     call = Leaving(house.app, call.method, call.path, call.headers)
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 400
     assert list(temporary.iterdir()) == []
     assert house.app.state.context.uploads.total() == 0
@@ -190,5 +190,5 @@ def test_a_file_gets_a_name_that_it_can_have(tmp_path: Path, sent_name: str, kep
 @pytest.mark.parametrize("name", ["語" * 150 + ".jsonl", "..", "\x00" * 10])
 def test_an_upload_by_any_name_is_taken(house: House, name: str) -> None:
     call = house.upload(pieces=file_part(GOOD, name))
-    asyncio.run(call.send())
+    run(call.send())
     assert call.status == 200, call.body

@@ -26,7 +26,9 @@ class Settings(BaseModel):
     The text "none" switches a setting off that may be None, whatever its default is.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod
