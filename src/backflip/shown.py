@@ -37,3 +37,8 @@ def clean_text(text: str) -> str:
         else:
             shown.append(character)
     return "".join(shown)
+
+
+def counted(number: int, name: str) -> str:
+    """So many of something, like "1 answer" and "2 answers"."""
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -54,13 +54,13 @@ def test_backup_verify_and_restore(project: Workspace, tmp_path: Path) -> None:
 def test_what_people_are_told(project: Workspace, tmp_path: Path) -> None:
     file = tmp_path / "all.tar"
     written = done("backup", file, "-w", project.root).out
-    assert written.startswith(f"Written to {file}: 7 rows and 1 files, ")
+    assert written.startswith(f"Written to {file}: 7 rows and 1 file, ")
     assert "Left out, since it is of work under way: runs/run/sft/step-00000008" in written
     assert "Not in it, since it lies outside the workspace: /models/base" in written
     assert ["journal", "1"] in [line.split() for line in written.splitlines()]
-    assert done("backup", file, "--verify").out.startswith("Whole: 7 rows and 1 files, ")
+    assert done("backup", file, "--verify").out.startswith("Whole: 7 rows and 1 file, ")
     told = done("restore", file, tmp_path / "new")
-    assert told.out.startswith(f"Restored to {tmp_path / 'new'}: 7 rows and 1 files, ")
+    assert told.out.startswith(f"Restored to {tmp_path / 'new'}: 7 rows and 1 file, ")
     assert "7 rows, " in told.err
 
 

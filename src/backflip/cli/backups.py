@@ -16,6 +16,7 @@ from backflip.cli.output import (
 )
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
+from backflip.shown import counted
 
 if TYPE_CHECKING:
     from backflip.feedback.store.backup import Manifest
@@ -135,7 +136,8 @@ def _facts(manifest: "Manifest") -> dict[str, Any]:
 def _contents(manifest: "Manifest") -> str:
     facts = _facts(manifest)
     return (
-        f"{facts['rows']} rows and {facts['artifacts']} files, {facts['bytes'] / 1e6:.1f} MB, of "
+        f"{counted(facts['rows'], 'row')} and {counted(facts['artifacts'], 'file')}, "
+        f"{facts['bytes'] / 1e6:.1f} MB, of "
         f"{manifest.heading.created:%Y-%m-%d %H:%M} UTC"
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backflip.cli.output import DEFAULT_WORKSPACE, JsonOption, show
+from backflip.shown import counted
 
 if TYPE_CHECKING:
     from backflip.feedback.store.doctor import Diagnosis
@@ -46,7 +47,7 @@ def doctor(
 def _lines(found: "Diagnosis") -> Iterator[str]:
     wrong = [finding for finding in found.findings if finding.state != "note"]
     notes = [finding for finding in found.findings if finding.state == "note"]
-    yield f"{found.workspace}: {f'{len(wrong)} faults' if wrong else 'whole'}"
+    yield f"{found.workspace}: {counted(len(wrong), 'fault') if wrong else 'whole'}"
     for finding in (*wrong[:_SHOWN], *notes[:_SHOWN]):
         yield f"  {finding.state:<8} {finding.where}: {finding.what}"
     if more := len(wrong[_SHOWN:]) + len(notes[_SHOWN:]):
@@ -60,12 +61,13 @@ def _lines(found: "Diagnosis") -> Iterator[str]:
 def _of_backup(backup: "Comparison") -> Iterator[str]:
     yield f"{backup.file}: a whole backup of {backup.created:%Y-%m-%d %H:%M} UTC"
     rows = ", ".join(f"{number} of {table}" for table, number in backup.rows.items())
-    yield f"  would bring back {sum(backup.rows.values())} rows{f': {rows}' if rows else ''}"
-    yield f"  would bring back {len(backup.files)} files"
+    number = counted(sum(backup.rows.values()), "row")
+    yield f"  would bring back {number}{f': {rows}' if rows else ''}"
+    yield f"  would bring back {counted(len(backup.files), 'file')}"
     yield from (f"    {name}" for name in backup.files[:_SHOWN])
     changed = ", ".join(f"{number} of {table}" for table, number in backup.changed.items())
     if changed:
-        yield f"  has other values in {sum(backup.changed.values())} rows: {changed}"
+        yield f"  has other values in {counted(sum(backup.changed.values()), 'row')}: {changed}"
 
 
 def add_to(app: typer.Typer) -> None:

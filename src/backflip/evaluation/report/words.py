@@ -16,6 +16,7 @@ from backflip.evaluation.verdict import (
 )
 from backflip.evaluation.verdict import headline as say_headline
 from backflip.feedback.store import Workspace
+from backflip.shown import counted
 
 IMPORT = "import:"
 _SOURCES = {
@@ -39,8 +40,7 @@ def summary(workspace: Workspace, run_id: str) -> str:
 
 def annotators(told: Mapping[str, Any]) -> str:
     """From how many annotators a round's feedback is, that of rounds before included."""
-    number = len(told["annotators"])
-    return "1 annotator" if number == 1 else f"{number} annotators"
+    return counted(len(told["annotators"]), "annotator")
 
 
 def round_lines(number: Round) -> list[str]:

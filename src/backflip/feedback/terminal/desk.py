@@ -15,7 +15,7 @@ from backflip.feedback.terminal.forms import COMMON_KEYS, FORMS, Answered, Leave
 from backflip.feedback.terminal.keyboard import Keyboard, TerminalKeyboard
 from backflip.feedback.terminal.views import prompt_view, samples_view
 from backflip.records import Completion, Sample
-from backflip.shown import clean_text
+from backflip.shown import clean_text, counted
 
 Outcome = Literal["answered", "skip", "undo", "quit"]
 
@@ -98,14 +98,14 @@ class _Desk:
         """Tell how far this person is."""
         now = self.ws.queue.standing(self.annotator, run=self.run)
         self.keep(
-            f"{clean_text(self.annotator)}: {_count(now.given, 'answer')} given so far, "
-            f"{_count(now.open, 'question')} open for you."
+            f"{clean_text(self.annotator)}: {counted(now.given, 'answer')} given so far, "
+            f"{counted(now.open, 'question')} open for you."
         )
 
     def part(self) -> None:
         """Tell what this sitting came to, and all of them together."""
         given = self.ws.queue.standing(self.annotator, run=self.run).given
-        self.say(f"{_count(self.answered, 'answer')} given in this sitting, {given} in all.")
+        self.say(f"{counted(self.answered, 'answer')} given in this sitting, {given} in all.")
 
     def work(self) -> None:
         """Task after task, until there is none or the person quits."""
@@ -221,7 +221,3 @@ class _Desk:
         self.say(form.question + axis)
         self.say(form.keys)
         self.say(COMMON_KEYS)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
