@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_networks import ConstantValue
 
 from backflip.algorithms import PPO, PPOSettings
 from backflip.config import OptimizerSettings, SamplingSettings
@@ -67,14 +68,6 @@ def training(tokenizer, family, *, temperature, dtype=torch.bfloat16, enlarge=2.
         pairs = [encode_sample(tokenizer, sample) for sample in samples]
         return TextInputs.of([p for p, _ in pairs], [r for _, r in pairs], pad_id=0)
 
-    class Nothing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.number = nn.Parameter(torch.zeros(()))
-
-        def values(self, inputs):
-            return self.number.expand(inputs.mask_BT.shape)
-
     return RolloutTraining(
         algorithm=PPO(settings),
         learner=Learner(
@@ -82,7 +75,7 @@ def training(tokenizer, family, *, temperature, dtype=torch.bfloat16, enlarge=2.
             settings.optimizer,
             total_updates=100,
             reference=actor.frozen_copy(),
-            value=Nothing(),
+            value=ConstantValue(),
         ),
         sampler=Sampler(TextSampler(copy.deepcopy(model).to(dtype), tokenizer), **sampler),
         reward=Score(),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from bandit import SHAPE, Rewarded, policy, situations
+from training_networks import ConstantValue
 
 from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipValue
 from backflip.algorithms import PPO, PPOSettings
@@ -87,7 +88,7 @@ def train(build_model, tokenizer):
                 settings.optimizer,
                 total_updates=100,
                 reference=actor.frozen_copy(),
-                value=Nothing(),
+                value=ConstantValue(),
             ),
             sampler=through(TextSampler(build_model(2).to(dtype), tokenizer)),
             reward=Longest(),
@@ -100,23 +101,6 @@ def train(build_model, tokenizer):
         )
 
     return make
-
-
-class Nothing(torch.nn.Module):
-    """A value model: one number for all states."""
-
-    def __init__(self):
-        super().__init__()
-        self.number = torch.nn.Parameter(torch.zeros(()))
-
-    def values(self, inputs):
-        return self.number.expand(inputs.mask_BT.shape)
-
-    def trainable_state(self):
-        return dict(self.state_dict())
-
-    def load_trainable_state(self, state):
-        self.load_state_dict(state)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -99,3 +99,20 @@ class LinearValue(_Linear):
 
     def values(self, inputs: Steps) -> Tensor:
         return self(inputs.features)[..., 0]
+
+
+class ConstantValue(nn.Module):
+    """A value model of any policy: one number for all states."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(()))
+
+    def values(self, inputs: Any) -> Tensor:
+        return self.number.expand(inputs.mask_BT.shape)
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        return dict(self.state_dict())
+
+    def load_trainable_state(self, state: Any) -> None:
+        self.load_state_dict(state)
