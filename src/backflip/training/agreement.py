@@ -63,9 +63,9 @@ def require_agreement(
 ) -> None:
     """Stop where the learner's log-probabilities are not those that samples were drawn with.
 
-    What is beyond the tolerance is held to what rounding makes of these very samples: low
-    temperatures and large logits multiply it, and where a network chooses among experts the least
-    of it may change all that follows.
+    In bfloat16 what is beyond the tolerance is held to what rounding makes of these very samples:
+    low temperatures and large logits multiply it, and where a network chooses among experts the
+    least of it may change all that follows.
 
     Args:
         samples: B samples.
@@ -83,7 +83,7 @@ def require_agreement(
         for sample, learned_T, mask_T in zip(samples, logprobs_BT, mask_BT, strict=True)
     ]
     place = _first_beyond(gaps, allowed)
-    if place is not None and shaken is not None:
+    if place is not None and shaken is not None and allowed is NARROW:
         moved_SBT = torch.stack([shaken(seed) for seed in range(SHAKES)]) - logprobs_BT
         place = _first_beyond_rounding(gaps, moved_SBT, mask_BT, allowed)
     if place is not None:

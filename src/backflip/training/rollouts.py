@@ -14,7 +14,7 @@ from backflip.errors import TrainingError
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 from backflip.rewards.base import Reward
 from backflip.sampling import Sampler
-from backflip.training.agreement import NARROW, Spell, require_agreement, tolerance
+from backflip.training.agreement import Spell, require_agreement, tolerance
 from backflip.training.checkpoints import State
 from backflip.training.learner import Learner, Part
 
@@ -122,7 +122,7 @@ class RolloutTraining:
             rollouts.mask_BT,
             self.tolerance,
             self.spell,
-            shaken if self.tolerance is NARROW else None,
+            shaken,
         )
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
