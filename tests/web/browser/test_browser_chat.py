@@ -131,7 +131,8 @@ def test_what_is_copied_is_noted(desk: Desk, drawer: Drawer) -> None:
     desk.context.grant_permissions(["clipboard-read", "clipboard-write"])
     say(desk, "Hello")
     desk.says("Both replies are there.")
-    desk.page.locator("#pair").get_by_role("button", name="Copy").first.click()
+    with desk.page.expect_response("**/copied"):
+        desk.page.locator("#pair").get_by_role("button", name="Copy").first.click()
     desk.says("Copied.")
     copied = desk.page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("Well, *Hello* A")
