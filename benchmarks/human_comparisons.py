@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 from backflip.evaluation import reward_report
-from backflip.feedback.formats import Labelled, read
-from backflip.feedback.store import Workspace
+from backflip.formats import Labelled, read
 from backflip.loop import load_recipe, make_domain
 from backflip.records import derive_seed
 from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
 from backflip.training import RewardTraining, fit
+from backflip.workspace import Workspace
 
 
 def main() -> None:

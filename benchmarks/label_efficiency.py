@@ -45,10 +45,10 @@ from backflip.config import (
     TeacherSettings,
 )
 from backflip.feedback.gold import environment_gold, find_gold, sentiment_gold
-from backflip.feedback.kinds import FeedbackBase
-from backflip.feedback.selection import Candidate, select, set_embeddings
+from backflip.feedback.query_selection import Candidate, select, set_embeddings
 from backflip.feedback.teachers import Item, Teacher, ask_crowd, make_crowd
 from backflip.records import Clip, Prompt, Sample, Situation, derive_seed
+from backflip.records.feedback import FeedbackBase
 from backflip.rewards import AnnotatorModel, RewardFit, heldout_side, split_by_prompt
 from backflip.training import RewardTraining
 
@@ -291,8 +291,8 @@ def write_replies(file: Path, each: int = 6, axes: int = 32) -> None:
     """Sample replies with SmolLM2, and keep their features and their gold."""
     import tempfile
 
-    from backflip.feedback.store import Workspace
     from backflip.loop import load_recipe, make_domain
+    from backflip.workspace import Workspace
 
     recipe = load_recipe("demo")
     with tempfile.TemporaryDirectory() as folder, Workspace.create(Path(folder) / "w") as workspace:

@@ -38,7 +38,7 @@ def measure(options: argparse.Namespace) -> dict:
     import evalica
     import numpy as np
 
-    from backflip.feedback.leaderboard import leaderboard
+    from backflip.quality.leaderboard import leaderboard
 
     winner = {"a": evalica.Winner.X, "b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
     votes = make_votes(options)
@@ -80,7 +80,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
 def make_votes(options: argparse.Namespace) -> list:
     import numpy as np
 
-    from backflip.feedback.leaderboard import Vote
+    from backflip.quality.leaderboard import Vote
 
     rng = np.random.default_rng(options.seed)
     strengths = rng.normal(0, 0.7, options.models)

@@ -27,10 +27,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from backflip.feedback.store import Project, Task, Workspace
 from backflip.records import Completion, Prompt, Sample
 from backflip.web.access import COOKIE
 from backflip.web.security import Signer
+from backflip.workspace import Project, Task, Workspace
 
 WORDS = ["calm", "river", "over", "bright", "morning", "people", "slowly", "find", "kind", "words"]
 OVERLAP = 2

@@ -19,14 +19,15 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import measure_quality
-from backflip.feedback.store import ModelRecord, Project, Task, Workspace, schema
-from backflip.feedback.store.annotators import insert_annotators
-from backflip.feedback.store.batches import HOUR
-from backflip.feedback.store.database import chunks
+from backflip.quality.report import measure_quality
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison
 from backflip.web import create_app
+from backflip.workspace import ModelRecord, Project, Task, Workspace
+from backflip.workspace.database import schema
+from backflip.workspace.database.engine import chunks
+from backflip.workspace.labelling.batches import HOUR
+from backflip.workspace.material.annotators import insert_annotators
 
 PEOPLE = 200
 REPEATS = 7

@@ -105,7 +105,7 @@ class Bench:
         )
         from backflip.data import Chat
         from backflip.models import load_tokenizer
-        from backflip.training.text import TextDomain
+        from backflip.training.domains.text import TextDomain
 
         self.model: Path = options.model
         self.batch: int = options.batch
@@ -179,7 +179,7 @@ def prepare_sample(bench: Bench) -> Callable[[int], float]:
 
 
 def prepare_sft(bench: Bench) -> Callable[[int], float]:
-    from backflip.training.language import finetuning
+    from backflip.training.trainers.language import finetuning
 
     shown = bench.replies(1)
     trainee = finetuning(bench.domain.policy(bench.model, seed=0), shown, bench.domain.sft, seed=0)
@@ -193,7 +193,7 @@ def prepare_sft(bench: Bench) -> Callable[[int], float]:
 
 
 def prepare_reward(bench: Bench) -> Callable[[int], float]:
-    from backflip.feedback.kinds import Comparison
+    from backflip.records.feedback import Comparison
     from backflip.rewards import AnnotatorModel, RewardFit
     from backflip.training import RewardTraining
 

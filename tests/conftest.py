@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 # A shell that puts pytest in the background has it ignore Ctrl-C, and every program that a test
 # starts would inherit that.

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from backflip.algorithms import ALGORITHMS
 from backflip.cli.app import app
 from backflip.config import JudgeSettings, ServerSettings
-from backflip.feedback.formats import FORMATS, Labelled, detect
-from backflip.feedback.formats import read as read_feedback
+from backflip.formats import FORMATS, Labelled, detect
+from backflip.formats import read as read_feedback
 from backflip.loop import Recipe, load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]

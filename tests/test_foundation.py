@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from backflip.feedback.kinds import KINDS, FeedbackBase, parse_feedback
+from backflip.records.feedback import KINDS, FeedbackBase, parse_feedback
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -129,7 +129,7 @@ def run(*command: str) -> str:
         "backflip.records",
         "backflip.config",
         "backflip.feedback",
-        "backflip.feedback.kinds",
+        "backflip.records.feedback",
         "backflip.cli",
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backflip.errors import DamageError
-from backflip.manifest import MANIFEST, faults, require_whole, seal
+from backflip.files.manifest import MANIFEST, faults, require_whole, seal
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_notes_and_hidden_files_may_be_added(folder: Path):
 def test_what_did_not_change_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
     require_whole(folder)
     with monkeypatch.context() as patch:
-        patch.setattr("backflip.manifest._of_file", lambda path: pytest.fail("read again"))
+        patch.setattr("backflip.files.manifest._of_file", lambda path: pytest.fail("read again"))
         assert require_whole(folder) == {"step": 4}
     (folder / "a.bin").write_bytes(b"abd")
     with pytest.raises(DamageError):

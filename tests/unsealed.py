@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backflip.manifest import MANIFEST
+from backflip.files.manifest import MANIFEST
 
 
 def unsealed(folder: Path) -> Path:

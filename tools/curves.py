@@ -14,8 +14,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from backflip.feedback.store import Workspace
 from backflip.loop import Run, load_recipe, make_domain
+from backflip.workspace import Workspace
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 ROUNDS = 4

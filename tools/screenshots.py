@@ -20,9 +20,9 @@ import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Task, Workspace
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.web import create_app
+from backflip.workspace import Task, Workspace
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

@@ -10,7 +10,7 @@ from backflip.agents import AgentPolicy, ClipReward, ClipScorer
 from backflip.algorithms import DPO, PPO, DPOSettings, PPOSettings
 from backflip.config import PromptSettings, SamplingSettings
 from backflip.errors import SettingsError
-from backflip.training.agents import AgentDomain
+from backflip.training.domains.agents import AgentDomain
 
 
 def domain(environment: str = BOX, gold: str | None = "environment") -> AgentDomain:

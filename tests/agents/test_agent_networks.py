@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backflip.agents import AgentPolicy, ClipInputs, ClipReward, ClipScorer, ClipValue
 from backflip.errors import DamageError, ModelError
-from backflip.manifest import MANIFEST
+from backflip.files.manifest import MANIFEST
 from backflip.models import files
 from backflip.records import Clip, Prompt, Sample, Situation
 from unsealed import unsealed

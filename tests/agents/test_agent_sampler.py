@@ -6,8 +6,9 @@ import pytest
 import torch
 from worlds import BOX, ENDING, SHAPE, SHIFTED
 
-from backflip.agents import POINT, AgentPolicy, AgentSampler, ClipInputs
+from backflip.agents import AgentPolicy, AgentSampler, ClipInputs
 from backflip.config import SamplingSettings
+from backflip.environments import POINT
 from backflip.errors import SettingsError
 from backflip.records import Prompt, Sample, Situation
 

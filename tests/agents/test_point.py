@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from backflip.agents import POINT, PointEnv
+from backflip.environments import POINT, PointEnv
 
 
 def test_it_moves_by_its_equations_and_ends_after_twenty_steps():

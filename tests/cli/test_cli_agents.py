@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_desk import Outcome, backflip, done
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 def test_run_tells_what_it_does_and_what_came_of_it(agent_run: Outcome) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from cli_desk import backflip, done
 
-from backflip.feedback.kinds import GoodBad
-from backflip.feedback.store import ModelRecord, Workspace, schema
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import GoodBad
+from backflip.workspace import ModelRecord, Workspace
+from backflip.workspace.database import schema
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from cli_desk import backflip
 
 from backflip.cli.app import app
 from backflip.errors import BackflipError
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.doctor import diagnose
-from backflip.feedback.store.restore import restore_backup
 from backflip.loop import load_recipe
 from backflip.models import find_model
+from backflip.workspace import Workspace
+from backflip.workspace.doctor.diagnosis import diagnose
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.reading import check_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 W, FILE = ["-w", "closed/w"], "closed/file"
 COMMANDS: dict[str, list[list[str]]] = {

@@ -13,7 +13,7 @@ from backflip import config, models
 from backflip.cli import loop, toml
 from backflip.cli.toml import to_toml
 from backflip.loop import Recipe, load_recipe, shipped_recipes
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = st.one_of(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from cli_desk import backflip, done
 
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.backup import write_backup
 from backflip.records import Prompt
+from backflip.workspace import Workspace
+from backflip.workspace.transfer.backup import write_backup
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_desk import Outcome, backflip
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 MISTAKES = {
     "unknown setting": (["run", "tiny.toml", "loop.ronds=3"], ["tiny.toml", "'loop.rounds'"]),

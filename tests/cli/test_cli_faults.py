@@ -14,9 +14,9 @@ import typer
 from cli_desk import Outcome, backflip
 
 from backflip.cli.app import app
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
-RECIPE, OPEN = "backflip.loop.load_recipe", "backflip.feedback.store.Workspace.open"
+RECIPE, OPEN = "backflip.loop.load_recipe", "backflip.workspace.Workspace.open"
 COMMANDS = {
     "run": (["point.toml"], RECIPE),
     "demo": ([], RECIPE),
@@ -40,8 +40,8 @@ COMMANDS = {
     "feedback stats": (["-w", "standing"], OPEN),
     "feedback revoke": (["--entry", "e", "--reason", "r", "-w", "standing"], OPEN),
     "backup": (["x.tar", "-w", "standing"], OPEN),
-    "restore": (["x.tar", "new"], "backflip.feedback.store.restore.restore_backup"),
-    "doctor": (["standing"], "backflip.feedback.store.doctor.diagnose"),
+    "restore": (["x.tar", "new"], "backflip.workspace.transfer.restore.restore_backup"),
+    "doctor": (["standing"], "backflip.workspace.doctor.diagnosis.diagnose"),
     "serve": (["standing"], OPEN),
     "worker": (["-w", "standing"], OPEN),
 }

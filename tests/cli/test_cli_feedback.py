@@ -8,9 +8,9 @@ import pytest
 from cli_desk import Outcome, backflip, done
 
 from backflip.cli.data import FORMAT_NAMES
-from backflip.feedback.formats import FORMATS
-from backflip.feedback.kinds import ERASED, Critique, GoodBad
-from backflip.feedback.store import Workspace
+from backflip.formats import FORMATS
+from backflip.records.feedback import ERASED, Critique, GoodBad
+from backflip.workspace import Workspace
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from cli_desk import done
 
-from backflip.feedback import parse_feedback
-from backflip.feedback.store import Workspace, schema
-from backflip.loop import Run, Silent, load_recipe, make_domain
+from backflip.loop import Run, load_recipe, make_domain
+from backflip.records.feedback import parse_feedback
+from backflip.reporter import Silent
+from backflip.workspace import Workspace
+from backflip.workspace.database import schema
 
 ARCHIVE = Path(__file__).parent / "kept_workspace.tar.xz"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cli_desk import Outcome, done
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(params=["point.toml", "tiny.toml"], ids=["agents", "text"])

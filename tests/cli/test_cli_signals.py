@@ -14,8 +14,8 @@ from rich.console import Console
 from backflip.cli.models import _ask
 from backflip.cli.signals import settle
 from backflip.errors import BackflipError
-from backflip.feedback.store import Workspace
-from backflip.feedback.terminal import TerminalKeyboard
+from backflip.terminal import TerminalKeyboard
+from backflip.workspace import Workspace
 
 START = "from backflip.cli import main; main()"
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

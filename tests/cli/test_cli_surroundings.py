@@ -18,8 +18,8 @@ from terminal_person import PROGRAM, environment
 
 from backflip.cli import main
 from backflip.cli.toml import to_toml
-from backflip.feedback.store import Workspace
 from backflip.loop import load_recipe
+from backflip.workspace import Workspace
 
 NOBODY = 65534
 REVOKE = ["feedback", "revoke", "--reason", "r", "--entry", "x"]

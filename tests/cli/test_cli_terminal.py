@@ -6,7 +6,7 @@ from pathlib import Path
 
 from terminal_person import Process, at_terminal
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 PEOPLE = ("run", "point.toml", "feedback=people", "feedback.prompts=8", "reward.heldout=0.4")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from cli_desk import Outcome, backflip, done
 
-from backflip.feedback.store import Workspace
 from backflip.records import Prompt
 from backflip.sampling import TextSampler
+from backflip.workspace import Workspace
 
 
 def test_training_stages_name_the_model_that_they_made(text_stages: dict[str, Outcome]) -> None:

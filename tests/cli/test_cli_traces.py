@@ -10,7 +10,7 @@ import typer
 from cli_desk import Outcome, backflip, done
 
 from backflip.cli.app import app
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 MISTYPED = {
     "a file of another kind": ["feedback", "import", "notes.txt"],

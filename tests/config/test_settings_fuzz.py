@@ -23,7 +23,7 @@ from backflip.cli.toml import to_toml
 from backflip.config import Settings
 from backflip.errors import SettingsError
 from backflip.loop import Recipe, load_recipe, shipped_recipes
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 SECONDS = fuzzing.SECONDS or 2
 LEAST = 200

@@ -15,7 +15,7 @@ import pytest
 from backflip.config import PromptSettings
 from backflip.data import load_prompts, read_demonstrations, read_texts
 from backflip.errors import FormatError
-from backflip.feedback.formats import read
+from backflip.formats import read
 
 Reader = Callable[[Path], Any]
 

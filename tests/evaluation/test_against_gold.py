@@ -5,8 +5,8 @@ import pytest
 from backflip.evaluation import reward_report
 from backflip.evaluation.report.words import accuracy_line
 from backflip.evaluation.summary import against_gold
-from backflip.feedback.kinds import Comparison
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison
 
 PROMPT = Prompt.from_text("Which is it?")
 A, B, C, D = (Sample.of(PROMPT, Completion(text=t), index=i) for i, t in enumerate("abcd"))

@@ -2,17 +2,11 @@
 
 import pytest
 
-from backflip.evaluation import (
-    Share,
-    holding_lines,
-    holdings,
-    order_of,
-    rated_apart,
-    tells_apart,
-    wilson,
-)
+from backflip.evaluation import holding_lines, holdings, order_of, rated_apart, tells_apart
 from backflip.evaluation.holding import DECIDES, NOTHING, level_of, outcome
-from backflip.feedback.kinds import (
+from backflip.judging.prompts import TURNED
+from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,
@@ -25,8 +19,7 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.verdicts import TURNED
-from backflip.records import Completion, Prompt, Sample
+from backflip.statistics import Share, wilson
 
 PAIR = {"annotator": "mia", "samples": ("a", "b")}
 ONE = {"annotator": "mia", "sample": "a"}

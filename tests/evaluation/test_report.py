@@ -7,9 +7,9 @@ import pytest
 
 from backflip.errors import WorkspaceError
 from backflip.evaluation.report import gather, summary, write_report
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison
+from backflip.workspace import ModelRecord
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \u202eevil {{ 7 * 7 }}"
 SHARE = {"value": 0.75, "low": 0.5, "high": 0.9, "count": 8.0}

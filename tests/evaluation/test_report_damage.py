@@ -12,7 +12,7 @@ from test_report import run  # noqa: F401  the run that is damaged
 
 from backflip.errors import BackflipError, DamageError
 from backflip.evaluation.report import gather, summary
-from backflip.feedback.store import Workspace, lineage
+from backflip.workspace import Workspace, lineage
 from damage import change_letter
 from fuzzing import seeds
 

@@ -17,7 +17,7 @@ from backflip.evaluation.reward import (
     reward_accuracy,
     wilson,
 )
-from backflip.feedback.kinds import Comparison, Correction, GoodBad, Implicit, Ranking
+from backflip.records.feedback import Comparison, Correction, GoodBad, Implicit, Ranking
 
 SCORES = {"a": 2.0, "b": 1.0, "c": 0.0, "d": 0.0}
 LENGTHS = {"a": 100, "b": 40, "c": 96, "d": 0}

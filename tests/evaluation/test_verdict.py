@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from backflip.cli.results import evaluation_lines, reward_lines
-from backflip.evaluation import doubt_of_feedback, doubt_of_reward, headline, wilson
+from backflip.evaluation import doubt_of_feedback, doubt_of_reward, headline
 from backflip.evaluation.report import gather, summary
 from backflip.evaluation.report.page import render
 from backflip.evaluation.verdict import preference_of_reward, win_rate_of
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord, Workspace
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison
+from backflip.statistics import wilson
+from backflip.workspace import ModelRecord, Workspace
 
 CLAIM = re.compile(r"is better than|is worse than|cannot be told apart|\bwins\b|win rate +\d", re.I)
 WINS = {

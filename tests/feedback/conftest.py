@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(scope="session")

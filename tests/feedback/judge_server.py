@@ -12,7 +12,7 @@ import pytest
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError
-from backflip.feedback.judge import Judge
+from backflip.judging.pairwise import Judge
 from backflip.records import Completion, Prompt, Sample
 
 PROMPT = Prompt.from_text("What is rain?")

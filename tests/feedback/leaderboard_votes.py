@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from backflip.feedback.leaderboard import Leaderboard, Standing, Vote
+from backflip.quality.leaderboard import Leaderboard, Standing, Vote
 
 
 def vote(a: str, b: str, outcome: str, prompt: object = "p", annotator: object = "u") -> Vote:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backflip.feedback.answers import Answers, Value, read_answers
-from backflip.feedback.kinds import Comparison, FeedbackBase, GoodBad, Ranking, Rating
+from backflip.quality.answers import Answers, Value, read_answers
+from backflip.records.feedback import Comparison, FeedbackBase, GoodBad, Ranking, Rating
 
 
 def pair(i: int) -> tuple[str, str]:

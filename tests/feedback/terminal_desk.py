@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from backflip.feedback.store import Task, Workspace
-from backflip.feedback.terminal import label_terminal
 from backflip.records import Completion, Prompt, Sample
+from backflip.terminal import label_terminal
+from backflip.workspace import Task, Workspace
 
 ME = "mia"
 PROMPT = Prompt.from_text("What is rain?")

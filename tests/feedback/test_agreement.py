@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from backflip.feedback.agreement import krippendorff_alpha, measure_agreement, raw_agreement
-from backflip.feedback.kinds import Comparison, Critique, Demonstration, GoodBad, Rating
+from backflip.quality.reliability import krippendorff_alpha, measure_agreement, raw_agreement
+from backflip.records.feedback import Comparison, Critique, Demonstration, GoodBad, Rating
 
 # Krippendorff (2011), sections B (two observers, binary) and C/D (four observers, five values,
 # missing data).

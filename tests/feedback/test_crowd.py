@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import Gold, find_gold
-from backflip.feedback.kinds import KINDS
 from backflip.feedback.teachers import Item, ask_crowd, assign, make_crowd, make_items
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import KINDS
 
 GROUPS = (
     TeacherSettings(name="careful", count=3, beta=20.0),

@@ -17,9 +17,9 @@ from judge_server import (
 )
 
 from backflip.config import JudgeSettings
-from backflip.feedback.judge import Judge, merge_orders, turn
-from backflip.feedback.kinds import Comparison
+from backflip.judging.pairwise import Judge, merge_orders, turn
 from backflip.records import content_id
+from backflip.records.feedback import Comparison
 
 
 def test_both_orders_are_asked_and_agree() -> None:

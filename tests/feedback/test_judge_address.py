@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, SettingsError
-from backflip.feedback.judge import Judge
+from backflip.judging.pairwise import Judge
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file")
 KEY = "OPENAI_API_KEY"

@@ -8,7 +8,7 @@ from judge_server import PROMPT, Reply, completion, judge_at, parts_of, serving
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError
-from backflip.feedback.judge import Judge
+from backflip.judging.pairwise import Judge
 from backflip.records import Prompt
 
 WORDS = {"awful": 1, "weak": 2, "so-so": 3, "nice": 4, "superb": 5}

@@ -22,7 +22,7 @@ from judge_server import (
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError
-from backflip.feedback.judge import Judge
+from backflip.judging.pairwise import Judge
 from backflip.records import Clip, Completion, Prompt, Sample, Situation
 
 

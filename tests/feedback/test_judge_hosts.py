@@ -10,9 +10,9 @@ from judge_server import KIND, RUDE, likes_kindness, serving
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, SettingsError
-from backflip.feedback.address import HOSTS
-from backflip.feedback.judge import Judge
-from backflip.feedback.outside import Allowed
+from backflip.judging.address import HOSTS
+from backflip.judging.pairwise import Judge
+from backflip.network import Allowed
 
 LISTED = {
     "judge.example": ("http://judge.example/v1", "https://JUDGE.example.:8443/v1"),

@@ -11,7 +11,7 @@ import pytest
 from judge_server import KIND, RUDE, Reply, judge_at, serving
 
 from backflip.errors import JudgeError
-from backflip.feedback.verdicts import UnansweredError, read_level, read_verdict
+from backflip.judging.prompts import UnansweredError, read_level, read_verdict
 
 DOCS = Path(__file__).parents[2] / "docs/judge.md"
 WORDS = {

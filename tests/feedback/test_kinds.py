@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from backflip.feedback.kinds import (
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,

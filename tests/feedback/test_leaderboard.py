@@ -17,10 +17,10 @@ from leaderboard_votes import by_model, connected_votes, grid, vote
 from scipy.special import expit
 
 from backflip.errors import SettingsError
-from backflip.feedback import Comparison, GoodBad
-from backflip.feedback.leaderboard import Group, Standing, Vote, leaderboard, votes_of
-from backflip.feedback.strengths import fit_strengths
+from backflip.quality.leaderboard import Group, Standing, Vote, leaderboard, votes_of
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison, GoodBad
+from backflip.statistics.bradley_terry import fit_strengths
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "leaderboard.py"
 WINNER = {"a": evalica.Winner.X, "b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
@@ -322,7 +322,7 @@ def test_votes_of_comparisons() -> None:
 
 
 def test_import_brings_nothing_heavy() -> None:
-    code = "import backflip.feedback.leaderboard, sys; print(*sys.modules)"
+    code = "import backflip.quality.leaderboard, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"scipy", "torch", "sqlalchemy", "pandas"} & set(done.stdout.split())
 

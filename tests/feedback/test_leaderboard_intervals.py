@@ -11,7 +11,7 @@ from leaderboard_votes import by_model, connected_votes, grid, vote
 from scipy.special import expit
 from scipy.stats import t as student
 
-from backflip.feedback.leaderboard import Vote, leaderboard
+from backflip.quality.leaderboard import Vote, leaderboard
 
 POINTS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
@@ -147,7 +147,7 @@ def test_intervals_and_ranks_equal_those_of_a_slow_twin(votes: list[Vote], level
 def test_sums_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     votes = crowd(np.random.default_rng(5), [0.5, 0.0, -0.5], 300, 37, 11, spread=0.5)
     whole = leaderboard(votes)
-    monkeypatch.setattr("backflip.feedback.strengths._MOST_CELLS", 12)
+    monkeypatch.setattr("backflip.statistics.bradley_terry._MOST_CELLS", 12)
     for one, other in zip(whole.standings, leaderboard(votes).standings, strict=True):
         assert one.low == pytest.approx(other.low, rel=1e-12)
 

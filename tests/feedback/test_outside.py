@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backflip.errors import BackflipError
-from backflip.feedback.outside import InsideError, Outside, is_public, look_up
+from backflip.network import InsideError, Outside, is_public, look_up
 
 # From the registries of IANA, by their names there.
 NOT_PUBLIC = {

@@ -12,15 +12,16 @@ from quality_crowd import compare, crowd, only, rank, rate, thumb
 from scipy.stats import bootstrap
 from test_agreement import FOUR
 
-from backflip.feedback.agreement import (
+from backflip.quality import agreement_figures
+from backflip.quality.reliability import (
     coefficients_of,
     gwet_ac,
     krippendorff_alpha,
     measure_agreement,
     raw_agreement,
 )
-from backflip.feedback.quality import MIN_ITEMS, Estimate, Withheld, agreement_figures, wilson
-from backflip.feedback.quality.bootstrap import Stock
+from backflip.statistics import MIN_ITEMS, Estimate, Withheld, wilson
+from backflip.statistics.bootstrap import Stock
 
 # Gwet (2014), table 3.5 (pages 80-84 with errata): two raters, categories A to C as 1 to 3.
 TABLE_3_5 = [[1], [2, 3], [3, 3], [3, 3], [2, 2], [2], [1, 1], [1, 2], [2, 2], [2, 2], [3]]

@@ -6,20 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quality_crowd import compare, only, pair, rank, rate, thumb
 
-from backflip.feedback.kinds import Comparison, Demonstration
-from backflip.feedback.quality import (
-    Estimate,
+from backflip.quality import (
     Quartiles,
     Unit,
-    Withheld,
     comparison_habits,
     expected_answers,
     measure_annotators,
     measure_times,
     peer_agreement,
     read_answers,
-    wilson,
 )
+from backflip.records.feedback import Comparison, Demonstration
+from backflip.statistics import Estimate, Withheld, wilson
 
 
 def everyone(entries, **more):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quality_crowd import compare, only, pair, rank, rate, thumb
 
-from backflip.feedback.answers import Unit, read_answers
-from backflip.feedback.kinds import Comparison, Critique, Demonstration, Ranking, SafetyFlag
+from backflip.quality.answers import Unit, read_answers
+from backflip.records.feedback import Comparison, Critique, Demonstration, Ranking, SafetyFlag
 
 
 def told(answers):

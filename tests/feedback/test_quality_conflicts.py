@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quality_crowd import compare, only, pair, rank, rate
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality import Disagreement, Unit, contradictions, disagreements
+from backflip.quality import Disagreement, Unit, contradictions, disagreements
+from backflip.records.feedback import Comparison
 
 
 def test_the_most_divided_come_first():

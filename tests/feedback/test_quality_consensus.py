@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quality_crowd import compare, crowd, only, rate, table
 
-from backflip.feedback.quality import dawid_skene, majority
-from backflip.feedback.quality.consensus import majority_codes
+from backflip.quality import dawid_skene, majority
+from backflip.quality.consensus import majority_codes
 
 # Dawid & Skene (1979), table 1: 45 patients by five anaesthetists, the first of them three times.
 PATIENTS = """\

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quality_crowd import compare, only, pair, rank, rate
 
-from backflip.feedback.agreement import krippendorff_alpha, raw_agreement
-from backflip.feedback.quality import Unit, Withheld, measure_drift, wilson
+from backflip.quality import Unit, measure_drift
+from backflip.quality.reliability import krippendorff_alpha, raw_agreement
+from backflip.statistics import Withheld, wilson
 
 
 def one(rounds, seed=0, **more):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
-from backflip.feedback.quality import (
+from backflip.statistics import (
     MIN_ANSWERS,
     MIN_GOLD,
     Withheld,
@@ -14,8 +14,8 @@ from backflip.feedback.quality import (
     sign_test,
     wilson,
 )
-from backflip.feedback.quality.figures import share_of
-from backflip.feedback.quality.intervals import quantile
+from backflip.statistics.figures import share_of
+from backflip.statistics.intervals import quantile
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from backflip.config import SelectionSettings
-from backflip.feedback.selection import (
+from backflip.feedback.query_selection import (
     Candidate,
     Selection,
     closeness,

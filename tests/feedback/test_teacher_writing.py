@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import compound, find_gold, sentiment_gold, split_sentences
-from backflip.feedback.kinds import Correction, Critique, Demonstration
 from backflip.feedback.teachers import Answer, Teacher
 from backflip.records import Clip, Completion, Prompt, Sample, Situation
+from backflip.records.feedback import Correction, Critique, Demonstration
 
 PROMPT = Prompt.from_text("Please describe a rainy Monday in London.")
 SENTENCES = [

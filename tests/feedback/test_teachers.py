@@ -17,7 +17,10 @@ from scipy import stats
 from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import Gold
-from backflip.feedback.kinds import (
+from backflip.feedback.teachers import GoldPool, Teacher
+from backflip.feedback.teachers.draws import preference_probability, strength_of
+from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Critique,
@@ -27,9 +30,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.teachers import GoldPool, Teacher
-from backflip.feedback.teachers.draws import preference_probability, strength_of
-from backflip.records import Completion, Prompt, Sample
 
 PROMPT = Prompt.from_text("Say something.")
 ASKED = 1500

@@ -9,7 +9,8 @@ from rich.console import Console
 from terminal_desk import ME, PAIR, PROMPT, Script, Session, only, put, replies
 
 from backflip.errors import BackflipError
-from backflip.feedback.kinds import (
+from backflip.records import Clip, Prompt, Sample, Situation
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,
@@ -17,10 +18,10 @@ from backflip.feedback.kinds import (
     Demonstration,
     Ranking,
 )
-from backflip.feedback.store import Task, Workspace, schema
-from backflip.feedback.terminal import label_terminal
-from backflip.feedback.terminal.forms import FORMS
-from backflip.records import Clip, Prompt, Sample, Situation
+from backflip.terminal import label_terminal
+from backflip.terminal.forms import FORMS
+from backflip.workspace import Task, Workspace
+from backflip.workspace.database import schema
 
 
 def place_of(ws: Workspace, sample: Sample) -> int:

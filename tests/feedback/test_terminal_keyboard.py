@@ -13,13 +13,13 @@ from rich.console import Console
 from terminal_desk import ME, PAIR, put
 
 from backflip.errors import BackflipError
-from backflip.feedback.store import Workspace
-from backflip.feedback.terminal import TerminalKeyboard, label_terminal
+from backflip.terminal import TerminalKeyboard, label_terminal
+from backflip.workspace import Workspace
 
 CHILD = """
 import sys
-from backflip.feedback.store import Workspace
-from backflip.feedback.terminal import label_terminal
+from backflip.workspace import Workspace
+from backflip.terminal import label_terminal
 with Workspace.open(sys.argv[1]) as ws:
     print("count", label_terminal(ws, "mia"))
 """

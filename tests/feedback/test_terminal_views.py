@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 
 @pytest.mark.parametrize(

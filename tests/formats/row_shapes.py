@@ -7,9 +7,9 @@ import uuid
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backflip.feedback.formats import Labelled, write
-from backflip.feedback.kinds import Comparison
+from backflip.formats import Labelled, write
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample, ToolCall
+from backflip.records.feedback import Comparison
 
 ASKED = [
     {"role": "system", "content": "Be brief."},

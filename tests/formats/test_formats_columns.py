@@ -9,8 +9,8 @@ from row_shapes import ASKED, SHAPES, TOOLS, YES, dialogue, put, said, shapes
 
 from backflip.config import PromptSettings
 from backflip.data import load_prompts, read_demonstrations, read_texts
-from backflip.feedback.formats import Labelled, Rejected, import_file, read
-from backflip.feedback.store import Workspace
+from backflip.formats import Labelled, Rejected, import_file, read
+from backflip.workspace import Workspace
 
 USER = {"role": "user", "content": "Hi."}
 BARE = [TOOLS[0]["function"]]

@@ -21,21 +21,13 @@ from row_shapes import SHAPES, put_bytes
 from test_formats_fuzz import ODD, places
 from test_formats_roundtrip import all_kinds
 
-from backflip.feedback.formats import (
-    FORMATS,
-    Labelled,
-    Rejected,
-    export_file,
-    import_file,
-    read,
-    write,
-)
-from backflip.feedback.kinds import KINDS
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.journal import JournalRow
-from backflip.feedback.store.schema import now
-from backflip.feedback.terminal.views import prompt_view, samples_view
+from backflip.formats import FORMATS, Labelled, Rejected, export_file, import_file, read, write
+from backflip.records.feedback import KINDS
+from backflip.terminal.views import prompt_view, samples_view
 from backflip.web.answers import answer_view
+from backflip.workspace import Workspace
+from backflip.workspace.database.schema import now
+from backflip.workspace.material.journal import JournalRow
 from fuzzing import SECONDS, tell
 
 DEEP: Any = 1

@@ -10,7 +10,7 @@ from row_shapes import SHAPES, put, said, shapes
 from backflip.config import PromptSettings
 from backflip.data import load_prompts, read_demonstrations, read_texts
 from backflip.errors import FormatError
-from backflip.feedback.formats import FORMATS, Labelled, Rejected, detect, read
+from backflip.formats import FORMATS, Labelled, Rejected, detect, read
 
 ODD = [
     None,

@@ -10,7 +10,7 @@ from row_shapes import SHAPES, YES, put, said, shapes
 from backflip.config import PromptSettings
 from backflip.data import load_prompts, read_demonstrations
 from backflip.errors import FormatError
-from backflip.feedback.formats import Labelled, read
+from backflip.formats import Labelled, read
 
 # Within these null is what somebody said: an argument of a call, a setting of a sampler.
 FREE = {"arguments", "tools", "settings"}

@@ -11,7 +11,7 @@ from row_shapes import BESIDE, ENDINGS, SHAPES, put, put_bytes, shapes
 from backflip.config import PromptSettings
 from backflip.data import load_prompts, read_demonstrations, read_texts
 from backflip.errors import FormatError
-from backflip.feedback.formats import Rejected, bench_subset, read, write
+from backflip.formats import Rejected, bench_subset, read, write
 
 MARK = "Is it raining?"
 TURNS = [{"role": "user", "content": MARK}, {"role": "assistant", "content": "Yes."}]

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from backflip.errors import FormatError
-from backflip.feedback.formats import Labelled, Rejected, detect, read, write
-from backflip.feedback.kinds import Comparison, GoodBad
+from backflip.formats import Labelled, Rejected, detect, read, write
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison, GoodBad
 
 USER = {"role": "user", "content": "What color is the sky?"}
 BLUE = {"role": "assistant", "content": "It is blue."}

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backflip.errors import FormatError
-from backflip.feedback.formats import FORMATS, Labelled, Rejected, detect, read, write
-from backflip.feedback.kinds import (
+from backflip.formats import FORMATS, Labelled, Rejected, detect, read, write
+from backflip.records import Clip, Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,
@@ -19,7 +20,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.records import Clip, Completion, Dialogue, Message, Prompt, Sample
 
 FOREIGN = ["hh", "trl-preference", "trl-unpaired", "trl-prompt-completion", "rewardbench"]
 

@@ -6,9 +6,9 @@ import pytest
 from row_shapes import ASKED, SHAREGPT, TOOLS, YES, dialogue, put, vote
 
 from backflip.data import read_demonstrations
-from backflip.feedback.formats import FORMATS, Labelled, read, write
-from backflip.feedback.kinds import Demonstration, GoodBad
+from backflip.formats import FORMATS, Labelled, read, write
 from backflip.records import Dialogue, Message, ToolCall
+from backflip.records.feedback import Demonstration, GoodBad
 
 HELD = {
     "backflip-jsonl": ".jsonl",

@@ -27,13 +27,9 @@ from tool_rows import (
 )
 
 from backflip.errors import FormatError
-from backflip.feedback.formats import (
-    argilla_user_id,
-    detect,
-    read,
-    write,
-)
-from backflip.feedback.kinds import (
+from backflip.formats import argilla_user_id, detect, read, write
+from backflip.records import Clip, Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,
@@ -45,7 +41,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.records import Clip, Completion, Dialogue, Message, Prompt, Sample
 
 
 @pytest.mark.parametrize("name", TOOLS)

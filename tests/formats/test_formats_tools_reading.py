@@ -26,7 +26,7 @@ from tool_rows import (
     task,
 )
 
-from backflip.feedback.formats import Labelled, Rejected, detect, read
+from backflip.formats import Labelled, Rejected, detect, read
 
 # Rows as the programs have them, spelt out by hand
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backflip.errors import FormatError
-from backflip.feedback.formats import export_file, import_file, read, write
+from backflip.formats import export_file, import_file, read, write
 
 ROWS = [{"prompt": f"Q{i}?", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(300)]
 
@@ -69,7 +69,7 @@ def test_an_export_holds_what_is_active_and_asked_for(workspace, votes, tmp_path
 
 
 def test_a_whole_workspace_moves_to_another(workspace, votes, tmp_path):
-    from backflip.feedback.store import Workspace
+    from backflip.workspace import Workspace
 
     import_file(workspace, votes)
     path = tmp_path / "all.jsonl.gz"

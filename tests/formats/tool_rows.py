@@ -4,8 +4,9 @@ import copy
 import json
 import uuid
 
-from backflip.feedback.formats import Labelled
-from backflip.feedback.kinds import (
+from backflip.formats import Labelled
+from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.feedback import (
     Comparison,
     Correction,
     Critique,
@@ -15,7 +16,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 
 TOOLS = ["argilla", "label-studio"]
 TURNS = [

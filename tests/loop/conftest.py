@@ -10,8 +10,8 @@ from judge_helpers import Judging, judge_served
 from worker_helpers import Ask, enter
 
 from backflip.config import ScratchSettings
-from backflip.feedback.store import Workspace
 from backflip.models import make_model, save_model, train_tokenizer
+from backflip.workspace import Workspace
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from backflip.feedback.store import Workspace
-from backflip.loop import Recipe, Run, Silent, make_domain
+from backflip.loop import Recipe, Run, make_domain
+from backflip.reporter import Silent
+from backflip.workspace import Workspace
 
 SUBJECTS = ("river", "kettle", "lighthouse", "garden", "letter", "window", "morning", "train")
 MOODS = ("calm and bright", "sad and slow", "lovely", "awful", "warm", "terrible and cold")

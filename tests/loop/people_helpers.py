@@ -8,8 +8,8 @@ from typing import Any
 
 from loop_helpers import agent_recipe, make_run
 
-from backflip.feedback.kinds import Comparison, Critique, Rating
-from backflip.feedback.store import Workspace
+from backflip.records.feedback import Comparison, Critique, Rating
+from backflip.workspace import Workspace
 
 
 def people(**change: Any) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from loop_helpers import agent_recipe
 
-from backflip.feedback.store import Workspace
 from backflip.loop import Run
 from backflip.records import Sample, derive_seed
+from backflip.workspace import Workspace
 
 Result = dict[str, Any]
 NUMBER = 14

@@ -27,10 +27,10 @@ from sqlalchemy.engine import Engine  # noqa: E402
 from sqlalchemy.pool import Pool  # noqa: E402
 
 from backflip.agents import AgentSampler  # noqa: E402
-from backflip.feedback.store import Workspace  # noqa: E402
 from backflip.loop import Recipe, Run, make_domain  # noqa: E402
 from backflip.sampling.fast import FastDecoder  # noqa: E402
 from backflip.training import Checkpoints, Optimizer  # noqa: E402
+from backflip.workspace import Workspace  # noqa: E402
 
 
 class Instants:

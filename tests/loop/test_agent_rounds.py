@@ -10,14 +10,15 @@ import torch
 from gymnasium.envs.registration import register, registry
 from loop_helpers import agent_recipe, make_run, remains, warned
 
-from backflip.agents import POINT, AgentPolicy, ClipInputs, ClipReward
+from backflip.agents import AgentPolicy, ClipInputs, ClipReward
+from backflip.environments import POINT
 from backflip.errors import TrainingError
 from backflip.evaluation.reward import wilson
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Workspace, lineage, touched
 from backflip.loop import Recipe, Run, load_recipe
 from backflip.records import Sample, derive_seed
+from backflip.records.feedback import Comparison
 from backflip.rewards import split_by_prompt
+from backflip.workspace import Workspace, lineage, touched
 
 PUSH = "test/Push-v0"
 

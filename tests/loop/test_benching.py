@@ -8,9 +8,9 @@ import pytest
 from loop_helpers import agent_recipe, make_run
 
 from backflip.errors import FormatError
-from backflip.feedback.store import Workspace
 from backflip.loop.run import Stage
-from backflip.loop.stages import benching
+from backflip.loop.stages import benchmarks as benching
+from backflip.workspace import Workspace
 
 
 class Longest:

@@ -10,9 +10,9 @@ from loop_helpers import make_run, text_recipe
 from transformers import AutoTokenizer
 from worker_helpers import PLAIN, work
 
-from backflip.feedback.store import ModelRecord, Workspace
 from backflip.loop import Recipe
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.workspace import ModelRecord, Workspace
 from unsealed import unsealed
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,9 +9,9 @@ from loop_helpers import agent_recipe, make_run, text_recipe
 
 from backflip.config import ModelSettings, PromptSettings, RewardSettings, SamplingSettings
 from backflip.errors import SettingsError
-from backflip.feedback.store import Workspace
 from backflip.loop import Recipe
-from backflip.training.text import TextDomain
+from backflip.training.domains.text import TextDomain
+from backflip.workspace import Workspace
 
 
 def refused(data: dict[str, Any], message: str) -> None:

@@ -17,9 +17,9 @@ import torch
 from loop_helpers import agent_recipe, compare, left_by, make_run, text_recipe
 
 from backflip.errors import BackflipError
-from backflip.feedback.store import Workspace
-from backflip.manifest import MANIFEST
+from backflip.files.manifest import MANIFEST
 from backflip.training import Checkpoints, State
+from backflip.workspace import Workspace
 from damage import DAMAGES, change_letter, damage, files_below
 from fuzzing import copied, seeds
 

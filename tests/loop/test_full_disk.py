@@ -13,7 +13,7 @@ from loop_helpers import agent_recipe, compare, left_by, make_run, text_recipe
 from sqlalchemy import event
 
 from backflip.errors import BackflipError, WorkspaceError
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 class DiskFull:

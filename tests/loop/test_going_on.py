@@ -9,8 +9,8 @@ from test_preflight import prompts, recipe_of
 
 from backflip.config.identity import ADDED, made_of, named_by
 from backflip.errors import SettingsError
-from backflip.feedback.store import Workspace
 from backflip.loop import Recipe, Run
+from backflip.workspace import Workspace
 
 SECTIONS = {
     "pretrain": {"scratch": {}},

@@ -12,8 +12,8 @@ from people_helpers import answer_all, people, under_way
 
 from backflip.errors import TrainingError
 from backflip.evaluation.report import summary, write_report
-from backflip.feedback.store import Workspace
 from backflip.loop import stages
+from backflip.workspace import Workspace
 
 CLAIM = re.compile(r"is better than|is worse than|cannot be told apart|\bwins\b", re.I)
 

@@ -9,9 +9,9 @@ from loop_helpers import weights_of
 from people_helpers import answer_all, people, preference, under_way
 
 from backflip.errors import BusyError, SettingsError
-from backflip.feedback.quality.report import measure_quality
-from backflip.feedback.store import Workspace
 from backflip.loop.stages import interim
+from backflip.quality.report import measure_quality
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

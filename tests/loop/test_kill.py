@@ -24,8 +24,8 @@ import pytest
 from loop_helpers import agent_recipe, compare, left_by, make_run, text_recipe, to_toml
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Workspace
+from backflip.records.feedback import Comparison
+from backflip.workspace import Workspace
 
 KINDS = ("write", "write", "checkpoint", "commit", "database", "act", "learn")
 SPAN = 8

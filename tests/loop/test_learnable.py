@@ -9,14 +9,14 @@ from loop_helpers import agent_recipe, make_run, text_recipe
 
 from backflip.cli.given import snapshot_of
 from backflip.errors import TrainingError, WorkspaceError
-from backflip.feedback.kinds import Comparison, Correction, Demonstration
-from backflip.feedback.store import Workspace, lineage
 from backflip.loop import Run
 from backflip.loop.run import Stage
 from backflip.loop.stages import baseline, learning, preparing, start
-from backflip.loop.stages.learnable import learnable
+from backflip.loop.stages.training_data import learnable
 from backflip.records import Completion, Prompt, Sample
-from backflip.training.language import finetuning
+from backflip.records.feedback import Comparison, Correction, Demonstration
+from backflip.training.trainers.language import finetuning
+from backflip.workspace import Workspace, lineage
 
 
 @pytest.fixture(autouse=True)
@@ -158,14 +158,14 @@ def test_fine_tuning_on_files_takes_none_held_out(
         taken.extend(demonstrations)
         return finetuning(policy, demonstrations, *args, **kwargs)
 
-    monkeypatch.setattr("backflip.training.text.finetuning", watch)
+    monkeypatch.setattr("backflip.training.domains.text.finetuning", watch)
     run, reporter = make_run(workspace, data)
     first = begun(run)
     run.domain.read_with(run.model_folder(first["model"]))
     every = [prompt for prompt in run.domain.prompts() if prompt.text.startswith("How")]
     held = [prompt.id for prompt in every if prompt.split == "heldout"]
     if too_long != "refuse":  # no prompt of the recipe is left as it was
-        monkeypatch.setattr("backflip.training.text.TextDomain.prompts", lambda _: [])
+        monkeypatch.setattr("backflip.training.domains.text.TextDomain.prompts", lambda _: [])
     run.stage("sft", preparing.sft, first)
     assert sorted({s.prompt_id for s in taken}) == sorted({p.id for p in every} - set(held))
     told = f"sft: of demonstrations on prompts that are held out, {2 * len(held)} are left out."

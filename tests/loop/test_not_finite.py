@@ -9,9 +9,9 @@ from loop_helpers import agent_recipe, make_run, weights_of
 
 from backflip.algorithms import PPO, Term
 from backflip.errors import TrainingError
-from backflip.feedback.store import Workspace
 from backflip.loop.run import Stage
 from backflip.training.checkpoints import Checkpoints
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

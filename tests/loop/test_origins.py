@@ -12,12 +12,12 @@ import torch
 from loop_helpers import agent_recipe, make_run, remains, text_recipe, weights_of
 
 from backflip.errors import TrainingError
-from backflip.feedback.kinds import Demonstration
-from backflip.feedback.store import Workspace, lineage, touched
 from backflip.loop import Run
 from backflip.loop.run import Stage
 from backflip.loop.stages import sft, start
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Demonstration
+from backflip.workspace import Workspace, lineage, touched
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from loop_helpers import make_run, remains, warned
 from people_helpers import answer_all, people, preference, under_way
 
 from backflip.errors import JudgeError
-from backflip.feedback.kinds import Critique
-from backflip.feedback.store import Workspace, lineage
+from backflip.records.feedback import Critique
+from backflip.workspace import Workspace, lineage
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,13 @@ from loop_helpers import compare, make_run, remains, text_recipe
 from picking_helpers import NUMBER, Result, heldout_prompts, picking, pool_in, results, sets_of
 
 from backflip.agents import ClipReward
-from backflip.feedback.store import Workspace
 from backflip.loop import Run
-from backflip.loop.stages import acting, choosing
-from backflip.loop.stages.choosing import picked_samples
+from backflip.loop.stages import acting
+from backflip.loop.stages import query_selection as choosing
+from backflip.loop.stages.query_selection import picked_samples
 from backflip.records import Sample
 from backflip.rewards import split_by_prompt
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

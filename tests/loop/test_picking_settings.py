@@ -9,10 +9,10 @@ from loop_helpers import make_run
 from picking_helpers import NUMBER, Result, picking, pool_in, results, sets_of
 
 from backflip.errors import SettingsError
-from backflip.feedback.store import Workspace
 from backflip.loop import Recipe, stages
-from backflip.loop.stages.choosing import pool_of
+from backflip.loop.stages.query_selection import pool_of
 from backflip.records import Completion, Prompt, Sample
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

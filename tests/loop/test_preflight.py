@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 from backflip.config import PromptSettings
 from backflip.data import load_prompts
 from backflip.errors import SettingsError, TrainingError
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Workspace
 from backflip.loop import Run
 from backflip.loop.preflight import preflight
-from backflip.loop.stages.learnable import learned_from
+from backflip.loop.stages.training_data import learned_from
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison
 from backflip.records.problems import Findings
+from backflip.workspace import Workspace
 
 SHORT = [f"How is the {subject}?" for subject in ("river", "sea", "rain", "day", "sky", "sun")]
 LONG = "Hello, how are you? " * 6

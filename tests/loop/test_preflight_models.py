@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 
 from backflip.config import ModelSettings, SamplingSettings
 from backflip.errors import ModelError
-from backflip.feedback.formats import import_file
-from backflip.feedback.store import Workspace
+from backflip.formats import import_file
 from backflip.models import TextPolicy, TextScorer
 from backflip.records import Completion, Prompt, Sample
 from backflip.rewards import TextReward
 from backflip.sampling import TextSampler
 from backflip.training.limits import Reader
+from backflip.workspace import Workspace
 from unsealed import unsealed
 
 CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"

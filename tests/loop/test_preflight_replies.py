@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from loop_helpers import make_run
 
-from backflip.feedback.store import Workspace
 from backflip.loop.preflight import preflight
 from backflip.records.problems import Problem
+from backflip.workspace import Workspace
 from unsealed import unsealed
 
 CHATML = (

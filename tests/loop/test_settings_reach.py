@@ -12,12 +12,12 @@ import torch
 from loop_helpers import agent_recipe, make_run, text_recipe
 from safetensors.torch import load_file
 
-from backflip.feedback.store import Workspace
 from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning
 from backflip.rewards import AnnotatorModel, GatedReward
 from backflip.training import Domain, RolloutTraining
+from backflip.workspace import Workspace
 
 AXES = ("overall", "safe")
 GATED = {"mode": "gated"}

@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from backflip.algorithms import ALGORITHMS, OfflineAlgorithm
-from backflip.feedback.store import Workspace
 from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning, measuring
 from backflip.records import Sample
 from backflip.training import PairTraining, RolloutTraining, Trainee
+from backflip.workspace import Workspace
 
 COLD, PLAIN = 0.3, 1.0
 RATES = {"learning_rate": 1e-2, "max_grad_norm": None}

@@ -15,14 +15,14 @@ from backflip.data import encode_prompt, encode_sample
 from backflip.errors import SettingsError, WorkspaceError
 from backflip.evaluation.reward import wilson
 from backflip.feedback.gold import sentiment_gold
-from backflip.feedback.kinds import KINDS, Demonstration
-from backflip.feedback.store import Workspace, lineage
 from backflip.loop import Run
 from backflip.loop.run import Stage
 from backflip.loop.stages.learning import load_reward
 from backflip.models import TextScorer
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import KINDS, Demonstration
 from backflip.rewards import MixtureReward
+from backflip.workspace import Workspace, lineage
 
 
 @pytest.fixture(autouse=True)

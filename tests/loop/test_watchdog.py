@@ -7,11 +7,12 @@ import pytest
 import torch
 from loop_helpers import agent_recipe, make_run, warned
 
-from backflip.feedback.store import Workspace
-from backflip.loop import Run, Silent
+from backflip.loop import Run
 from backflip.loop.run import Stage
 from backflip.loop.stages import baseline, start
-from backflip.loop.stages.watching import Watchdog, flag_measured, usual_length
+from backflip.loop.stages.monitoring import Watchdog, flag_measured, usual_length
+from backflip.reporter import Silent
+from backflip.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

@@ -26,11 +26,12 @@ from worker_helpers import (
 )
 
 from backflip.errors import BusyError
-from backflip.feedback.store import ModelRecord, Workspace
-from backflip.loop import Silent, worker
-from backflip.loop.worker import Worker
 from backflip.records import Prompt
+from backflip.reporter import Silent
 from backflip.sampling.fast import FastDecoder
+from backflip.serving import worker
+from backflip.serving.worker import Worker
+from backflip.workspace import ModelRecord, Workspace
 from unsealed import unsealed
 
 pytestmark = pytest.mark.usefixtures("one_thread")

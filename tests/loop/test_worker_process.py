@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from worker_helpers import CHAT, Ask, check, enter, long_seed, work
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,11 +13,11 @@ from backflip.config import (
     RewardSettings,
     SamplingSettings,
 )
-from backflip.feedback.store import Generation, ModelRecord, Workspace
-from backflip.loop import Silent
-from backflip.loop.worker import Worker
 from backflip.records import Dialogue, Message, Prompt, Sample
-from backflip.training.text import TextDomain
+from backflip.reporter import Silent
+from backflip.serving.worker import Worker
+from backflip.training.domains.text import TextDomain
+from backflip.workspace import Generation, ModelRecord, Workspace
 
 FLOAT32 = ModelSettings(precision="float32")
 HOT = {"temperature": 1.3, "top_k": 60, "top_p": 0.98, "min_p": 0.001, "max_tokens": 20}

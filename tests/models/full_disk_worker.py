@@ -19,9 +19,9 @@ from backflip.agents import AgentPolicy
 from backflip.config import ScratchSettings
 from backflip.errors import BackflipError
 from backflip.evaluation.report import page
-from backflip.feedback.store import Workspace
 from backflip.models import TextPolicy, make_model, save_model, train_tokenizer
 from backflip.models.gguf import convert_gguf
+from backflip.workspace import Workspace
 
 LIMITS = (0, 300, 3_000, 12_000)
 

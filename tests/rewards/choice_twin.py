@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from linear_reward import sigmoid
 
-from backflip.feedback.kinds import (
+from backflip.records.feedback import (
     Comparison,
     Correction,
     Critique,

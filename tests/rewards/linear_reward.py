@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from backflip.feedback.kinds import (
+from backflip.records import Clip, Prompt, Sample, Situation
+from backflip.records.feedback import (
     Comparison,
     Correction,
     Critique,
@@ -27,7 +28,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.records import Clip, Prompt, Sample, Situation
 from backflip.rewards import TrainedReward
 
 WIDTH = 5

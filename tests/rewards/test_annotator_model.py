@@ -7,7 +7,7 @@ import torch
 from choice_twin import PEOPLE, nlls, one_of_each, random_annotators
 
 from backflip.config import RewardSettings
-from backflip.feedback.kinds import Comparison, GoodBad, Rating
+from backflip.records.feedback import Comparison, GoodBad, Rating
 from backflip.rewards import AnnotatorModel
 
 

@@ -5,8 +5,8 @@ import pytest
 from linear_reward import make_clips
 
 from backflip.errors import TrainingError
-from backflip.feedback.kinds import Comparison, GoodBad
 from backflip.records import Sample
+from backflip.records.feedback import Comparison, GoodBad
 from backflip.rewards import heldout_side, split_by_prompt
 
 

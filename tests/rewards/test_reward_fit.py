@@ -11,14 +11,7 @@ from linear_reward import WIDTH, LinearReward, Person, ask, features, make_clips
 
 from backflip.config import OptimizerSettings, RewardSettings
 from backflip.errors import SettingsError, TrainingError
-from backflip.feedback.kinds import (
-    KINDS,
-    Comparison,
-    Critique,
-    Demonstration,
-    GoodBad,
-    Ranking,
-)
+from backflip.records.feedback import KINDS, Comparison, Critique, Demonstration, GoodBad, Ranking
 from backflip.rewards import AnnotatorModel, RewardFit
 
 WEIGHT = np.array([1.0, -0.7, 0.4, 0.0, 0.3])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_reward import Person, make_clips, sigmoid
 
-from backflip.feedback.kinds import (
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Critique,

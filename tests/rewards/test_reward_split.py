@@ -7,7 +7,7 @@ import pytest
 from linear_reward import Person, ask, make_clips
 
 from backflip.errors import TrainingError
-from backflip.feedback.kinds import KINDS, Comparison, Critique, GoodBad
+from backflip.records.feedback import KINDS, Comparison, Critique, GoodBad
 from backflip.rewards import split_by_prompt
 
 

@@ -14,9 +14,9 @@ from backflip.config import (
 )
 from backflip.data import encode_sample
 from backflip.errors import SettingsError
-from backflip.feedback.kinds import Comparison, GoodBad, Ranking
 from backflip.models import TextScorer, make_model, save_model, train_tokenizer
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison, GoodBad, Ranking
 from backflip.rewards import AnnotatorModel, RewardFit, TextReward
 
 TEXTS = [

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from store_helpers import clip_sample, completion_sample
 
-from backflip.feedback.kinds import Comparison, GoodBad
-from backflip.feedback.store import ModelRecord, Workspace, schema
-from backflip.feedback.store.database import Database
+from backflip.records.feedback import Comparison, GoodBad
+from backflip.workspace import ModelRecord, Workspace
+from backflip.workspace.database import schema
+from backflip.workspace.database.engine import Database
 
 HOSTILE = "nul \x00, half a surrogate \ud800, bidi \u202e, escape \x1b[31m, 'Zoë' \"🙂\" \\ \n\r\t"
 SAID = HOSTILE.replace("\x00", "").replace("\ud800", "")

@@ -4,7 +4,7 @@ import sys
 
 from store_helpers import tell
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 def main(folder: str, name: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from store_helpers import completion_sample
 
-from backflip.feedback.store import Workspace
 from backflip.records import Sample
+from backflip.workspace import Workspace
 
 
 @pytest.fixture

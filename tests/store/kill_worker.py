@@ -16,8 +16,9 @@ from sqlalchemy.engine import Engine
 from store_helpers import completion_sample, tell
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison, GoodBad
-from backflip.feedback.store import Workspace, schema
+from backflip.records.feedback import Comparison, GoodBad
+from backflip.workspace import Workspace
+from backflip.workspace.database import schema
 
 PAIR = [completion_sample(n) for n in range(2)]
 VOTES = [GoodBad(annotator="mia", sample=PAIR[0].id, good=True, key=str(n)) for n in range(1200)]

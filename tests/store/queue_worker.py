@@ -5,8 +5,8 @@ import sys
 from store_helpers import tell
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Workspace
+from backflip.records.feedback import Comparison
+from backflip.workspace import Workspace
 
 
 def main(folder: str, annotator: str) -> None:

@@ -18,11 +18,11 @@ from store_helpers import completion_sample
 from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError
 from backflip.evaluation.report import page
-from backflip.feedback.formats import export_file
-from backflip.feedback.kinds import GoodBad
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.restore import restore_backup
+from backflip.formats import export_file
+from backflip.records.feedback import GoodBad
+from backflip.workspace import Workspace
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 MAKING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from backflip.errors import WorkspaceError, without_passwords
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.addresses import postgresql_url
-from backflip.feedback.store.doctor import diagnose
+from backflip.workspace import Workspace
+from backflip.workspace.database.addresses import postgresql_url
+from backflip.workspace.doctor.diagnosis import diagnose
 from fuzzing import seeds
 
 WHOLE = "postgresql://me:QZ@h:5432/db?host=h&port=1&connect_timeout=1"

@@ -29,13 +29,15 @@ from store_helpers import completion_sample
 
 from backflip import __version__
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import GoodBad
-from backflip.feedback.store import Workspace, backup, migrations, schema
-from backflip.feedback.store.addresses import postgresql_url, sqlite_url
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.database import Database
-from backflip.feedback.store.restore import restore_backup
+from backflip.records.feedback import GoodBad
+from backflip.workspace import Workspace
+from backflip.workspace.database import migrations, schema
+from backflip.workspace.database.addresses import postgresql_url, sqlite_url
+from backflip.workspace.database.engine import Database
+from backflip.workspace.transfer import backup
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.reading import check_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 
 @pytest.fixture

@@ -27,10 +27,11 @@ from backup_helpers import (
 )
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace, schema
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.restore import restore_backup
+from backflip.workspace import Workspace
+from backflip.workspace.database import schema
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.reading import check_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +297,7 @@ def test_a_file_that_changes_while_it_is_restored(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between being checked and being loaded."""
-    from backflip.feedback.store import restore
+    from backflip.workspace.transfer import restore
 
     forged = forge(whole, change_rows("prompts", lambda rows: rows[0].update(split="other")))
     load = restore._load

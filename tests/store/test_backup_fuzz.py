@@ -17,12 +17,13 @@ from backup_helpers import Members, files_in, forge, live, named, pack, put, sea
 from fuzz_helpers import flip
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace, backup
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.backup_bounds import BOUNDS, read_json
-from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.doctor import diagnose
-from backflip.feedback.store.restore import restore_backup
+from backflip.workspace import Workspace
+from backflip.workspace.doctor.diagnosis import diagnose
+from backflip.workspace.transfer import backup
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.bounds import BOUNDS, read_json
+from backflip.workspace.transfer.reading import check_backup
+from backflip.workspace.transfer.restore import restore_backup
 from fuzzing import seeds
 
 MEGABYTE = 1 << 20
@@ -359,7 +360,7 @@ def test_nothing_stays_in_a_database_whose_workspace_was_not_made(
     kept: Path, tmp_path: Path, database_address: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows were written before the files could not be put in their place."""
-    from backflip.feedback.store import restore
+    from backflip.workspace.transfer import restore
 
     def refuse(*_: Any) -> None:
         raise OSError(28, "No space left on device")

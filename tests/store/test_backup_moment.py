@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.restore import restore_backup
-from backflip.feedback.store.webhooks import note_event
+from backflip.workspace import Workspace
+from backflip.workspace.projects.webhooks import note_event
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 
 def test_what_was_of_the_moment_does_not_come_back(

@@ -8,10 +8,10 @@ from typing import Any
 
 from backup_helpers import dangling, everything, files_in, live, rows_in
 
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.backup_reading import check_backup
-from backflip.feedback.store.restore import restore_backup
+from backflip.workspace import Workspace
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.reading import check_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 Start = Callable[..., "Popen[str]"]
 

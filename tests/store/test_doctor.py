@@ -15,10 +15,11 @@ from safetensors.numpy import save
 from store_helpers import completion_sample
 
 from backflip.errors import BackflipError, WorkspaceError
-from backflip.feedback.kinds import Demonstration, GoodBad
-from backflip.feedback.store import Workspace, erase, schema
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.doctor import Diagnosis, diagnose
+from backflip.records.feedback import Demonstration, GoodBad
+from backflip.workspace import Workspace, erase
+from backflip.workspace.database import schema
+from backflip.workspace.doctor.diagnosis import Diagnosis, diagnose
+from backflip.workspace.transfer.backup import write_backup
 from fuzzing import copied, seeds
 
 WEIGHTS = save({"weight": np.arange(64, dtype=np.float32)})

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 LEAST = {
     "votes.jsonl": 2,

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison, Critique, SafetyFlag
-from backflip.feedback.store import MAIN, ProjectSettings, Task, Workspace, migrations, schema
-from backflip.feedback.store.database import Database
 from backflip.records import Sample
+from backflip.records.feedback import Comparison, Critique, SafetyFlag
+from backflip.workspace import MAIN, ProjectSettings, Task, Workspace
+from backflip.workspace.database import migrations, schema
+from backflip.workspace.database.engine import Database
 
 SAMPLES = [completion_sample(n, prompt=n // 2) for n in range(40)]
 PAIRS = [

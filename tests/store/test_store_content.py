@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from store_helpers import clip_sample, completion_sample
 
 from backflip.errors import DamageError, WorkspaceError
-from backflip.feedback.store import ModelRecord, Workspace, schema
 from backflip.records import (
     Clip,
     Completion,
@@ -23,6 +22,8 @@ from backflip.records import (
     Situation,
     content_id,
 )
+from backflip.workspace import ModelRecord, Workspace
+from backflip.workspace.database import schema
 
 hostile = "bell \x07, bidi \u202e, escape \x1b[31m, Zoë 🙂"
 

@@ -12,11 +12,12 @@ import pytest
 from store_helpers import clip_sample, completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.formats import Labelled, Rejected, import_file, read, write
-from backflip.feedback.kinds import KINDS, Comparison, FeedbackBase, Ranking, Span
-from backflip.feedback.store import MAIN, ModelRecord, Place, Task, Workspace, schema
-from backflip.feedback.store.rulings import rule
+from backflip.formats import Labelled, Rejected, import_file, read, write
 from backflip.records import Completion, Prompt, Sample, Situation
+from backflip.records.feedback import KINDS, Comparison, FeedbackBase, Ranking, Span
+from backflip.workspace import MAIN, ModelRecord, Place, Task, Workspace
+from backflip.workspace.database import schema
+from backflip.workspace.labelling.adjudication import rule
 
 SAMPLES = [completion_sample(n, prompt=n // 4) for n in range(8)]
 A, B, OTHER = SAMPLES[0].id, SAMPLES[1].id, SAMPLES[4].id

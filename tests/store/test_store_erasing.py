@@ -12,8 +12,9 @@ from backup_helpers import everything
 from words_helpers import IDS, MIA, SPECIFIC, header, said, texts_with, typed, write
 
 from backflip.errors import NotFoundError, WorkspaceError
-from backflip.feedback.formats import export_file
-from backflip.feedback.kinds import (
+from backflip.formats import export_file
+from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import (
     ERASED,
     KINDS,
     Comparison,
@@ -24,7 +25,7 @@ from backflip.feedback.kinds import (
     GoodBad,
     SafetyFlag,
 )
-from backflip.feedback.store import (
+from backflip.workspace import (
     ModelRecord,
     Task,
     User,
@@ -32,13 +33,12 @@ from backflip.feedback.store import (
     erase,
     forget_user,
     lineage,
-    schema,
     touched,
 )
-from backflip.feedback.store.backup import write_backup
-from backflip.feedback.store.replies import Wanted, count_replies, find_replies
-from backflip.feedback.store.restore import restore_backup
-from backflip.records import Completion, Prompt, Sample
+from backflip.workspace.database import schema
+from backflip.workspace.labelling.replies import Wanted, count_replies, find_replies
+from backflip.workspace.transfer.backup import write_backup
+from backflip.workspace.transfer.restore import restore_backup
 
 
 @pytest.fixture

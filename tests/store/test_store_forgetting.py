@@ -13,15 +13,9 @@ from test_backup import at_revision
 from words_helpers import IDS, MIA, SPECIFIC, header, said, texts_with, typed, write
 
 from backflip.errors import ConflictError, NotFoundError
-from backflip.feedback.kinds import (
-    ERASED,
-    Comparison,
-    Correction,
-    Critique,
-    GoodBad,
-    Implicit,
-)
-from backflip.feedback.store import (
+from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import ERASED, Comparison, Correction, Critique, GoodBad, Implicit
+from backflip.workspace import (
     Fate,
     Forgotten,
     ModelRecord,
@@ -35,8 +29,7 @@ from backflip.feedback.store import (
     forget_user,
     known_person,
 )
-from backflip.feedback.store.rulings import rule
-from backflip.records import Completion, Prompt, Sample
+from backflip.workspace.labelling.adjudication import rule
 
 HERE, THERE = "mia, here", "mia, there"
 

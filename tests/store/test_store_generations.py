@@ -12,9 +12,9 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import NotFoundError, SettingsError, WorkspaceError
-from backflip.feedback.store import Generation, ModelRecord, Workspace, forget_user
-from backflip.feedback.store.generations import MOST_LOST
 from backflip.records import Dialogue, Message, Prompt
+from backflip.workspace import Generation, ModelRecord, Workspace, forget_user
+from backflip.workspace.services.generations import MOST_LOST
 
 HOSTILE = "nul \x00, half a surrogate \ud800, 'Zoë' 🙂"
 """What a model may write; what people write is whole."""
@@ -341,7 +341,7 @@ def test_who_is_forgotten_waits_for_nothing(workspace: Workspace) -> None:
 
 def test_a_page_needs_no_torch() -> None:
     code = (
-        "import sys; from backflip.feedback.store import Workspace; "
+        "import sys; from backflip.workspace import Workspace; "
         "print({'torch', 'transformers', 'tokenizers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback import kinds
-from backflip.feedback.kinds import KINDS, Comparison, FeedbackBase, GoodBad, Rating
-from backflip.feedback.store import Workspace, snapshots
 from backflip.records import Sample
+from backflip.records import feedback as kinds
+from backflip.records.feedback import KINDS, Comparison, FeedbackBase, GoodBad, Rating
+from backflip.workspace import Workspace
+from backflip.workspace.material import snapshots
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
 GROUP = IDS[:4]

@@ -4,9 +4,9 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison, Demonstration
-from backflip.feedback.store import ModelRecord, Workspace, lineage, outline, touched
 from backflip.records import Sample
+from backflip.records.feedback import Comparison, Demonstration
+from backflip.workspace import ModelRecord, Workspace, lineage, outline, touched
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
 

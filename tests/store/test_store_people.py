@@ -7,9 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from backflip.errors import NotFoundError, WorkspaceError
-from backflip.feedback.kinds import GoodBad
-from backflip.feedback.store import Workspace, forget_user, schema
 from backflip.records import Sample
+from backflip.records.feedback import GoodBad
+from backflip.workspace import Workspace, forget_user
+from backflip.workspace.database import schema
 
 
 class Clock:

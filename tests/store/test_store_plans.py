@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from store_helpers import completion_sample
 
-from backflip.feedback.store import Task, Workspace, schema
-from backflip.feedback.store.handing import Wish, pick
+from backflip.workspace import Task, Workspace
+from backflip.workspace.database import schema
+from backflip.workspace.labelling.assignment import Wish, pick
 
 NUM_TASKS = 3000
 

@@ -11,9 +11,10 @@ from kill_worker import PAIR, VOTES
 from store_helpers import completion_sample
 from writer_worker import BATCH
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Task, Workspace, schema
 from backflip.records import Sample
+from backflip.records.feedback import Comparison
+from backflip.workspace import Task, Workspace
+from backflip.workspace.database import schema
 
 Start = Callable[..., "Popen[str]"]
 

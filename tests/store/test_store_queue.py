@@ -4,10 +4,10 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison, Correction, Demonstration, FeedbackBase, Ranking
-from backflip.feedback.store import Task, Workspace
-from backflip.feedback.store.queue import shown_order
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison, Correction, Demonstration, FeedbackBase, Ranking
+from backflip.workspace import Task, Workspace
+from backflip.workspace.labelling.queue import shown_order
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
 PAIRS = [Task(kind="comparison", sample_ids=(IDS[0], IDS[n])) for n in range(1, 4)]

@@ -4,9 +4,9 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Critique, GoodBad
-from backflip.feedback.store import Task, Workspace
 from backflip.records import Sample
+from backflip.records.feedback import Critique, GoodBad
+from backflip.workspace import Task, Workspace
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
 OPEN = Critique(annotator="mia", sample=IDS[0], text="Too short.")

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 def test_a_run_is_taken_up_again(workspace: Workspace) -> None:

@@ -12,9 +12,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace, migrations, schema
-from backflip.feedback.store.addresses import postgresql_url
 from backflip.records import Prompt
+from backflip.workspace import Workspace
+from backflip.workspace.database import migrations, schema
+from backflip.workspace.database.addresses import postgresql_url
 
 
 def differences(workspace: Workspace, metadata: sa.MetaData) -> list[object]:

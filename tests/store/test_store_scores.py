@@ -4,8 +4,8 @@ import pytest
 from store_helpers import completion_sample
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.scores import Score
+from backflip.workspace import Workspace
+from backflip.workspace.runs.scores import Score
 
 
 def test_the_newest_scores_count(workspace: Workspace) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 from backup_helpers import everything
 from store_helpers import completion_sample
 
-from backflip.feedback.kinds import Span, parse_feedback
-from backflip.feedback.store import Workspace
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.feedback import Span, parse_feedback
+from backflip.workspace import Workspace
 
 IDS = [completion_sample(n, prompt=n // 4).id for n in range(8)]
 MIA = "what mia wrote"

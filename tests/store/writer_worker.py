@@ -5,8 +5,8 @@ import sys
 
 from store_helpers import tell
 
-from backflip.feedback.kinds import GoodBad
-from backflip.feedback.store import Workspace
+from backflip.records.feedback import GoodBad
+from backflip.workspace import Workspace
 
 BATCH = 50
 

@@ -24,7 +24,7 @@ from backflip.config import (
 from backflip.models import load_causal_lm, save_model
 from backflip.records import Completion, Prompt, Sample
 from backflip.training import Learner, PairTraining, RolloutTraining
-from backflip.training.text import TextDomain
+from backflip.training.domains.text import TextDomain
 from families import FAMILIES, build_family
 from unsealed import unsealed
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backflip.errors import TrainingError
-from backflip.manifest import MANIFEST
+from backflip.files.manifest import MANIFEST
 from backflip.training import Checkpoints, State, fit
 from backflip.training.checkpoints import TENSORS, VALUES
 from damage import DAMAGES, damage

@@ -13,7 +13,7 @@ from backflip.errors import SettingsError, TrainingError
 from backflip.models import TextPolicy
 from backflip.records import Completion, Prompt, Sample
 from backflip.training.fit import fit
-from backflip.training.language import NO_PACKING, finetuning, pretraining
+from backflip.training.trainers.language import NO_PACKING, finetuning, pretraining
 from families import build_family
 
 DIALOGUES = [

@@ -18,7 +18,9 @@ from backflip.algorithms import DPO, DPOSettings
 from backflip.config import OptimizerSettings
 from backflip.data import encode_sample
 from backflip.errors import ModelError, TrainingError
-from backflip.feedback.kinds import (
+from backflip.models import TextInputs, TextPolicy
+from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,
@@ -30,8 +32,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.models import TextInputs, TextPolicy
-from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.training import Learner, PairTraining, decided_pairs, offline_steps
 
 START = torch.tensor([1.0, 0.5])

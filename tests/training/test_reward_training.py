@@ -9,8 +9,8 @@ from torch import Tensor
 from backflip.agents import ClipReward, ClipScorer
 from backflip.config import OptimizerSettings, RewardSettings
 from backflip.errors import TrainingError
-from backflip.feedback.kinds import Comparison, FeedbackBase, Rating
 from backflip.records import Sample
+from backflip.records.feedback import Comparison, FeedbackBase, Rating
 from backflip.rewards import AnnotatorModel, RewardFit
 from backflip.training import RewardTraining
 

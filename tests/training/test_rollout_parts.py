@@ -10,7 +10,7 @@ from bandit import clip_of, situations
 from backflip.agents import ClipInputs
 from backflip.algorithms import Batch, Rollouts
 from backflip.errors import TrainingError
-from backflip.training.rollouts import describe, split
+from backflip.training.trainers.on_policy import describe, split
 
 
 def make_rollouts() -> Rollouts:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import anyio
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Workspace
 from backflip.web import create_app
+from backflip.workspace import Workspace
 
 T = TypeVar("T")
 BOUNDARY = "limit"

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from web_helpers import SAMPLES, Browser, SignIn
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Project, Workspace
 from backflip.web import create_app, security
+from backflip.workspace import Project, Workspace
 
 
 @pytest.fixture(scope="session", autouse=True)

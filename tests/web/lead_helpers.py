@@ -5,8 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 from web_helpers import Browser, ids
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Project, Task, Workspace, schema
+from backflip.records.feedback import Comparison
+from backflip.workspace import Project, Task, Workspace
+from backflip.workspace.database import schema
 
 PAIRS = [Task(kind="comparison", sample_ids=ids(n, 0, 1)) for n in range(4)]
 NEW = {

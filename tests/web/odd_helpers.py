@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from web_helpers import SAMPLES, TASKS, Browser
 
 from backflip.config import ServerSettings
-from backflip.feedback.kinds import Critique
-from backflip.feedback.store import MAIN, ModelRecord, Workspace
+from backflip.records.feedback import Critique
 from backflip.web import create_app
+from backflip.workspace import MAIN, ModelRecord, Workspace
 
 PAGES = (
     "/",

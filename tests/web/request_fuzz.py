@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 from web_helpers import PAIR, SAMPLES, TASKS
 
 from backflip.config import ServerSettings
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord, ProjectSettings, User, Workspace
 from backflip.records import Completion, Sample
+from backflip.records.feedback import Comparison
 from backflip.web import create_app
+from backflip.workspace import ModelRecord, ProjectSettings, User, Workspace
 
 NUMBERS = [0, 1, 2, 7, -1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**30]
 HUGE = "9" * 5000

@@ -6,8 +6,8 @@ import pytest
 from strict_html import Page
 
 from backflip.web import markup, rendering
+from backflip.web.invisible_characters import SIGN
 from backflip.web.rendering import NOTES, Rendered, plain, render
-from backflip.web.signs import SIGN
 
 
 def html(text: str) -> str:

@@ -8,8 +8,8 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from web_helpers import PAIR, Browser, SignIn, token_of
 
-from backflip.feedback.store import Project, Workspace
 from backflip.web.access import Needs
+from backflip.workspace import Project, Workspace
 
 # What each route needs. A route that is missing here fails the test below.
 LEVELS: dict[str, list[str]] = {

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from web_helpers import PASSWORD, Browser, SignIn, token_of
 from whole_page import WholePage
 
-from backflip.feedback.store import Project, User, Workspace
+from backflip.workspace import Project, User, Workspace
 
 
 @pytest.fixture

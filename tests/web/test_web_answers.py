@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from web_helpers import SAMPLES, TASKS, Browser, SignIn, ids
 
-from backflip.feedback.kinds import (
+from backflip.records import Clip, Prompt, Sample, Situation
+from backflip.records.feedback import (
     KINDS,
     WRITTEN_KINDS,
     Comparison,
@@ -20,8 +21,7 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.store import Project, Workspace
-from backflip.records import Clip, Prompt, Sample, Situation
+from backflip.workspace import Project, Workspace
 
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     "comparison": ({"choice": "b", "strength": 2}, "B clearly better"),

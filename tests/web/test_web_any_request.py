@@ -12,7 +12,7 @@ from asgi_helpers import run
 from request_fuzz import Fuzzer, World
 from test_web_access import all_routes
 
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 from fuzzing import SECONDS, tell
 
 SEED = int(os.environ.get("BACKFLIP_FUZZ_SEED", "9"))

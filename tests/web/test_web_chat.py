@@ -7,16 +7,10 @@ import pytest
 import sqlalchemy as sa
 from web_helpers import PAIR, SAMPLES, Browser, SignIn
 
-from backflip.feedback.kinds import Comparison, Implicit
-from backflip.feedback.store import (
-    Generation,
-    ModelRecord,
-    Project,
-    Workspace,
-    forget_user,
-    schema,
-)
 from backflip.records import Completion, Sample
+from backflip.records.feedback import Comparison, Implicit
+from backflip.workspace import Generation, ModelRecord, Project, Workspace, forget_user
+from backflip.workspace.database import schema
 
 RULES = {"chat_model": "m-policy", "chat_temperature": 0.7, "chat_top_p": 0.9}
 

@@ -8,10 +8,10 @@ from lead_helpers import PAIRS, answer_next, asked, put, sets
 from web_helpers import PROMPTS, TEXTS, Browser, SignIn, ids
 
 from backflip.errors import WorkspaceError
-from backflip.feedback.kinds import Comparison, FeedbackBase, GoodBad, Ranking, Rating, SafetyFlag
-from backflip.feedback.store import Project, Task, Workspace
-from backflip.feedback.store.checks import right_answer
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison, FeedbackBase, GoodBad, Ranking, Rating, SafetyFlag
+from backflip.workspace import Project, Task, Workspace
+from backflip.workspace.labelling.attention_checks import right_answer
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from odd_helpers import busy_server, faults, next_task
 from web_helpers import Browser
 
-from backflip.feedback.kinds import DAMAGED
-from backflip.feedback.store import MAIN, Workspace, schema
+from backflip.records.feedback import DAMAGED
+from backflip.workspace import MAIN, Workspace
+from backflip.workspace.database import schema
 
 BROKEN = '{"text": "half \\ud800'
 SHAPES = ("[]", "17", '"text"', "{}", '{"text": 5}', "null", '{"messages": [1]}')

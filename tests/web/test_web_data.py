@@ -11,9 +11,9 @@ import pytest
 from web_helpers import PAIR, SAMPLES, Browser, SignIn, ids
 
 from backflip.config import ServerSettings
-from backflip.feedback.formats import FORMATS, Labelled, read
-from backflip.feedback.kinds import Comparison, Demonstration, GoodBad, Rating
-from backflip.feedback.store import ModelRecord, Project, Task, Workspace
+from backflip.formats import FORMATS, Labelled, read
+from backflip.records.feedback import Comparison, Demonstration, GoodBad, Rating
+from backflip.workspace import ModelRecord, Project, Task, Workspace
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from web_helpers import PAIR, Browser, SignIn
 from whole_page import WholePage
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord, Project, User, Workspace
+from backflip.records.feedback import Comparison
+from backflip.workspace import ModelRecord, Project, User, Workspace
 
 REASON = "because I say so"
 FATES = pytest.mark.parametrize(("answers", "left"), [("keep", 1), ("retract", 0), ("erase", 0)])

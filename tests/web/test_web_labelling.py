@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from web_helpers import PAIR, TASKS, SignIn, ids
 
-from backflip.feedback.kinds import (
+from backflip.records import Clip, Prompt, Sample
+from backflip.records.feedback import (
     KINDS,
     Comparison,
     Correction,
@@ -20,9 +21,8 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.store import Project, Task, Workspace
-from backflip.records import Clip, Prompt, Sample
 from backflip.web.forms import FORMS
+from backflip.workspace import Project, Task, Workspace
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "comparison": {"choice": "a", "strength": 2},

@@ -9,7 +9,7 @@ import pytest
 from odd_helpers import busy_server, faults, next_task
 from web_helpers import Browser
 
-from backflip.feedback.store import MAIN, Workspace
+from backflip.workspace import MAIN, Workspace
 
 DEEP: Any = "x"
 for _ in range(300):

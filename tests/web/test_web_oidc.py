@@ -18,8 +18,8 @@ from web_helpers import Browser
 
 from backflip.config import OidcSettings, ServerSettings
 from backflip.errors import SettingsError
-from backflip.feedback.store import Project, Workspace
 from backflip.web import create_app
+from backflip.workspace import Project, Workspace
 
 SECRET = "the client's secret"  # noqa: S105
 

@@ -15,9 +15,9 @@ from sse_starlette.sse import AppStatus
 from web_helpers import Browser, SignIn
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Project, Workspace, forget_user
 from backflip.web import create_app
 from backflip.web.routes import projects as projects_routes
+from backflip.workspace import Project, Workspace, forget_user
 
 
 @pytest.fixture

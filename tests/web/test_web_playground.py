@@ -7,9 +7,10 @@ import pytest
 import sqlalchemy as sa
 from web_helpers import Browser, SignIn
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import ModelRecord, Project, Workspace, schema
 from backflip.records import Completion, Sample
+from backflip.records.feedback import Comparison
+from backflip.workspace import ModelRecord, Project, Workspace
+from backflip.workspace.database import schema
 
 ASK = {"messages": [{"role": "user", "content": "Hello?"}], "seed": 7, "max_tokens": 5}
 

@@ -10,7 +10,7 @@ from web_helpers import PASSWORD, Browser, SignIn, token_of
 from whole_page import WholePage
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import ModelRecord, Project, ProjectSettings, Workspace, forget_user
+from backflip.workspace import ModelRecord, Project, ProjectSettings, Workspace, forget_user
 
 RULES: dict[str, Any] = {
     "reasons": ["kind", "rude"],

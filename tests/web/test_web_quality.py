@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from web_helpers import SignIn
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import measure_quality
-from backflip.feedback.store import Project, Task, Workspace
+from backflip.quality.report import measure_quality
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import Comparison
 from backflip.web.background import Background
+from backflip.workspace import Project, Task, Workspace
 
 NUM_PAIRS = 40
 

@@ -6,11 +6,11 @@ import pytest
 from lead_helpers import NEW, PAIRS, asked, put, sets
 from web_helpers import PROMPTS, SAMPLES, Browser, SignIn, ids
 
-from backflip.feedback.kinds import KINDS
-from backflip.feedback.store import Project, Workspace
-from backflip.feedback.store.checks import FIELDS
 from backflip.records import Completion, Prompt, Sample
+from backflip.records.feedback import KINDS
 from backflip.web.routes.questions import CheckKind, Kind
+from backflip.workspace import Project, Workspace
+from backflip.workspace.labelling.attention_checks import FIELDS
 
 
 @pytest.fixture

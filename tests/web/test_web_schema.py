@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 from web_helpers import SAMPLES, TASKS
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import MAIN, Workspace
 from backflip.web import create_app
+from backflip.workspace import MAIN, Workspace
 
 EXAMPLES = 20
 

@@ -18,8 +18,8 @@ from web_helpers import PAIR, SAMPLES
 
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError
-from backflip.feedback.store import MAIN, Workspace
 from backflip.web.serve import address_of, serve
+from backflip.workspace import MAIN, Workspace
 
 ROOT = Path(__file__).parents[2]
 START = "from backflip.cli import main; main()"
@@ -124,7 +124,7 @@ def test_the_web_process_never_imports_torch(tmp_path: Path) -> None:
     program = f"""
 import sys
 from fastapi.testclient import TestClient
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 from backflip.web import create_app
 import backflip.web.serve
 client = TestClient(create_app(Workspace.open({str(tmp_path / "work")!r})))

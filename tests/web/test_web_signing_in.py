@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from web_helpers import PASSWORD, Browser
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Project, Workspace
 from backflip.web import security
+from backflip.workspace import Project, Workspace
 
 
 def sign_in_by_form(browser: Browser, name: str, password: str, **fields: str) -> Any:

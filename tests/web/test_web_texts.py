@@ -9,9 +9,9 @@ import pytest
 from jinja2 import Environment, nodes
 
 import backflip.web
-from backflip.feedback.store import ProjectSettings
 from backflip.records.samples import Role
 from backflip.web.texts import catalogue, languages, translator
+from backflip.workspace import ProjectSettings
 
 WEB = Path(backflip.web.__file__).parent
 OTHERS = [language for language in languages() if language != "en"]

@@ -17,12 +17,12 @@ from whole_page import WholePage
 
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError, NotFoundError
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.outside import InsideError
-from backflip.feedback.store import Project, Workspace
-from backflip.feedback.store.webhooks import DELAYS
+from backflip.network import InsideError
+from backflip.records.feedback import Comparison
 from backflip.web.background import Background
 from backflip.web.webhooks import check_address, deliver
+from backflip.workspace import Project, Workspace
+from backflip.workspace.projects.webhooks import DELAYS
 
 SERVER = ServerSettings(webhooks_inside=True)
 

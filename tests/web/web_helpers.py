@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from backflip.feedback.store import Task, User
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.workspace import Task, User
 
 TEXTS = [f"Reply {n}. It has **two** sentences." for n in range(6)]
 PROMPTS = [

@@ -2,17 +2,14 @@
 
 from backflip.agents.inputs import ClipInputs
 from backflip.agents.networks import AgentPolicy, ClipScorer, ClipValue
-from backflip.agents.point import POINT, PointEnv
 from backflip.agents.reward import ClipReward
 from backflip.agents.sampler import AgentSampler
 
 __all__ = [
-    "POINT",
     "AgentPolicy",
     "AgentSampler",
     "ClipInputs",
     "ClipReward",
     "ClipScorer",
     "ClipValue",
-    "PointEnv",
 ]

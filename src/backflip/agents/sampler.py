@@ -11,6 +11,7 @@ from torch.distributions import Categorical
 
 from backflip.agents.networks import AgentPolicy
 from backflip.config import SamplingSettings
+from backflip.environments import make_env
 from backflip.errors import SettingsError
 from backflip.records import Clip, Prompt, Sample, Situation, derive_seed
 from backflip.sampling import Advance
@@ -62,7 +63,7 @@ class AgentSampler:
         start = prompt.content
         if not isinstance(start, Situation):
             raise SettingsError(f"an agent cannot act in a {start.type}", where=prompt.place)
-        env = gym.make(start.environment)
+        env = make_env(start.environment)
         generator = torch.Generator().manual_seed(seed)
         observation, _ = env.reset(seed=start.seed)
         seen, done, logprobs, rewards = [observation], [], [], []

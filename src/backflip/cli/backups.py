@@ -16,11 +16,11 @@ from backflip.cli.output import (
 )
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError
-from backflip.shown import counted
+from backflip.plain_text import counted
 
 if TYPE_CHECKING:
-    from backflip.feedback.store.backup import Manifest
-    from backflip.feedback.store.backup_bounds import Bounds
+    from backflip.workspace.transfer.backup import Manifest
+    from backflip.workspace.transfer.bounds import Bounds
 
 _SHOWN = 5
 TrustOption = Annotated[
@@ -55,8 +55,8 @@ def backup(
     The file is there whole or not at all. It holds the workspace's secrets too: keep it as safe.
     Checkpoints of a stage that is under way are left out: a restored run begins that stage again.
     """
-    from backflip.feedback.store.backup import write_backup
-    from backflip.feedback.store.backup_reading import check_backup
+    from backflip.workspace.transfer.backup import write_backup
+    from backflip.workspace.transfer.reading import check_backup
 
     if trust and not verify:
         raise SettingsError("--trust is for a backup that is read: give --verify too")
@@ -107,7 +107,7 @@ def restore(
 
     Cut off, it leaves no workspace behind: the same command begins again.
     """
-    from backflip.feedback.store.restore import restore_backup
+    from backflip.workspace.transfer.restore import restore_backup
 
     with TerminalReporter().bar("Restore", None, "rows") as advance:
         manifest = restore_backup(file, folder, database, advance=advance, bounds=_bounds(trust))
@@ -116,7 +116,7 @@ def restore(
 
 
 def _bounds(trust: bool) -> "Bounds":
-    from backflip.feedback.store.backup_bounds import BOUNDS
+    from backflip.workspace.transfer.bounds import BOUNDS
 
     return BOUNDS.trusting() if trust else BOUNDS
 

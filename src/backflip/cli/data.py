@@ -20,7 +20,7 @@ from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError, WorkspaceError
 
 if TYPE_CHECKING:
-    from backflip.feedback.store import Workspace
+    from backflip.workspace import Workspace
 
 feedback_app = typer.Typer(
     no_args_is_help=True, help="Import, export, count and withdraw feedback."
@@ -62,7 +62,7 @@ def import_(
 
     The same file twice counts once. Where no row is good, the command fails.
     """
-    from backflip.feedback.formats import import_file
+    from backflip.formats import import_file
 
     with (
         open_workspace(workspace, create=True, database=database) as opened,
@@ -115,8 +115,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the feedback that counts to a file; it is there whole or not at all."""
-    from backflip.feedback.formats import export_file
-    from backflip.feedback.kinds import KINDS
+    from backflip.formats import export_file
+    from backflip.records.feedback import KINDS
 
     if unknown := sorted(set(kind or ()) - set(KINDS)):
         raise SettingsError(
@@ -156,7 +156,7 @@ def export(
 @feedback_app.command("stats")
 def stats(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Count the feedback by kind, annotator, origin and axis, and say how far people agree."""
-    from backflip.feedback import measure_agreement
+    from backflip.quality import measure_agreement
 
     with open_workspace(workspace) as opened:
         found = opened.journal.stats()
@@ -207,7 +207,7 @@ def revoke(
 
     Given again, it lists the same once more.
     """
-    from backflip.feedback.store import touched
+    from backflip.workspace import touched
 
     if (entry is None) == (annotator is None):
         raise SettingsError("name either an --entry or an --annotator")
@@ -254,7 +254,7 @@ def _withdraw(
     workspace: "Workspace", annotator: str, reason: str, by: str, erase: bool
 ) -> tuple[list[str], int]:
     """Take back all that somebody said; returns what counted, and how many texts stay."""
-    from backflip.feedback import store
+    from backflip import workspace as store
 
     if not erase:
         return workspace.journal.retract_annotator(annotator, reason, by), 0

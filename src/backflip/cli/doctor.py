@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backflip.cli.output import DEFAULT_WORKSPACE, JsonOption, show
-from backflip.shown import counted
+from backflip.plain_text import counted
 
 if TYPE_CHECKING:
-    from backflip.feedback.store.doctor import Diagnosis
-    from backflip.feedback.store.doctor_backup import Comparison
+    from backflip.workspace.doctor.backup import Comparison
+    from backflip.workspace.doctor.diagnosis import Diagnosis
 
 _SHOWN = 50
 
@@ -36,7 +36,7 @@ def doctor(
     The database, every row that is named by what it holds and every file that a row speaks of are
     read from end to end. The exit status is 1 where something is damaged or lost.
     """
-    from backflip.feedback.store.doctor import diagnose
+    from backflip.workspace.doctor.diagnosis import diagnose
 
     found = diagnose(workspace, backup)
     show(found.model_dump(mode="json"), as_json, lambda: "\n".join(_lines(found)))

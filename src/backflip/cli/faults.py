@@ -11,7 +11,7 @@ from pathlib import Path
 from backflip import __version__
 from backflip.cli.output import noted_workspace, print_json, tell_error
 from backflip.errors import without_passwords
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 STATUS = 70
 """Of a program that failed by a fault of its own: EX_SOFTWARE in sysexits.h."""

@@ -79,7 +79,7 @@ def stage_key(name: str, *inputs: Any) -> str:
 
 def snapshot_of(run: "Run", named: str | None) -> str:
     """A snapshot of all that counts now and may be learned from, or the named one."""
-    from backflip.loop.stages.learnable import learnable
+    from backflip.loop.stages.training_data import learnable
 
     workspace = run.workspace
     if named is not None:

@@ -146,7 +146,7 @@ def lineage(
     as_json: JsonOption = False,
 ) -> None:
     """Follow a model back to the models, feedback and annotators that shaped it."""
-    from backflip.feedback.store import lineage as trace
+    from backflip.workspace import lineage as trace
 
     with open_workspace(workspace) as opened:
         found = trace(opened, model)

@@ -20,7 +20,7 @@ from backflip.cli.signals import status_of
 from backflip.cli.toml import to_toml
 from backflip.cli.workspaces import is_workspace, open_workspace
 from backflip.errors import SettingsError
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 if TYPE_CHECKING:
     from backflip.config import ChatSettings
@@ -121,8 +121,8 @@ def _locate(name: str, folder: Path) -> "tuple[str, ChatSettings | None]":
     Raises:
         SettingsError: the model is one of the workspace that cannot talk.
     """
-    from backflip.feedback.store import Workspace
     from backflip.models import BUILTIN_MODELS
+    from backflip.workspace import Workspace
 
     if name in BUILTIN_MODELS or not is_workspace(folder):
         return name, None

@@ -17,7 +17,7 @@ import typer
 
 from backflip.cli.signals import settle
 from backflip.errors import BackflipError
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 DEFAULT_WORKSPACE = Path("workspace")
 _NOTED: ContextVar[Path | None] = ContextVar("workspace", default=None)

@@ -20,7 +20,7 @@ def quality(
     as_json: JsonOption = False,
 ) -> None:
     """Say how far annotators agree, and how each of them answers; small samples say so."""
-    from backflip.feedback.quality.report import measure_quality
+    from backflip.quality.report import measure_quality
 
     with open_workspace(workspace) as opened:
         known = opened.projects.all()

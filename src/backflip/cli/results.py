@@ -7,9 +7,9 @@ from backflip.cli.output import table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backflip.feedback.store import ModelRecord
     from backflip.loop import Run
     from backflip.records.problems import Findings, Problem
+    from backflip.workspace import ModelRecord
 
 
 def model_lines(run: "Run", model: "ModelRecord") -> str:

@@ -204,7 +204,7 @@ def label(
 def _label_here(folder: Path, annotator: str, only_run: str | None, as_json: bool) -> None:
     from rich.console import Console
 
-    from backflip.feedback.terminal import label_terminal
+    from backflip.terminal import label_terminal
 
     with open_workspace(folder) as opened:
         if only_run is not None:
@@ -311,7 +311,7 @@ def evaluate(
 
 def _score_files(run: "Run", result: Result, files: list[str]) -> Result:
     from backflip.loop import Stage
-    from backflip.loop.stages.benching import score_file
+    from backflip.loop.stages.benchmarks import score_file
 
     stage: Stage = Stage(run, "bench")
     scores: Result = {}

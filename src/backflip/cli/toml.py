@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backflip.shown import clean_text
+from backflip.plain_text import clean_text
 
 NONE = "none"  # config.base reads it; written out, since that takes a while to import
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -39,7 +39,7 @@ def worker(
     reached from there, and there may be several. What one was at when it ended, the next one draws.
     """
     from backflip.config import ModelSettings
-    from backflip.loop.worker import Worker
+    from backflip.serving.worker import Worker
 
     settings = ModelSettings.parse(
         {"device": device, "precision": precision}, where="--device, --precision"

@@ -10,8 +10,8 @@ from backflip.cli.output import TerminalReporter
 from backflip.errors import BackflipError, WorkspaceError, reaching
 
 if TYPE_CHECKING:
-    from backflip.feedback.store import Workspace
     from backflip.loop import Recipe, Run
+    from backflip.workspace import Workspace
 
 MARKER = "workspace.json"
 # All that a new workspace consists of; -wal and -shm are SQLite's.
@@ -38,7 +38,7 @@ def open_workspace(
         WorkspaceError: as `Workspace.open`; or `database` is not where the workspace keeps its
             rows.
     """
-    from backflip.feedback.store import Workspace
+    from backflip.workspace import Workspace
 
     marker = folder / MARKER
     if is_workspace(folder) or not create:
@@ -65,7 +65,7 @@ def open_workspace(
 def standing_or_new(folder: Path) -> "Iterator[Workspace]":
     """The workspace in `folder`, or an empty one for a while where there is none."""
     from backflip.data.scratch import scratch_folder
-    from backflip.feedback.store import Workspace
+    from backflip.workspace import Workspace
 
     if is_workspace(folder):
         with Workspace.open(folder) as opened:
@@ -86,7 +86,7 @@ def _check_there(folder: Path, database: str | None) -> None:
             hint=f"Name one with -w FOLDER{beside}. backflip run RECIPE, backflip demo and "
             "backflip feedback import FILE make one.",
         )
-    from backflip.feedback.store.workspace import read_marker
+    from backflip.workspace.workspace import read_marker
 
     if database is not None and read_marker(marker).database != database:
         raise WorkspaceError(

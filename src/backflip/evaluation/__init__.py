@@ -14,7 +14,6 @@ from backflip.evaluation.reward import (
 from backflip.evaluation.summary import reward_report
 from backflip.evaluation.verdict import doubt_of_feedback, doubt_of_reward, headline
 from backflip.evaluation.winrate import Interval, clustered_interval, outcomes, win_rate
-from backflip.feedback.quality import Share, wilson
 
 __all__ = [
     "Accuracy",
@@ -23,7 +22,6 @@ __all__ = [
     "Holdings",
     "Interval",
     "Pairs",
-    "Share",
     "calibration",
     "clustered_interval",
     "decided_pairs",
@@ -38,6 +36,5 @@ __all__ = [
     "reward_accuracy",
     "reward_report",
     "tells_apart",
-    "wilson",
     "win_rate",
 ]

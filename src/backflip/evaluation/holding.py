@@ -7,7 +7,8 @@ Where none tells two samples apart, whatever is trained on them is trained on no
 
 from collections.abc import Iterable, Mapping
 
-from backflip.feedback.kinds import (
+from backflip.judging.prompts import TURNED
+from backflip.records.feedback import (
     Comparison,
     Critique,
     FeedbackBase,
@@ -17,7 +18,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.verdicts import TURNED
 from backflip.rewards import kind_of, preferred_pairs
 
 Holdings = Mapping[str, Mapping[str, int]]

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
 from backflip.evaluation.holding import level_of
-from backflip.feedback.kinds import Comparison, FeedbackBase
-from backflip.feedback.quality import Share, wilson
 from backflip.records import Sample
+from backflip.records.feedback import Comparison, FeedbackBase
 from backflip.rewards import kind_of, preferred_pairs
+from backflip.statistics import Share, wilson
 
 Floats = NDArray[np.float64]
 

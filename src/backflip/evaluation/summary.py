@@ -15,9 +15,9 @@ from backflip.evaluation.reward import (
     rated_apart,
     reward_accuracy,
 )
-from backflip.feedback.kinds import FeedbackBase
-from backflip.feedback.quality import Share
 from backflip.records import Sample
+from backflip.records.feedback import FeedbackBase
+from backflip.statistics import Share
 
 
 def reward_report(

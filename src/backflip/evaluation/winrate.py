@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backflip.feedback.quality import wilson
 from backflip.records import derive_seed
+from backflip.statistics import wilson
 
 RESAMPLES = 10_000
 

@@ -2,14 +2,11 @@
 
 from backflip.loop.domains import make_domain
 from backflip.loop.recipe import Recipe, load_recipe, shipped_recipes
-from backflip.loop.reporter import Reporter, Silent
 from backflip.loop.run import Run, Stage
 
 __all__ = [
     "Recipe",
-    "Reporter",
     "Run",
-    "Silent",
     "Stage",
     "load_recipe",
     "make_domain",

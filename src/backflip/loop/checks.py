@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from backflip.algorithms import OfflineSettings, OnlineSettings, PPOSettings, type_of
-from backflip.feedback.kinds import KINDS, WRITTEN_KINDS
+from backflip.records.feedback import KINDS, WRITTEN_KINDS
 
 if TYPE_CHECKING:
     from backflip.loop.recipe import Recipe

@@ -3,10 +3,10 @@
 from backflip.algorithms import OnlineSettings
 from backflip.config import ModelSettings
 from backflip.errors import SettingsError
-from backflip.feedback.store import Workspace
 from backflip.loop.recipe import Recipe
 from backflip.models import BUILTIN_MODELS
 from backflip.training import Domain
+from backflip.workspace import Workspace
 
 
 def make_domain(recipe: Recipe, workspace: Workspace) -> Domain:
@@ -14,13 +14,13 @@ def make_domain(recipe: Recipe, workspace: Workspace) -> Domain:
     gold = recipe.feedback.gold if recipe.feedback.source == "teachers" else None
     if recipe.prompts.source.startswith("env:"):
         try:
-            from backflip.training.agents import AgentDomain
+            from backflip.training.domains.agents import AgentDomain
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"environments need {error.name}", hint='Install it: pip install "backflip[agents]"'
             ) from None
         return AgentDomain(prompts=recipe.prompts, gold=gold, seed=recipe.seed)
-    from backflip.training.text import TextDomain
+    from backflip.training.domains.text import TextDomain
 
     def placed(model: ModelSettings) -> ModelSettings:
         return model.model_copy(update={"name": model_place(model.name, workspace)})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from backflip.config.identity import made_of
 from backflip.errors import SettingsError
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 if TYPE_CHECKING:
     from backflip.loop.recipe import Recipe

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from backflip.algorithms import OnlineAlgorithm, OnlineSettings, make_algorithm
 from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError, SettingsError
-from backflip.feedback.judge import Judge
-from backflip.feedback.kinds import WRITTEN_KINDS
 from backflip.feedback.teachers import make_crowd
-from backflip.loop.stages.learnable import learnable, usable_entries
+from backflip.judging.pairwise import Judge
+from backflip.loop.stages.training_data import learnable, usable_entries
 from backflip.models.matching import require_finite
 from backflip.records import Prompt, Sample, derive_seed
+from backflip.records.feedback import WRITTEN_KINDS
 from backflip.records.problems import Findings, Problem
 from backflip.training import Given
 

@@ -16,15 +16,15 @@ from typing import Any
 from backflip import __version__
 from backflip.algorithms import OnlineSettings
 from backflip.errors import FREE_SPACE, DamageError, WorkspaceError, why_not_written
-from backflip.feedback.store import Workspace
 from backflip.loop import stages
 from backflip.loop.known import changes, run_of
 from backflip.loop.recipe import Recipe
-from backflip.loop.reporter import Reporter, Silent
-from backflip.loop.stages.keeping import ANEW, discard_damaged, require_kept
+from backflip.loop.stages.model_registration import ANEW, discard_damaged, require_kept
 from backflip.models.files import read_record
 from backflip.records import content_id, derive_seed
+from backflip.reporter import Reporter, Silent
 from backflip.training import Domain
+from backflip.workspace import Workspace
 
 Result = dict[str, Any]
 CHECK = "check"

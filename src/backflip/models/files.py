@@ -23,7 +23,7 @@ from backflip.errors import (
     why_not_read,
     why_not_written,
 )
-from backflip.manifest import seal
+from backflip.files.manifest import seal
 
 RECORD = "backflip.json"
 AS_IT_WAS = "Put the file back as it was, from a backup for instance."
@@ -50,7 +50,8 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
 
     A process that dies on the way leaves `target` as it was. Files are flushed to the disk before
     the renaming, so that a power cut cannot leave a whole folder of half-written files. The last
-    one is the manifest, which they are held to when the folder is read (see `backflip.manifest`).
+    one is the manifest, which they are held to when the folder is read (see
+    `backflip.files.manifest`).
 
     Args:
         target: the folder to make; its parents are made too.

@@ -15,7 +15,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
 from backflip.errors import ModelError, reaching
-from backflip.manifest import require_whole
+from backflip.files.manifest import require_whole
 from backflip.models.gguf import convert_gguf
 from backflip.models.limits import vocabulary_size
 from backflip.models.matching import require_filled, require_joined, require_numbered

@@ -1,13 +1,13 @@
 """Training: the learner, checkpoints, and a trainee for every stage."""
 
 from backflip.training.checkpoints import Checkpoints, State
-from backflip.training.domain import Domain, Given, Save
+from backflip.training.domains.domain import Domain, Given, Save
 from backflip.training.fit import Trainee, fit
 from backflip.training.learner import Learner, Part, Policy, ValueModel
 from backflip.training.optimizer import Optimizer
-from backflip.training.pairs import PairTraining, decided_pairs, offline_steps
-from backflip.training.reward import RewardTraining
-from backflip.training.rollouts import RolloutTraining
+from backflip.training.trainers.on_policy import RolloutTraining
+from backflip.training.trainers.preference import PairTraining, decided_pairs, offline_steps
+from backflip.training.trainers.reward_model import RewardTraining
 
 __all__ = [
     "Checkpoints",

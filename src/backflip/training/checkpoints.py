@@ -2,9 +2,9 @@
 
 A checkpoint is written into a folder of its own beside the others, flushed to disk, and only then
 given its name; a process killed at any instant leaves the last good one as it was. Each carries a
-manifest of hashes (see `backflip.manifest`): one that was damaged since is told, and the one before
-is used. Tensors are kept bit for bit (safetensors), everything else as JSON: nothing is ever
-unpickled.
+manifest of hashes (see `backflip.files.manifest`): one that was damaged since is told, and the one
+before is used. Tensors are kept bit for bit (safetensors), everything else as JSON: nothing is
+ever unpickled.
 """
 
 import json
@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from backflip.errors import DamageError, TrainingError, why_not_read, why_not_written
-from backflip.manifest import require_whole, seal
+from backflip.files.manifest import require_whole, seal
 from backflip.models.files import flush_folder, flush_tree, read_tensors
 
 _NAME = re.compile(r"step-(\d{8,18})")

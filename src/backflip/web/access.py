@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 from fastapi import Depends, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
-from backflip.feedback.store import Role, User
 from backflip.web.bodies import FORM, content_type
 from backflip.web.context import Context, context_of
 from backflip.web.guard import Gate
 from backflip.web.security import same
+from backflip.workspace import Role, User
 
 COOKIE = "backflip"
 GUEST_COOKIE = "backflip-guest"

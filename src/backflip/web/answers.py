@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from backflip.feedback.kinds import (
+from backflip.records import Prompt, Sample
+from backflip.records.feedback import (
     Comparison,
     Correction,
     Critique,
@@ -15,10 +16,9 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.store import JournalRow
-from backflip.records import Prompt, Sample
 from backflip.web.rendering import render
 from backflip.web.views import prompt_view, sample_view
+from backflip.workspace import JournalRow
 
 EXCERPT = 80
 """Characters of a prompt by which an answer is told from others."""

@@ -23,7 +23,6 @@ from backflip.errors import (
     DamageError,
     NotFoundError,
 )
-from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web import routes
 from backflip.web.access import SignInError
@@ -31,6 +30,7 @@ from backflip.web.context import HERE, Context
 from backflip.web.headers import Frame, Measures
 from backflip.web.pages import page
 from backflip.web.security import TooManyAttemptsError
+from backflip.workspace import Workspace
 
 
 class Fault(Record):

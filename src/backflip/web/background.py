@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 
 from backflip.errors import BackflipError
-from backflip.feedback.store import Workspace
 from backflip.web.headers import log
 from backflip.web.webhooks import deliver
+from backflip.workspace import Workspace
 
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0

@@ -12,8 +12,8 @@ from starlette.requests import HTTPConnection
 
 from backflip.config import ServerSettings
 from backflip.errors import SettingsError
-from backflip.feedback.store import Workspace
 from backflip.web.security import Door, Passwords, Signer
+from backflip.workspace import Workspace
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import anyio
 from sse_starlette.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from backflip.feedback.store import Generation, Generations
+from backflip.workspace import Generation, Generations
 
 LOOK_SECONDS = 0.15
 Show = Callable[[Generation], dict[str, Any]]

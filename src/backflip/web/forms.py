@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from backflip.errors import ConflictError, WorkspaceError
-from backflip.feedback.kinds import (
+from backflip.records import Completion, Record, Sample
+from backflip.records.feedback import (
     Comparison,
     Correction,
     Critique,
@@ -27,8 +28,7 @@ from backflip.feedback.kinds import (
     SafetyFlag,
     Span,
 )
-from backflip.feedback.store import Task
-from backflip.records import Completion, Record, Sample
+from backflip.workspace import Task
 
 NUM_LEVELS = 5
 MAX_TEXT = 200_000

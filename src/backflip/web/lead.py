@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from backflip.feedback.store import ModelRecord, Project, Workspace
 from backflip.web.access import Visitor
 from backflip.web.pages import embedded, page
 from backflip.web.texts import catalogue, language_of
+from backflip.workspace import ModelRecord, Project, Workspace
 
 
 def lead_page(

@@ -22,8 +22,8 @@ from markdown_it.rules_inline import autolink as autolink_rule
 from markdown_it.rules_inline import link as link_rule
 from markdown_it.token import Token
 
+from backflip.web.invisible_characters import Signs
 from backflip.web.mathml import MAX_TEX, to_mathml
-from backflip.web.signs import Signs
 
 MAX_NESTING = 40
 """Blocks within blocks, or emphasis within emphasis; a list counts twice."""

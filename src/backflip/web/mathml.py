@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 
 from latex2mathml.converter import Converter
 
-from backflip.web.signs import SIGN
+from backflip.web.invisible_characters import SIGN
 
 MAX_TEX = 2000
 """Characters of one formula; the converter takes up to 0.03 ms for each."""

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from backflip.feedback.quality.intervals import wilson
-from backflip.feedback.store import Batch, Project, Series, Workspace
-from backflip.feedback.store.activity import Activity, read_activity
-from backflip.feedback.store.batches import HOUR, Purpose
 from backflip.records import Record
+from backflip.statistics.intervals import wilson
 from backflip.web.lead import names_of
+from backflip.workspace import Batch, Project, Series, Workspace
+from backflip.workspace.labelling.activity import Activity, read_activity
+from backflip.workspace.labelling.batches import HOUR, Purpose
 
 HOURS = 24
 MEASURED = ("heldout_accuracy", "heldout_answers")

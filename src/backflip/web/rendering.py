@@ -21,8 +21,8 @@ from typing import Literal
 import nh3
 
 from backflip.web import mathml
+from backflip.web.invisible_characters import Kind, Signs
 from backflip.web.markup import TooMuchError, to_html
-from backflip.web.signs import Kind, Signs
 
 LOG = logging.getLogger("backflip.web")
 Note = Kind | Literal["plain"]

@@ -9,7 +9,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from backflip.errors import BackflipError
-from backflip.feedback.store import User, Workspace
+from backflip.workspace import User, Workspace
 
 MIN_PASSWORD = 10
 MAX_PASSWORD = 200

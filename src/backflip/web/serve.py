@@ -11,9 +11,9 @@ import uvicorn
 
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError
-from backflip.feedback.store import Workspace
 from backflip.web.app import create_app
 from backflip.web.background import Background
+from backflip.workspace import Workspace
 
 SWITCH_SECONDS = 0.0005
 """After which a thread that computes lets others go on. A request waits for the database some

@@ -8,10 +8,10 @@ import re
 from itertools import islice
 from typing import Any
 
-from backflip.feedback.store import Task, Workspace
 from backflip.records import Clip, Prompt, Sample
+from backflip.web.invisible_characters import SIGN
 from backflip.web.rendering import plain, render
-from backflip.web.signs import SIGN
+from backflip.workspace import Task, Workspace
 
 _STOP = r".!?\u3002\uff01\uff1f"  # the last three are written without a space behind them
 _CLOSING = r"[\"'\u2019\u201d\xbb)\]*_]*+"

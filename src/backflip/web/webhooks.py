@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 
 from backflip.errors import BackflipError
-from backflip.feedback.address import fault_of_host
-from backflip.feedback.outside import Outside, look_up
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.webhooks import Delivery, Webhook
+from backflip.judging.address import fault_of_host
+from backflip.network import Outside, look_up
+from backflip.workspace import Workspace
+from backflip.workspace.projects.webhooks import Delivery, Webhook
 
 TIMEOUT = 10.0
 

@@ -11,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from backflip.config import ServerSettings
-from backflip.feedback.store import Project, ProjectSettings, Task, User, Workspace
 from backflip.web import create_app
+from backflip.workspace import Project, ProjectSettings, Task, User, Workspace
 
 PATIENCE = 120_000
 """Milliseconds to wait for what must come: a busy machine is no fault of the page."""

@@ -11,7 +11,7 @@ from browser_desk import Desk, Site
 from playwright.sync_api import Browser, sync_playwright
 from web_helpers import SAMPLES
 
-from backflip.feedback.store import Project, Task, Workspace
+from backflip.workspace import Project, Task, Workspace
 
 TOOLS = Path(__file__).parents[3] / "tools"
 FINDER = runpy.run_path(str(TOOLS / "browser.py"))

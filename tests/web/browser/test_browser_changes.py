@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from test_browser_look import OVERFLOW
 from web_helpers import PAIR, TASKS
 
-from backflip.feedback.store import Project
-from backflip.web.signs import SIGN
+from backflip.web.invisible_characters import SIGN
+from backflip.workspace import Project
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]

@@ -11,8 +11,8 @@ from browser_desk import Desk, Site
 from playwright.sync_api import expect
 from test_browser_look import OVERFLOW
 
-from backflip.feedback.store import ModelRecord, Project, Workspace
 from backflip.records import Completion, Sample
+from backflip.workspace import ModelRecord, Project, Workspace
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]

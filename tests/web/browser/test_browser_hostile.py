@@ -7,8 +7,8 @@ import pytest
 from browser_desk import Desk, Site
 from playwright.sync_api import expect
 
-from backflip.feedback.store import Project, Task
 from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.workspace import Project, Task
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]

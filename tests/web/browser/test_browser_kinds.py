@@ -8,8 +8,8 @@ from browser_desk import Desk, Site
 from playwright.sync_api import expect
 from web_helpers import PAIR, TASKS, ids
 
-from backflip.feedback.kinds import KINDS
-from backflip.feedback.store import Project, Task, User
+from backflip.records.feedback import KINDS
+from backflip.workspace import Project, Task, User
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]
@@ -193,7 +193,7 @@ def skip_reason(site: Site, desk: Desk) -> str:
     """What the queue keeps of why the person skipped."""
     import sqlalchemy as sa
 
-    from backflip.feedback.store import schema
+    from backflip.workspace.database import schema
 
     places = schema.assignments
     query = sa.select(places.c.reason).where(places.c.annotator == desk.user.annotator)

@@ -8,8 +8,8 @@ from browser_desk import Desk, Site
 from playwright.sync_api import expect
 from web_helpers import PAIR, SAMPLES
 
-from backflip.feedback.kinds import ERASED, GoodBad
-from backflip.feedback.store import ModelRecord, Project
+from backflip.records.feedback import ERASED, GoodBad
+from backflip.workspace import ModelRecord, Project
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]

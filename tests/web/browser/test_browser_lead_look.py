@@ -8,10 +8,10 @@ from playwright.sync_api import expect
 from test_browser_look import OVERFLOW
 from web_helpers import SAMPLES, ids
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import measure_quality
-from backflip.feedback.store import ModelRecord, Project, Task, Workspace
-from backflip.feedback.store.webhooks import note_event
+from backflip.quality.report import measure_quality
+from backflip.records.feedback import Comparison
+from backflip.workspace import ModelRecord, Project, Task, Workspace
+from backflip.workspace.projects.webhooks import note_event
 
 Sit = Callable[..., Desk]
 PEOPLE = ("ada", "bo", "cy")

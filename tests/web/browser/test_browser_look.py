@@ -8,9 +8,9 @@ from browser_desk import Desk, Site
 from playwright.sync_api import expect
 from web_helpers import TASKS
 
-from backflip.feedback.store import Project, Task
 from backflip.records import Completion, Prompt, Sample
 from backflip.web.texts import catalogue
+from backflip.workspace import Project, Task
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]

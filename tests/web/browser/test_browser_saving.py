@@ -6,7 +6,7 @@ from browser_desk import Desk, Site
 from playwright.sync_api import Page, Route, expect
 from web_helpers import PAIR, TASKS, ids
 
-from backflip.feedback.store import Project, Task
+from backflip.workspace import Project, Task
 
 Ask = Callable[..., Project]
 Sit = Callable[..., Desk]

@@ -7,8 +7,8 @@ from typing import Any
 
 from backflip.evaluation.report.voting import with_votes
 from backflip.feedback.gold import describe_gold
-from backflip.feedback.kinds import FeedbackBase
-from backflip.feedback.store import Series, Workspace, lineage
+from backflip.records.feedback import FeedbackBase
+from backflip.workspace import Series, Workspace, lineage
 
 Curves = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 

@@ -10,7 +10,7 @@ from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.evaluation.report.gather import Facts, gather
 from backflip.evaluation.report.plots import reliability, training_curves, win_rates
 from backflip.evaluation.report.words import doubts, headline, round_lines, sources
-from backflip.feedback.store import Workspace
+from backflip.workspace import Workspace
 
 
 def write_report(workspace: Workspace, run_id: str) -> Path:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from backflip.evaluation.verdict import win_rate_of
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality import wilson
-from backflip.feedback.store import Workspace, lineage
 from backflip.records import Sample
+from backflip.records.feedback import Comparison
+from backflip.statistics import wilson
+from backflip.workspace import Workspace, lineage
 
 
 def with_votes(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from backflip.evaluation.verdict import (
     win_rate_of,
 )
 from backflip.evaluation.verdict import headline as say_headline
-from backflip.feedback.store import Workspace
-from backflip.shown import counted
+from backflip.plain_text import counted
+from backflip.workspace import Workspace
 
 IMPORT = "import:"
 _SOURCES = {

@@ -10,10 +10,10 @@ import numpy as np
 from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import Gold, find_gold
-from backflip.feedback.kinds import KINDS, FeedbackBase
 from backflip.feedback.teachers.scale import GoldPool
 from backflip.feedback.teachers.teacher import Answer, Teacher
 from backflip.records import Completion, Sample
+from backflip.records.feedback import KINDS, FeedbackBase
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,17 @@ from numpy.random import Generator
 from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import Gold, count_words
-from backflip.feedback.kinds import (
+from backflip.feedback.teachers import writing
+from backflip.feedback.teachers.draws import (
+    draw_choice,
+    draw_level,
+    draw_order,
+    preference_probability,
+    strength_of,
+)
+from backflip.feedback.teachers.scale import GoldPool, cutpoints
+from backflip.records import Completion, Sample, content_id
+from backflip.records.feedback import (
     KINDS,
     WRITTEN_KINDS,
     Comparison,
@@ -56,16 +66,6 @@ from backflip.feedback.kinds import (
     Rating,
     SafetyFlag,
 )
-from backflip.feedback.teachers import writing
-from backflip.feedback.teachers.draws import (
-    draw_choice,
-    draw_level,
-    draw_order,
-    preference_probability,
-    strength_of,
-)
-from backflip.feedback.teachers.scale import GoldPool, cutpoints
-from backflip.records import Completion, Sample, content_id
 
 NUM_LEVELS = 5
 SYMMETRIC = ("comparison", "ranking")

@@ -5,9 +5,9 @@ A result is plain JSON with ids of what the workspace keeps: `model`, `samples`,
 """
 
 from backflip.loop.stages.acting import baseline, feedback, sample
-from backflip.loop.stages.keeping import discard
 from backflip.loop.stages.learning import policy, reward
 from backflip.loop.stages.measuring import evaluate
+from backflip.loop.stages.model_registration import discard
 from backflip.loop.stages.preparing import check, pretrain, sft, start
 
 __all__ = [

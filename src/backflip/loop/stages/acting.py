@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
 from backflip.evaluation import doubt_of_feedback, holding_lines, holdings, order_of
-from backflip.feedback.judge import Judge
-from backflip.feedback.kinds import Comparison, Critique
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd
-from backflip.feedback.verdicts import NUM_LEVELS
-from backflip.loop.stages.choosing import num_prompts, picks, questions
+from backflip.judging.pairwise import Judge
+from backflip.judging.prompts import NUM_LEVELS
+from backflip.loop.stages.human_feedback import ask_people
 from backflip.loop.stages.interim import InterimReward
-from backflip.loop.stages.learnable import usable_entries
-from backflip.loop.stages.waiting import ask_people
+from backflip.loop.stages.query_selection import num_prompts, picks, questions
+from backflip.loop.stages.training_data import usable_entries
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.records.feedback import Comparison, Critique
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from backflip.errors import BackflipError
-from backflip.feedback.kinds import FeedbackBase
-from backflip.loop.stages.choosing import heldout_seed, picked_samples
-from backflip.loop.stages.learnable import usable_entries, without_long
+from backflip.loop.stages.query_selection import heldout_seed, picked_samples
+from backflip.loop.stages.training_data import usable_entries, without_long
 from backflip.records import Sample, derive_seed
+from backflip.records.feedback import FeedbackBase
 from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
 from backflip.training import RewardTraining
 

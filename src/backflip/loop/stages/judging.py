@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backflip.feedback.judge import Judge
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.verdicts import TURNED
+from backflip.judging.pairwise import Judge
+from backflip.judging.prompts import TURNED
 from backflip.loop.stages.acting import judging
 from backflip.records import Completion, Sample, content_id
+from backflip.records.feedback import Comparison
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage

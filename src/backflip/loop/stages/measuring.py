@@ -11,7 +11,7 @@ from backflip.evaluation import clustered_interval, win_rate
 from backflip.loop.stages.acting import act, heldout_prompts
 from backflip.loop.stages.judging import ask_about_sides
 from backflip.loop.stages.learning import load_reward
-from backflip.loop.stages.watching import flag_measured
+from backflip.loop.stages.monitoring import flag_measured
 from backflip.records import Sample
 
 if TYPE_CHECKING:

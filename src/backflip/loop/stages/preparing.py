@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from backflip.feedback.kinds import WRITTEN_KINDS
-from backflip.feedback.store import ModelStage
 from backflip.loop.preflight import preflight, refusal
-from backflip.loop.stages.keeping import keep_model, made_here, train
-from backflip.loop.stages.learnable import learnable
-from backflip.training.language import no_demonstrations
+from backflip.loop.stages.model_registration import keep_model, made_here, train
+from backflip.loop.stages.training_data import learnable
+from backflip.records.feedback import WRITTEN_KINDS
+from backflip.training.trainers.language import no_demonstrations
+from backflip.workspace import ModelStage
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage

@@ -8,7 +8,6 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from backflip.errors import NotFoundError
-from backflip.feedback.store import Invite
 from backflip.records import Record
 from backflip.web.access import COOKIE, AnyUser, Guest, find_visitor
 from backflip.web.context import context_of
@@ -16,6 +15,7 @@ from backflip.web.guard import Router
 from backflip.web.pages import THEMES, page, set_cookie
 from backflip.web.parameters import Number, Place
 from backflip.web.texts import languages
+from backflip.workspace import Invite
 
 router = Router(tags=["accounts"])
 Name = Annotated[str, Form(min_length=1, max_length=200)]

@@ -4,7 +4,6 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from backflip.feedback.store import Workspace
 from backflip.records import Record
 from backflip.web.access import Admin
 from backflip.web.guard import Router
@@ -17,6 +16,7 @@ from backflip.web.routes.members import (
     invite_link,
     open_invites,
 )
+from backflip.workspace import Workspace
 
 router = Router(tags=["users"])
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response
 
-from backflip.feedback.kinds import KINDS
-from backflip.feedback.store import JournalRow, Workspace
 from backflip.records import Record
 from backflip.records.door import MAX_NAME, whole_json
+from backflip.records.feedback import KINDS
 from backflip.web.access import Lead
 from backflip.web.answers import answer_view
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
+from backflip.workspace import JournalRow, Workspace
 
 router = Router(tags=["data"])
 PER_PAGE = 20

@@ -16,14 +16,14 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from backflip.errors import ConflictError, NotFoundError
-from backflip.feedback.kinds import Comparison, FeedbackBase, Implicit
-from backflip.feedback.store import Chat, Generation, Project, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
+from backflip.records.feedback import Comparison, FeedbackBase, Implicit
 from backflip.web.access import Annotator, Visitor
 from backflip.web.following import follow
 from backflip.web.guard import Router
 from backflip.web.lead import scripted
 from backflip.web.views import text_view, wellformed
+from backflip.workspace import Chat, Generation, Project, Workspace
 
 router = Router(tags=["chat"])
 Place = Annotated[int, Field(ge=0, le=1, strict=True)]

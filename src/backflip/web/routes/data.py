@@ -10,15 +10,15 @@ from starlette.types import Receive, Scope, Send
 
 from backflip.data.scratch import scratch_folder
 from backflip.errors import NotFoundError
-from backflip.feedback.kinds import KINDS
-from backflip.feedback.store import Touched, Workspace, touched
 from backflip.records import Record
 from backflip.records.door import MAX_NAME
+from backflip.records.feedback import KINDS
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 from backflip.web.parameters import Word
 from backflip.web.uploads import BODY, AnyUpload
+from backflip.workspace import Touched, Workspace, touched
 
 router = Router(tags=["data"])
 ENDINGS = {"backflip-parquet": ".parquet", "argilla": ".json", "label-studio": ".json"}
@@ -47,7 +47,7 @@ class Reason(Record):
 @router.get("/projects/{project}/data", include_in_schema=False)
 def data_page(request: Request, project: str, visitor: Lead) -> Response:
     """Import, export, and whose answers there are."""
-    from backflip.feedback.formats import FORMATS
+    from backflip.formats import FORMATS
 
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
@@ -80,7 +80,7 @@ def export(
     kind: Annotated[list[Word] | None, Query(max_length=20)] = None,
 ) -> Response:
     """The project's feedback that counts, in a format of the store; of these kinds or all."""
-    from backflip.feedback.formats import export_file, find_format
+    from backflip.formats import export_file, find_format
 
     workspace = visitor.context.workspace
     workspace.projects.get(project)
@@ -103,7 +103,7 @@ def export(
 @router.post("/api/projects/{project}/import", openapi_extra=BODY)
 def import_upload(project: str, visitor: Lead, upload: AnyUpload) -> dict[str, Any]:
     """Add a file's feedback to the project; bad rows are listed, and good ones kept."""
-    from backflip.feedback.formats import import_file
+    from backflip.formats import import_file
 
     workspace = visitor.context.workspace
     run = f"import-{project}"

@@ -7,7 +7,11 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.errors import ConflictError
-from backflip.feedback.store import (
+from backflip.records import Record
+from backflip.web.access import Admin, Lead
+from backflip.web.guard import Router
+from backflip.web.lead import lead_page, scripted
+from backflip.workspace import (
     Fate,
     Forgotten,
     User,
@@ -17,10 +21,6 @@ from backflip.feedback.store import (
     known_person,
     touched,
 )
-from backflip.records import Record
-from backflip.web.access import Admin, Lead
-from backflip.web.guard import Router
-from backflip.web.lead import lead_page, scripted
 
 router = Router(tags=["people"])
 

@@ -8,7 +8,6 @@ from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import Field
 
-from backflip.feedback.store import Task
 from backflip.records import Record
 from backflip.web.access import Annotator, AnyUser, Visitor, check_role
 from backflip.web.forms import AnyAnswer, Sheet, entries_of
@@ -17,6 +16,7 @@ from backflip.web.pages import embedded, page
 from backflip.web.rendering import render
 from backflip.web.texts import catalogue, language_of
 from backflip.web.views import samples_of, task_view
+from backflip.workspace import Task
 
 router = Router(tags=["labelling"])
 TaskIds = Annotated[tuple[str, ...], Field(default=(), max_length=8)]

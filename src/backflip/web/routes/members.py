@@ -9,13 +9,13 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.errors import NotFoundError
-from backflip.feedback.store import User, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.context import context_of
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.parameters import Number
+from backflip.workspace import User, Workspace
 
 router = Router(tags=["people"])
 DAY = 86_400.0

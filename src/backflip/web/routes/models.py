@@ -6,10 +6,10 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from backflip.errors import NotFoundError
-from backflip.feedback.store import ModelRecord, Workspace, outline
 from backflip.web.access import Lead, Visitor
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
+from backflip.workspace import ModelRecord, Workspace, outline
 
 router = Router(tags=["models"])
 

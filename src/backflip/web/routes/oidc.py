@@ -12,11 +12,11 @@ from fastapi.responses import Response
 from httpx import HTTPError
 from joserfc.errors import JoseError
 
-from backflip.feedback.store import User
 from backflip.web.context import Context, context_of
 from backflip.web.guard import Router
 from backflip.web.parameters import Place, Word
 from backflip.web.routes.accounts import local, signed_in
+from backflip.workspace import User
 
 router = Router(tags=["accounts"])
 

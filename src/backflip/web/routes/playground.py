@@ -14,15 +14,15 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from backflip.errors import ConflictError, NotFoundError
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.store import Generation, Place, Workspace
 from backflip.records import Dialogue, Message, Prompt, Record
+from backflip.records.feedback import Comparison
 from backflip.web.access import Lead
 from backflip.web.following import follow
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, require_talking, talking_models
 from backflip.web.parameters import Word
 from backflip.web.rendering import render
+from backflip.workspace import Generation, Place, Workspace
 
 router = Router(tags=["playground"])
 MOST_MODELS = 6

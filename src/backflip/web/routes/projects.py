@@ -11,12 +11,12 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from backflip.errors import BusyError
-from backflip.feedback.store import Project
 from backflip.records import Record
 from backflip.web.access import Admin, AnyUser, Lead, find_visitor
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.overview import Overview, overview_of
+from backflip.workspace import Project
 
 router = Router(tags=["projects"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]

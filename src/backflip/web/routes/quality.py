@@ -6,15 +6,15 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from backflip.feedback.kinds import Comparison
-from backflip.feedback.quality.report import MAX_CONFLICTS, num_answered
-from backflip.feedback.store import Workspace
-from backflip.feedback.store.rulings import ADJUDICATED, rule
+from backflip.quality.report import MAX_CONFLICTS, num_answered
 from backflip.records import Record, content_id
+from backflip.records.feedback import Comparison
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 from backflip.web.views import prompt_view, sample_view
+from backflip.workspace import Workspace
+from backflip.workspace.labelling.adjudication import ADJUDICATED, rule
 
 router = Router(tags=["quality"])
 SHOWN_CONFLICTS = 20

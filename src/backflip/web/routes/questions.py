@@ -8,19 +8,24 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.errors import ConflictError, NotFoundError, WorkspaceError
-from backflip.feedback.kinds import KINDS
-from backflip.feedback.store import Batch, Project, Task, Workspace
-from backflip.feedback.store.activity import read_activity
-from backflip.feedback.store.checks import FIELDS, Agreed, agreed_questions, right_answer
-from backflip.feedback.store.replies import ATTENTION, Wanted, count_replies, find_replies
-from backflip.feedback.store.schema import now
 from backflip.feedback.teachers import make_items
 from backflip.records import Completion, Prompt, Record, Sample, content_id
+from backflip.records.feedback import KINDS
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.overview import BatchView, batch_view
 from backflip.web.parameters import Number
+from backflip.workspace import Batch, Project, Task, Workspace
+from backflip.workspace.database.schema import now
+from backflip.workspace.labelling.activity import read_activity
+from backflip.workspace.labelling.attention_checks import (
+    FIELDS,
+    Agreed,
+    agreed_questions,
+    right_answer,
+)
+from backflip.workspace.labelling.replies import ATTENTION, Wanted, count_replies, find_replies
 
 router = Router(tags=["questions"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]

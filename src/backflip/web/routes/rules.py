@@ -8,13 +8,13 @@ from markupsafe import Markup
 from pydantic import Field, field_validator
 
 from backflip.errors import NotFoundError
-from backflip.feedback.store import Guideline, Project, ProjectSettings, Workspace
 from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of, require_talking, talking_models
 from backflip.web.parameters import Number
 from backflip.web.rendering import Rendered, render
+from backflip.workspace import Guideline, Project, ProjectSettings, Workspace
 
 router = Router(tags=["rules"])
 Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]

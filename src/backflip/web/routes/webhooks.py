@@ -6,12 +6,12 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from backflip.feedback.store.webhooks import Event
 from backflip.records import Record
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.webhooks import check_address
+from backflip.workspace.projects.webhooks import Event
 
 router = Router(tags=["webhooks"])
 LAST = 20

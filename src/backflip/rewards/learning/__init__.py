@@ -1,0 +1,1 @@
+"""How a reward is learned from feedback of every kind."""

@@ -1,0 +1,1 @@
+"""What gives a reward: a trained network, a function, a mixture, an ensemble."""

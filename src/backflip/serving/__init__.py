@@ -1,0 +1,1 @@
+"""Models that answer while people wait."""

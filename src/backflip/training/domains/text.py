@@ -1,0 +1,341 @@
+"""Language models as a domain: where their parts come from."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backflip.algorithms import Algorithm, Batch, Outputs, PPOSettings, Term
+from backflip.config import (
+    ModelSettings,
+    PretrainSettings,
+    PromptSettings,
+    RewardSettings,
+    SamplingSettings,
+    SftSettings,
+)
+from backflip.data import Chat, heldout_ids, load_prompts, read_texts
+from backflip.data.lengths import Limit, encode_samples, fit_prompts, fit_samples
+from backflip.errors import SettingsError
+from backflip.feedback.gold import find_gold
+from backflip.files.manifest import require_whole
+from backflip.models import (
+    TextInputs,
+    TextPolicy,
+    TextScorer,
+    find_model,
+    load_causal_lm,
+    make_model,
+    pick_device,
+    pick_precision,
+    position_limit,
+    save_model,
+    train_tokenizer,
+)
+from backflip.models.limits import vocabulary_size
+from backflip.models.load import load_config
+from backflip.models.padding import same_tokens
+from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.records.problems import Findings
+from backflip.rewards.sources.text import TextReward
+from backflip.sampling import TextSampler, model_end_tokens
+from backflip.training.domains.domain import Given, Save
+from backflip.training.domains.text_checks import TextCheck
+from backflip.training.fit import Trainee
+from backflip.training.learner import Part
+from backflip.training.limits import Reader, feedback_limits, prompt_limits
+from backflip.training.trainers.language import (
+    encode_texts,
+    finetuning,
+    pretraining,
+    read_demonstrations,
+)
+from backflip.training.trainers.on_policy import Mix
+
+
+class TextDomain:
+    """Makes policies, reward networks and samplers from folders of language models.
+
+    Args:
+        gold: name of the gold measure; None where people judge and nobody knows it.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ModelSettings,
+        prompts: PromptSettings,
+        sampling: SamplingSettings,
+        reward: RewardSettings,
+        pretrain: PretrainSettings | None = None,
+        sft: SftSettings | None = None,
+        gold: str | None = None,
+        seed: int = 0,
+        trains_reward: bool = True,
+    ):
+        self.model = model
+        self.prompt_settings = prompts
+        self.sampling = sampling
+        self.reward_settings = reward
+        self.pretrain = pretrain
+        self.sft = sft
+        self.seed = seed
+        self.trains_reward = trains_reward
+        self._gold = find_gold(gold) if gold else None
+        self._chat: Chat | None = None
+        self._positions: int | None = None
+        self._home: Path | None = None
+        self._reader: Reader | None = None
+        self._reward_reader: Reader | None = None
+
+    @property
+    def precision(self) -> torch.dtype:
+        return pick_precision(self.model.precision, pick_device(self.model.device))
+
+    def prompts(self) -> list[Prompt]:
+        return self._prompts
+
+    @cached_property
+    def _prompts(self) -> list[Prompt]:
+        found = load_prompts(self.prompt_settings, self.seed)
+        if self.prompt_settings.too_long == "refuse":  # which is said before the run begins
+            return found
+        fitted = fit_prompts(found, self.limits_of_prompts(), self.prompt_settings.too_long)
+        fitted.require()
+        return fitted.kept
+
+    def read_with(self, folder: Path) -> None:
+        if folder != self._home:
+            self._home, self._reader, self._reward_reader = folder, None, None
+
+    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+        if self.reward_settings.too_long == "refuse":
+            return set()
+        fitted = fit_samples(samples, self.limits_of_feedback(), "drop")
+        return {excess.item.id for excess in fitted.dropped}
+
+    def check(
+        self, folder: Path, given: Given, *, seed: int, model: Path | None = None
+    ) -> tuple[Findings, Path | None]:
+        checking = TextCheck(self, given)
+        ready = checking.sources()
+        if model is None and ready:
+            with checking.found.noting():
+                model = self.start(folder, seed=seed)
+        if model is not None:
+            self.read_with(model)
+            checking.lengths()
+        return checking.found, model
+
+    def limits_of_prompts(self, *, scored: bool = True) -> list[Limit]:
+        """What prompts must keep within; `scored` says whether reward models read them too."""
+        reward = self.reward_reader() if scored and self.trains_reward else None
+        return prompt_limits(self.sampling, self.reader(), reward, self.reward_settings)
+
+    def limits_of_feedback(self) -> list[Limit]:
+        """What samples must keep within that feedback is learned from."""
+        reader = self.reward_reader() if self.trains_reward else self.reader()
+        return feedback_limits(self.reward_settings, reader, reward=self.trains_reward)
+
+    def reader(self) -> Reader:
+        """How the policy reads."""
+        if self._reader is None:
+            self._reader = Reader.of(self._place(), self.model.chat)
+        return self._reader
+
+    def reward_reader(self) -> Reader:
+        """How reward models read."""
+        if self._reward_reader is None:
+            home = self._place()
+            start = self._reward_start(home)
+            policy, chat = self.reader(), self.reward_settings.model.chat
+            same = start == home and chat == self.model.chat
+            self._reward_reader = policy if same else Reader.of(start, chat, policy)
+        return self._reward_reader
+
+    def _place(self) -> str:
+        if self._home is not None:
+            return str(self._home)
+        if self.pretrain is not None and self.pretrain.scratch is not None:
+            raise ValueError("say first where the model lies that was made: read_with")
+        return str(find_model(self.model.name))
+
+    def start(self, folder: Path, *, seed: int) -> Path:
+        """The model named in the settings; one of random weights where `pretrain.scratch` asks."""
+        scratch = self.pretrain.scratch if self.pretrain else None
+        if scratch is None or self.pretrain is None:
+            found = find_model(self.model.name)
+            if not isinstance(found, Path):
+                target = folder / "model"
+                if not target.exists():
+                    save_model(*load_causal_lm(found), target)
+                require_whole(target)
+                found = target
+            self._check_positions(found)
+            return found
+        target = folder / "scratch"
+        if not target.exists():
+            if not self.pretrain.text:
+                raise SettingsError(
+                    "names no text to learn a tokenizer from", where="pretrain.text"
+                )
+            texts = read_texts([Path(file) for file in self.pretrain.text])
+            tokenizer = train_tokenizer(texts, scratch.vocabulary)
+            save_model(make_model(scratch, tokenizer, seed), tokenizer, target)
+        require_whole(target)
+        return target
+
+    def _check_positions(self, folder: Path) -> None:
+        """Refuse replies longer than the model reads now, rather than after a round of work."""
+        positions = position_limit(load_config(folder))
+        if positions is not None and self.sampling.max_tokens >= positions:
+            raise SettingsError(
+                f"{self.sampling.max_tokens} tokens and a prompt do not fit in the {positions} "
+                "that the model reads",
+                where="sampling.max_tokens",
+            )
+
+    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+        if self.pretrain is None:
+            raise SettingsError("the recipe has no [pretrain]", where="pretrain")
+        policy = self.policy(folder, seed=seed)
+        return pretraining(policy, self.pretrain, seed=seed), policy.save
+
+    def finetuning(
+        self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
+    ) -> tuple[Trainee, Save]:
+        if self.sft is None:
+            raise SettingsError("the recipe has no [sft]", where="sft")
+        policy = self.policy(folder, seed=seed)
+        replies, num_heldout = list(shown), 0
+        if self.sft.data:
+            # A prompt that is held out stays so where it is cut, or left out for its length.
+            own = [*load_prompts(self.prompt_settings, self.seed), *self.prompts()]
+            replies, num_heldout = read_demonstrations(self.sft, heldout_ids(own))
+        trainee = finetuning(
+            policy,
+            replies,
+            self.sft,
+            seed=seed,
+            chat=self.model.chat,
+            num_heldout=num_heldout,
+        )
+        return trainee, policy.save
+
+    def sampler(self, folder: Path, *, model_id: str) -> TextSampler:
+        device = pick_device(self.model.device)
+        model, tokenizer = load_causal_lm(str(folder), dtype=self.precision, device=device)
+        return TextSampler(model, tokenizer, model_id=model_id, chat=self.model.chat)
+
+    def policy(self, folder: Path, *, seed: int) -> TextPolicy:
+        settings = self.model.model_copy(update={"name": str(folder)})
+        return self._read_by(TextPolicy.load(settings, seed=seed))
+
+    def reference(self, folder: Path) -> TextPolicy | None:
+        return None if self.model.lora is not None else self.frozen(folder)
+
+    def frozen(self, folder: Path) -> TextPolicy:
+        settings = _frozen(folder, self.model)
+        return self._read_by(TextPolicy.load(settings, trainable=False))
+
+    def scorer(self, folder: Path, *, seed: int) -> TextReward:
+        own = self.reward_settings.model
+        settings = own.model_copy(update={"name": self._reward_start(folder)})
+        scale = self.reward_settings.head_scale
+        return TextReward(
+            TextScorer.load(settings, seed=seed, head_scale=scale), chat=settings.chat
+        )
+
+    def _reward_start(self, home: Path | str) -> str:
+        """What reward models grow from in a run that starts from the model in `home`."""
+        own = self.reward_settings.model.name
+        return str(home) if own == self.model.name else own
+
+    def value(self, folder: Path, *, seed: int) -> TextScorer:
+        settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
+        value = TextScorer.load(settings, seed=seed)
+        if not same_tokens(value.tokenizer, self._tokens()):
+            raise SettingsError(
+                "the value model starts from the reward model, which reads other tokens than the "
+                "policy writes",
+                where="reward.model.name",
+                hint="Leave it out, name a model of the same family, or use an algorithm without "
+                "values.",
+            )
+        return value
+
+    def reward(self, folder: Path) -> TextReward:
+        settings = _frozen(folder, self.reward_settings.model)
+        return TextReward(
+            TextScorer.load(settings, trainable=False), chat=self.reward_settings.model.chat
+        )
+
+    def collate(self, samples: Sequence[Sample]) -> TextInputs:
+        encoded = encode_samples(self._the_chat(), samples, self._positions)
+        return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
+
+    def spell(self, sample: Sample, place: int) -> str:
+        token = int(sample.completion.tokens[place])
+        return f"token {token} {self._tokens().decode([token])!r}"
+
+    def gold(self, sample: Sample) -> float | None:
+        return self._gold(sample) if self._gold else None
+
+    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> Mix | None:
+        """Next-token loss beside PPO's own (InstructGPT's PPO-ptx), where it is asked for."""
+        settings = algorithm.settings
+        if not isinstance(settings, PPOSettings) or not settings.ptx_coefficient:
+            return None
+        length = self.sampling.max_tokens
+        pieces = [
+            text[start : start + length + 1]
+            for text in encode_texts(
+                self._tokens(),
+                settings.ptx_text,
+                rows=self._the_chat().rows,
+                named="algorithm.ptx_text",
+            )
+            for start in range(0, len(text) - 1, length)
+        ]
+        if not pieces:
+            raise SettingsError("holds no text to learn from", where="algorithm.ptx_text")
+        order = Order(len(pieces), derive_seed(seed, "ptx"))
+
+        def part(update: int) -> Part:
+            size = settings.ptx_batch_size
+            chosen = pick(pieces, order.take(update * size, size))
+            inputs = TextInputs.of([p[:1] for p in chosen], [p[1:] for p in chosen], pad_id=0)
+            return Part(Batch(inputs=inputs), _next_token, weight=settings.ptx_coefficient)
+
+        return part
+
+    def _read_by(self, policy: TextPolicy) -> TextPolicy:
+        ends = model_end_tokens(policy.model)
+        self._chat = Chat(
+            policy.tokenizer,
+            self.model.chat,
+            end_tokens=ends,
+            rows=vocabulary_size(policy.model),
+        )
+        self._positions = position_limit(policy.model.config)
+        return policy
+
+    def _the_chat(self) -> Chat:
+        if self._chat is None:
+            raise ValueError("load a policy first: it brings the tokenizer")
+        return self._chat
+
+    def _tokens(self) -> Any:
+        return self._the_chat().tokenizer
+
+
+def _frozen(folder: Path, like: ModelSettings) -> ModelSettings:
+    """The model in a folder, computed as another is and without adapters."""
+    return ModelSettings(name=str(folder), precision=like.precision, device=like.device)
+
+
+def _next_token(outputs: Outputs, batch: Batch) -> list[Term]:
+    logprobs = outputs.logprobs_BT.masked_fill(~batch.mask_BT, 0.0)
+    return [Term("ptx_loss", -logprobs.sum(), weight=1.0)]

@@ -1,0 +1,266 @@
+"""What can be told about the texts of a run before any work: rows, lengths, templates."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backflip.data import Codec, heldout_ids, load_prompts, read_demonstrations, read_texts
+from backflip.data.files import Rejected, may_be_on_hub
+from backflip.data.lengths import Fitted, Limit, fit_prompts, fit_samples
+from backflip.data.opening import look_up, no_such_file
+from backflip.records import Prompt, Sample
+from backflip.records.problems import Findings, Problem
+from backflip.training.domains.domain import Given
+from backflip.training.limits import Reader, dialogue_limits
+from backflip.training.trainers.language import (
+    encode_texts,
+    no_demonstrations,
+    told_heldout,
+    without_heldout,
+)
+
+if TYPE_CHECKING:
+    from backflip.training.domains.text import TextDomain
+
+SIDES = ("train", "heldout")
+BAD_ROW = "Mend the row, or take it out."
+
+
+class TextCheck:
+    """Reads all texts of a run as its stages will, and notes everything that is wrong."""
+
+    def __init__(self, domain: "TextDomain", given: Given):
+        self._domain = domain
+        self._given = given
+        self._pretrain = domain.pretrain if "pretrain" in given.ahead else None
+        self._sft = domain.sft if "sft" in given.ahead else None
+        self._missing: set[str] = set()
+        self._scored = False
+        self._heldout: set[str] = set()
+        self.found = Findings()
+
+    def sources(self) -> bool:
+        """Look at the files, without a model. Returns whether a model can be made from them."""
+        self._look_for_files()
+        if self._pretrain is not None:
+            self._read_texts("pretrain.text", self._pretrain.text)
+        unfit = bool(self.found.problems)
+        if self._given.texts:
+            self._read_texts(self._given.texts_key, self._given.texts)
+        return not (unfit and self._pretrain is not None and self._pretrain.scratch is not None)
+
+    def lengths(self) -> None:
+        """Encode every prompt, demonstration and judged sample, and hold them to the limits."""
+        domain, readable = self._domain, len(self.found.problems)
+        with self.found.noting("model.name"):
+            self._check_template(domain.reader(), "model.chat")
+        if len(self.found.problems) > readable:
+            return
+        with self.found.noting("reward.model.name"):
+            if domain.trains_reward and domain.reward_reader().chat is not domain.reader().chat:
+                self._check_template(domain.reward_reader(), "reward.model.chat")
+        self._scored = domain.trains_reward and len(self.found.problems) == readable
+        self._check_prompts()
+        if self._scored and domain.reward_settings.too_long == "drop":
+            self._check_room()
+        if self._sft is not None:
+            self._check_demonstrations()
+        if self._scored == domain.trains_reward:
+            self._check_told()
+        if self._pretrain is not None and "pretrain.text" not in self._missing:
+            with self.found.noting("pretrain.text"):
+                self._check_rows()
+
+    def _check_template(self, reader: Reader, key: str) -> None:
+        for problem in reader.chat.problems():
+            self.found.add(problem, key, "Name a file of another template as model.chat.template.")
+
+    def _look_for_files(self) -> None:
+        source = self._domain.prompt_settings.source
+        named = {
+            "prompts.source": () if source.startswith("builtin:") else (source,),
+            "pretrain.text": self._pretrain.text if self._pretrain else (),
+            "sft.data": self._sft.data if self._sft else (),
+            self._given.texts_key: self._given.texts,
+        }
+        for key, files in named.items():
+            for file in files:
+                on_hub = key in ("prompts.source", "sft.data") and may_be_on_hub(file)
+                if look_up(Path(file)) is None and not on_hub:
+                    hint = no_such_file(Path(file)).hint
+                    self.found.add(f"no such file: {file}", key, hint)
+                    self._missing.add(key)
+
+    def _read_texts(self, key: str, files: Sequence[str]) -> None:
+        if key in self._missing:
+            return
+        if not files:
+            self.found.add("names no text", key, "Give one file or more.")
+            return
+        number = 0
+        with self.found.noting(key):
+            for _ in read_texts([Path(file) for file in files], on_rejected=self._reject):
+                number += 1
+            if not number:
+                self.found.add("holds no text to learn from", ", ".join(files))
+        self.found.facts[key] = {"number": number}
+
+    def _check_prompts(self) -> None:
+        domain = self._domain
+        if "prompts.source" in self._missing:
+            return
+        with self.found.noting("prompts.source"):
+            unused: Counter[str] = Counter()
+            prompts = load_prompts(
+                domain.prompt_settings, domain.seed, ignored=unused, on_rejected=self._reject
+            )
+            self._tell_unused(unused, "prompts.source")
+            limits = domain.limits_of_prompts(scored=self._scored)
+            fitted = fit_prompts(prompts, limits, domain.prompt_settings.too_long)
+            there = [*fitted.kept, *(excess.item for excess in fitted.refused)]
+            self._heldout = heldout_ids([*prompts, *there])
+            sides = {side: sum(p.split == side for p in there) for side in SIDES}
+            self._note(fitted, "prompts", "prompts.too_long", domain.prompt_settings.too_long)
+            self._check_replies(there)
+            self.found.facts["prompts"] |= sides
+            for side, number in sides.items():
+                if not number and fitted.dropped:
+                    self.found.add(
+                        f"no {side} prompt is left: all {len(fitted.dropped)} that were left out "
+                        "are too long",
+                        "prompts.too_long",
+                        _way_out(fitted, ()),
+                    )
+
+    def _check_room(self) -> None:
+        """Where long samples are left out, prompts beside which no reply fits give no feedback."""
+        domain, most = self._domain, self._domain.reward_settings.max_tokens
+        with self.found.noting():
+            train = [prompt for prompt in domain.prompts() if prompt.split == "train"]
+            room = Limit(domain.reward_reader().chat, most - 1, "", str)
+            fitted = fit_prompts(train, [room], "drop")
+            if fitted.dropped:
+                self.found.add(
+                    f"{len(fitted.dropped)} of {len(train)} prompts leave no room for a reply "
+                    f"within {most} tokens, so feedback on them is always left out",
+                    "reward.max_tokens",
+                    f"Set it to {fitted.longest + domain.sampling.max_tokens} to keep all.",
+                    fatal=not fitted.kept,
+                )
+
+    def _check_replies(self, prompts: Sequence[Prompt]) -> None:
+        """Replies that the policy draws keep their tokens; all others are encoded after prompts."""
+        domain = self._domain
+        readers = [("model.chat", domain.reader().chat, self._given.written)]
+        if self._scored and domain.reward_reader().chat is not domain.reader().chat:
+            # First: the same problem counts once, and here it is fatal.
+            readers.insert(0, ("reward.model.chat", domain.reward_reader().chat, True))
+        for key, chat, fatal in readers:
+            for prompt, error in chat.unanswerable(prompts):
+                hint = (error.hint or "").replace("model.chat", key)
+                self.found.add(
+                    f"replies to it cannot be encoded: {error.what}",
+                    prompt.place,
+                    hint if fatal else f"Only those that are drawn can be used. {hint}",
+                    fatal=fatal,
+                )
+
+    def _check_demonstrations(self) -> None:
+        sft, domain = self._sft, self._domain
+        if sft is None or "sft.data" in self._missing:
+            return
+        with self.found.noting("sft.data"):
+            unused: Counter[str] = Counter()
+            given, num_heldout = (
+                without_heldout(
+                    read_demonstrations(sft.data, ignored=unused, on_rejected=self._reject),
+                    self._heldout,
+                )
+                if sft.data
+                else (self._given.shown(), 0)
+            )
+            self._tell_unused(unused, "sft.data")
+            if num_heldout:
+                self.found.add(told_heldout(num_heldout), "sft.data", fatal=False)
+            limits = dialogue_limits(sft, domain.reader())
+            fitted = fit_samples(given, limits, sft.too_long)
+            self._note(fitted, "demonstrations", "sft.too_long", sft.too_long)
+            if not (fitted.kept or fitted.refused or fitted.failed):
+                raise no_demonstrations(num_long=len(fitted.dropped), num_heldout=num_heldout)
+
+    def _check_told(self) -> None:
+        domain = self._domain
+        with self.found.noting("feedback.use"):
+            how = domain.reward_settings.too_long
+            if told := self._given.told():
+                fitted = fit_samples(told, domain.limits_of_feedback(), how)
+                self._note(fitted, "feedback", "reward.too_long", how)
+
+    def _check_rows(self) -> None:
+        """A text that fills a row is read from its start to the row's end, and all its tokens."""
+        reader, settings = self._domain.reader(), self._domain.pretrain
+        if settings is None:
+            return
+        if reader.chat.rows is not None:
+            for _ in encode_texts(reader.chat.tokenizer, settings.text, rows=reader.chat.rows):
+                pass
+        if reader.positions is None:
+            return
+        if settings.sequence_length - 1 <= reader.positions:
+            return
+        codec = Codec(reader.chat.tokenizer)
+        for text in read_texts([Path(file) for file in settings.text], on_rejected=lambda _: None):
+            if len(codec.encode_text(text)) > reader.positions:
+                self.found.add(
+                    f"rows of {settings.sequence_length} tokens are longer than the "
+                    f"{reader.positions} that the model reads",
+                    "pretrain.sequence_length",
+                    f"Set it to {reader.positions} or less.",
+                )
+                return
+
+    def _note(
+        self,
+        fitted: "Fitted[Prompt] | Fitted[Sample]",
+        part: str,
+        key: str,
+        chosen: str,
+    ) -> None:
+        """Problems and figures of what was read; `key` says `chosen` of what is too long."""
+        self.found.facts[part] = fitted.facts()
+        for item, error in fitted.failed:
+            problem = Problem.of(error)
+            self.found.note(problem.model_copy(update={"where": item.place}))
+        ways = ("drop",) if key == "reward.too_long" else ("drop", "cut")
+        others = {"refuse": ways, "cut": ("drop",)}.get(chosen, ())
+        hint = _way_out(fitted, [f'{key} = "{way}"' for way in others])
+        for excess in fitted.refused:
+            self.found.add(str(excess), excess.item.place, hint)
+        changed = {"left out": len(fitted.dropped), "cut to their newest turns": fitted.num_cut}
+        if told := " and ".join(f"{n} are {what}" for what, n in changed.items() if n):
+            self.found.add(f"of {part} that are too long, {told}", key, fatal=False)
+
+    def _tell_unused(self, columns: Counter[str], key: str) -> None:
+        if columns:
+            told = ", ".join(f"{name} ({number})" for name, number in sorted(columns.items()))
+            self.found.add(
+                f"columns that are not used, and in how many rows: {told}", key, fatal=False
+            )
+
+    def _reject(self, rejected: Rejected) -> None:
+        self.found.add(rejected.reason, f"{rejected.file}:{rejected.line}", BAD_ROW)
+
+
+def _way_out(fitted: "Fitted[Prompt] | Fitted[Sample]", ways: Sequence[str]) -> str:
+    """What would let in all that does not fit."""
+    longest: dict[str, int] = {}
+    limits: dict[str, Limit] = {}
+    for excess in (*fitted.refused, *fitted.dropped):
+        for limit, tokens in excess.broken:
+            limits[limit.why] = limit
+            longest[limit.why] = max(tokens, longest.get(limit.why, 0))
+    # Two models of as many positions are mended by one word.
+    mends = ", ".join(dict.fromkeys(limits[why].mend(n) for why, n in longest.items()))
+    other = f" Or say {' or '.join(ways)}." if ways else ""
+    return f"{mends[:1].upper()}{mends[1:]}.{other}"

@@ -1,0 +1,1 @@
+"""One trainer a way of eating: rollouts, preferences, feedback, text."""

@@ -1,0 +1,1 @@
+"""What of a workspace is damaged or lost."""

@@ -1,0 +1,1 @@
+"""Runs and their stages, the models that they made, metrics and scores."""

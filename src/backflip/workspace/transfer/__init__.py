@@ -1,0 +1,1 @@
+"""A whole workspace in one file, and the way back."""
