@@ -64,7 +64,7 @@ def _database_of(item: pytest.Item) -> str | None:
 
 def _has_twin(item: pytest.Item) -> bool:
     """Whether a test is there once for each database, and the store itself has tests for both."""
-    return _database_of(item) is not None and item.path.parent.name != "store"
+    return _database_of(item) is not None and item.path.parent.name != "workspace"
 
 
 def _is_chosen(item: pytest.Item) -> bool:

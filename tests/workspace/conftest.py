@@ -35,7 +35,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[str | None]:
 
 @pytest.fixture
 def run_worker() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts `tests/store/NAME.py` as a process of its own; none outlives the test."""
+    """Starts `tests/workspace/NAME.py` as a process of its own; none outlives the test."""
     with ExitStack() as stack:
 
         def run(name: str, *arguments: str) -> "subprocess.Popen[str]":

@@ -1,4 +1,4 @@
-"""Fixtures of the feedback tests."""
+"""Fixtures of the tests of the labeller in a terminal."""
 
 import shutil
 from collections.abc import Iterator
