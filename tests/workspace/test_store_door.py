@@ -17,7 +17,6 @@ from backflip.records import Completion, Prompt, Sample, Situation
 from backflip.records.feedback import KINDS, Comparison, FeedbackBase, Ranking, Span
 from backflip.workspace import MAIN, ModelRecord, Place, Task, Workspace
 from backflip.workspace.database import schema
-from backflip.workspace.labelling.adjudication import rule
 
 SAMPLES = [completion_sample(n, prompt=n // 4) for n in range(8)]
 A, B, OTHER = SAMPLES[0].id, SAMPLES[1].id, SAMPLES[4].id
@@ -99,7 +98,7 @@ def by_chat(workspace: Workspace, entry: FeedbackBase, folder: Path) -> None:
 
 def by_ruling(workspace: Workspace, entry: FeedbackBase, folder: Path) -> None:
     assert isinstance(entry, Comparison)
-    rule(workspace, MAIN, boss_of(workspace), entry, withdraw=False)
+    workspace.adjudications.rule(MAIN, boss_of(workspace), entry, withdraw=False)
 
 
 def by_file(ending: str) -> Callable[[Workspace, FeedbackBase, Path], None]:

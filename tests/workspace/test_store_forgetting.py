@@ -29,7 +29,6 @@ from backflip.workspace import (
     forget_user,
     known_person,
 )
-from backflip.workspace.labelling.adjudication import rule
 
 HERE, THERE = "mia, here", "mia, there"
 
@@ -413,7 +412,7 @@ def test_what_is_on_its_way_meanwhile_comes_too_late(workspace: Workspace, busy:
         lambda: workspace.chats.note(chat, seen),
         lambda: workspace.chats.start(busy.here.id, mia.id, "base"),
         lambda: workspace.asides.put(place, said, mia.id),
-        lambda: rule(workspace, busy.here.id, mia.id, said, withdraw=True),
+        lambda: workspace.adjudications.rule(busy.here.id, mia.id, said, withdraw=True),
         lambda: workspace.projects.change_role(busy.here.id, mia.id, "lead"),
         lambda: workspace.generations.ask(
             mia.id, "chat", "base", prompt, {}, seed=1, project=busy.here.id

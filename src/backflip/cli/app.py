@@ -11,8 +11,8 @@ import typer
 
 from backflip import __version__
 from backflip.cli import backups, data, doctor, loop, models, quality, server, stages, worker
-from backflip.cli.entry import DEBUG
 from backflip.cli.faults import check_surroundings, tell_fault
+from backflip.cli.flags import DEBUG
 from backflip.cli.output import fail, note_workspace, print_json, tell_error, watched_output
 from backflip.cli.signals import Stop, Stopped, status_of, tell_stopped
 from backflip.errors import BackflipError, unreachable

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from backflip.cli.flags import AS_JSON, DEBUG
 from backflip.cli.signals import (
     Stop,
     Stopped,
@@ -17,7 +18,6 @@ from backflip.cli.signals import (
     tell_stopped,
 )
 
-DEBUG = "--debug"
 _NOT_STARTED = 70
 """The status of a program that failed by itself: EX_SOFTWARE in sysexits.h."""
 _HINT = "Install it and what it needs again; --debug shows the traceback."
@@ -56,15 +56,15 @@ def _outcome(given: list[str], stop: Stop) -> int:
         from backflip.cli.app import run
 
         words = [*(word for word in before if word != DEBUG), *given[len(before) :]]
-        return run(words, stop, as_json="--json" in before, debug=DEBUG in before)
+        return run(words, stop, as_json=AS_JSON in before, debug=DEBUG in before)
     except Stopped as stopped:  # while the rest was imported
         stop.settled = True
         with suppress(OSError):
-            tell_stopped(as_json="--json" in before)
+            tell_stopped(as_json=AS_JSON in before)
         return status_of(stopped)
     except ImportError as error:
         stop.settled = True
-        return _tell_broken(error, as_json="--json" in before, debug=DEBUG in before)
+        return _tell_broken(error, as_json=AS_JSON in before, debug=DEBUG in before)
 
 
 def _tell_broken(error: ImportError, *, as_json: bool, debug: bool) -> int:

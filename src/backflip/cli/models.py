@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backflip.cli.flags import AS_JSON
 from backflip.cli.output import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -68,7 +69,7 @@ def chat(
     ] = 0,
     prompt: Annotated[str | None, typer.Option(help="Ask this one thing and leave.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print each reply as a JSON object on a line of its own.")
+        bool, typer.Option(AS_JSON, help="Print each reply as a JSON object on a line of its own.")
     ] = False,
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new forgets what was said."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backflip.cli.flags import AS_JSON
 from backflip.cli.signals import settle
 from backflip.errors import BackflipError
 from backflip.plain_text import clean_text
@@ -45,7 +46,7 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result, or the error, as one JSON document.")
+    bool, typer.Option(AS_JSON, help="Print the result, or the error, as one JSON document.")
 ]
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a shipped recipe.")

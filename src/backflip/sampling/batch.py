@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from backflip.records.samples import IntArray
 from backflip.sampling.decoder import NOTHING, Decoder, Rows, Shape
 from backflip.sampling.draw import draw
 from backflip.sampling.filters import filtered
-
-if TYPE_CHECKING:
-    from backflip.sampling.engine import TextSampler
 
 # Prompts ahead of the queue are read together up to this many padded tokens: enough to keep the
 # matrix products large, little enough to hold beside the rows.
@@ -39,6 +36,30 @@ class Reply:
     logprobs: list[float] = field(default_factory=list)
     finish: str = ""
     text: str | None = None
+
+
+class ReplyRules(Protocol):
+    """What the rows ask of their sampler: what may be drawn, what ends a reply, what it says.
+
+    Attributes:
+        model_id: id of the model in the workspace.
+        end_tokens: ids that end a reply.
+    """
+
+    model_id: str | None
+    end_tokens: frozenset[int]
+
+    def stop_tokens(self, settings: SamplingSettings) -> frozenset[int]:
+        """Ids of the stop strings that are special tokens."""
+        ...
+
+    def never_drawn(self, size: int) -> Tensor | None:
+        """(M,) ids among `size` that are not drawn; None if all are."""
+        ...
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of a reply's tokens."""
+        ...
 
 
 class Reader:
@@ -87,12 +108,10 @@ class Reader:
 class Batch:
     """The rows that are drawn at once. Active rows are the first ones; each holds a reply."""
 
-    def __init__(
-        self, sampler: "TextSampler", settings: SamplingSettings, reader: Reader, *, rows: int
-    ):
-        self._sampler = sampler
+    def __init__(self, rules: ReplyRules, settings: SamplingSettings, reader: Reader, *, rows: int):
+        self._rules = rules
         self._settings = settings
-        self._ends = sampler.end_tokens | sampler.stop_tokens(settings)
+        self._ends = rules.end_tokens | rules.stop_tokens(settings)
         self._reader = reader
         self._decoder = reader.decoder
         self._capacity = rows
@@ -182,7 +201,7 @@ class Batch:
 
     def _draw(self, logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         settings = self._settings
-        never_M = self._sampler.never_drawn(logits.shape[-1])
+        never_M = self._rules.never_drawn(logits.shape[-1])
         if never_M is not None:
             logits.index_fill_(-1, never_M, -math.inf)
         if settings.temperature == 0:
@@ -206,7 +225,7 @@ class Batch:
         if not bool(values.isfinite().all()):
             raise ModelError(
                 "the model's logits are not finite",
-                where=self._sampler.model_id,
+                where=self._rules.model_id,
                 hint="training has diverged: go back to an earlier checkpoint",
             )
 
@@ -219,7 +238,7 @@ class Batch:
             reply.finish = "length"
 
     def _has_stop_string(self, reply: Reply) -> bool:
-        text = self._sampler.text_of(reply.tokens)
+        text = self._rules.text_of(reply.tokens)
         cuts = [text.find(stop) for stop in self._settings.stop]
         found = [cut for cut in cuts if cut >= 0]
         if found:

@@ -29,6 +29,7 @@ from backflip.workspace.database import schema
 from backflip.workspace.database.addresses import postgresql_url, sqlite_url
 from backflip.workspace.database.artifacts import flush_folder
 from backflip.workspace.database.engine import Database, damaged_database
+from backflip.workspace.labelling.adjudication import Adjudications
 from backflip.workspace.labelling.batches import Batches
 from backflip.workspace.labelling.queue import Queue
 from backflip.workspace.labelling.reports import Reports
@@ -77,8 +78,8 @@ class Workspace:
         root: the folder.
         artifacts: folder of the files that the rows speak of.
         prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, people,
-            projects, batches, queue, generations, chats, reports, scores, servers, webhooks: the
-            rows, each by its repository.
+            projects, batches, queue, adjudications, generations, chats, reports, scores, servers,
+            webhooks: the rows, each by its repository.
     """
 
     def __init__(self, root: Path, database: Database):
@@ -103,6 +104,7 @@ class Workspace:
         self.servers = Servers(database)
         self.webhooks = Webhooks(database)
         self.generations = Generations(database)
+        self.adjudications = Adjudications(database)
         self.asides = Asides(database)
         self.chats = Chats(database)
 

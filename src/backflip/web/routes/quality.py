@@ -14,7 +14,7 @@ from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 from backflip.web.views import prompt_view, sample_view
 from backflip.workspace import Workspace
-from backflip.workspace.labelling.adjudication import ADJUDICATED, rule
+from backflip.workspace.labelling.adjudication import ADJUDICATED
 
 router = Router(tags=["quality"])
 SHOWN_CONFLICTS = 20
@@ -93,7 +93,9 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
         tags=(ADJUDICATED,),
         key=content_id("ruling", project, ruling.axis, sorted(ruling.samples)),
     )
-    entry, withdrawn = rule(workspace, project, visitor.user.id, said, withdraw=ruling.withdraw)
+    entry, withdrawn = workspace.adjudications.rule(
+        project, visitor.user.id, said, withdraw=ruling.withdraw
+    )
     workspace.reports.want(project)
     return {"entry": entry, "withdrawn": withdrawn}
 

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 from backflip.errors import NotFoundError
 from backflip.records.feedback import Comparison, FeedbackBase
 from backflip.workspace.database import schema
+from backflip.workspace.database.engine import Database
 from backflip.workspace.material.entries import (
     IS_ACTIVE,
     about,
@@ -18,44 +19,50 @@ from backflip.workspace.material.entries import (
     rows_with_erased,
 )
 from backflip.workspace.projects.projects import require_role
-from backflip.workspace.workspace import Workspace
 
 ADJUDICATED = "adjudicated"
 """Marks an entry that settles a conflict, and is the reason of the retractions that go with it."""
 
 
-def rule(
-    workspace: Workspace, project: str, user: str, ruling: Comparison, *, withdraw: bool
-) -> tuple[str, int]:
-    """Add a lead's word on a pair, in place of what the same lead has ruled on it before.
+class Adjudications:
+    """What leads rule where people part."""
 
-    It belongs to the run and round of the first answer.
+    def __init__(self, database: Database):
+        self._database = database
 
-    Args:
-        workspace: that holds it.
-        project: whose answers are looked at; those of its checks are not.
-        user: id of the lead.
-        ruling: marked as `ADJUDICATED`.
-        withdraw: whether to take back the answers that say otherwise.
+    def rule(
+        self, project: str, user: str, ruling: Comparison, *, withdraw: bool
+    ) -> tuple[str, int]:
+        """Add a lead's word on a pair, in place of what the same lead has ruled on it before.
 
-    Returns:
-        Id of the entry that counts now, and the number of those that were taken back.
+        It belongs to the run and round of the first answer.
 
-    Raises:
-        NotFoundError: nobody has compared these samples in the project, or the user does not
-            lead it.
-    """
-    with workspace.database.write("projects", "annotators", "journal") as connection:
-        require_role(connection, project, user, "lead")
-        before = _said_before(connection, project, ruling)
-        if not before:
-            raise NotFoundError("nobody compared these two samples in this project")
-        said = anew(connection, ruling)
-        append(connection, [said], run=before[0].run, round=before[0].round)
-        gone = [
-            row.id for row in before if row.id != said.id and _goes(entry_of(row), ruling, withdraw)
-        ]
-        return said.id, len(retract(connection, gone, ADJUDICATED, ruling.annotator))
+        Args:
+            project: whose answers are looked at; those of its checks are not.
+            user: id of the lead.
+            ruling: marked as `ADJUDICATED`.
+            withdraw: whether to take back the answers that say otherwise.
+
+        Returns:
+            Id of the entry that counts now, and the number of those that were taken back.
+
+        Raises:
+            NotFoundError: nobody has compared these samples in the project, or the user does not
+                lead it.
+        """
+        with self._database.write("projects", "annotators", "journal") as connection:
+            require_role(connection, project, user, "lead")
+            before = _said_before(connection, project, ruling)
+            if not before:
+                raise NotFoundError("nobody compared these two samples in this project")
+            said = anew(connection, ruling)
+            append(connection, [said], run=before[0].run, round=before[0].round)
+            gone = [
+                row.id
+                for row in before
+                if row.id != said.id and _goes(entry_of(row), ruling, withdraw)
+            ]
+            return said.id, len(retract(connection, gone, ADJUDICATED, ruling.annotator))
 
 
 def _goes(entry: FeedbackBase, ruling: Comparison, withdraw: bool) -> bool:
