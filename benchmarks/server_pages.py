@@ -98,7 +98,7 @@ def answer(workspace: Workspace, overlap: int, number: int) -> None:
                         "run": "run-1",
                         "round": row.round,
                         "body": body,
-                        "created": schema.now(),
+                        "created": columns.now(),
                     }
                 )
                 given.append(

@@ -26,7 +26,7 @@ from backflip.records.feedback import KINDS
 from backflip.terminal.views import prompt_view, samples_view
 from backflip.web.answers import answer_view
 from backflip.workspace import Workspace
-from backflip.workspace.database.schema import now
+from backflip.workspace.database.columns import now
 from backflip.workspace.material.journal import JournalRow
 from fuzzing import SECONDS, tell
 

@@ -14,7 +14,7 @@ from web_helpers import Browser
 
 from backflip.records.feedback import DAMAGED
 from backflip.workspace import MAIN, Workspace
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 
 BROKEN = '{"text": "half \\ud800'
 SHAPES = ("[]", "17", '"text"', "{}", '{"text": 5}', "null", '{"messages": [1]}')
@@ -22,7 +22,7 @@ HELD = [
     column
     for table in schema.metadata.sorted_tables
     for column in table.columns
-    if isinstance(column.type, schema.Kept)
+    if isinstance(column.type, columns.Kept)
 ]
 
 

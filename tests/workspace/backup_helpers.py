@@ -17,7 +17,7 @@ from store_helpers import clip_sample, completion_sample
 
 from backflip.records.feedback import Comparison, GoodBad
 from backflip.workspace import ModelRecord, Workspace
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
 
 HOSTILE = "nul \x00, half a surrogate \ud800, bidi \u202e, escape \x1b[31m, 'Zoë' \"🙂\" \\ \n\r\t"
@@ -44,8 +44,8 @@ def fill(
     made: dict[str, list[dict[str, Any]]] = {}
     for table in metadata.sorted_tables:
         rows = made.setdefault(table.name, [])
-        columns = {c.name: c.type for c in table.columns}
-        open_ = {n: schema.Json() if isinstance(t, schema.Kept) else t for n, t in columns.items()}
+        kinds = {c.name: c.type for c in table.columns}
+        open_ = {n: columns.Json() if isinstance(t, columns.Kept) else t for n, t in kinds.items()}
         into = sa.table(table.name, *(sa.column(name, kind) for name, kind in open_.items()))
         for place in range(4):
             row = {c.name: _value(c, start + place, place, made) for c in table.columns}
@@ -68,11 +68,11 @@ def _value(column: sa.Column[Any], key: int, place: int, made: dict[str, Any]) -
         parents = made[reference.column.table.name]
         own = reference.column.table is column.table
         return parents[place - 1 if own else place][reference.column.name]
-    if isinstance(kind, schema.Json):
+    if isinstance(kind, columns.Json):
         return f"models/{HOSTILE}" if column.name == "path" else CONTENTS[place]
-    if isinstance(kind, schema.Moment):
+    if isinstance(kind, columns.Moment):
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=key)
-    if isinstance(kind, schema.Real):
+    if isinstance(kind, columns.Real):
         return (math.nan, *FLOATS)[place]
     if isinstance(kind, sa.Boolean):
         return place % 2 == 1

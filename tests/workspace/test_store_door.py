@@ -16,7 +16,7 @@ from backflip.formats import Labelled, Rejected, import_file, read, write
 from backflip.records import Completion, Prompt, Sample, Situation
 from backflip.records.feedback import KINDS, Comparison, FeedbackBase, Ranking, Span
 from backflip.workspace import MAIN, ModelRecord, Place, Task, Workspace
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 
 SAMPLES = [completion_sample(n, prompt=n // 4) for n in range(8)]
 A, B, OTHER = SAMPLES[0].id, SAMPLES[1].id, SAMPLES[4].id
@@ -261,6 +261,6 @@ def test_what_stands_in_a_column_has_passed_the_door() -> None:
         (table.name, column.name)
         for table in schema.metadata.sorted_tables
         for column in table.columns
-        if isinstance(column.type, schema.Json) and not isinstance(column.type, schema.Kept)
+        if isinstance(column.type, columns.Json) and not isinstance(column.type, columns.Kept)
     }
     assert loose == own

@@ -25,7 +25,7 @@ from backflip.errors import (
 )
 from backflip.records import Record
 from backflip.workspace.accounts.people import People
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns
 from backflip.workspace.database.addresses import postgresql_url, sqlite_url
 from backflip.workspace.database.artifacts import flush_folder
 from backflip.workspace.database.engine import Database, damaged_database
@@ -154,7 +154,7 @@ class Workspace:
         marker = read_marker(root / MARKER)
         if marker.database is None and not (root / DATABASE).is_file():
             raise WorkspaceError(
-                f"the workspace's {DATABASE} is missing", where=str(root), hint=schema.DOCTOR
+                f"the workspace's {DATABASE} is missing", where=str(root), hint=columns.DOCTOR
             )
         if marker.database is None and not (root / DATABASE).stat().st_size:
             # Before SQLite makes a database of it, in which nothing would be missing.
@@ -173,7 +173,7 @@ class Workspace:
             raise WorkspaceError(
                 f"holds the rows of another workspace, not of {marker.id}",
                 where=self.database.where,
-                hint=schema.DOCTOR,
+                hint=columns.DOCTOR,
             )
 
     @classmethod
@@ -233,10 +233,10 @@ def read_marker(path: Path) -> Marker:
         found = json.loads(path.read_text(encoding="utf-8"))
         number = found["format"]
     except OSError as error:
-        hint = RIGHTS if isinstance(error, PermissionError) else schema.DOCTOR
+        hint = RIGHTS if isinstance(error, PermissionError) else columns.DOCTOR
         raise WorkspaceError(why_not_read(error), where=str(path), hint=hint) from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise WorkspaceError("cannot be read", where=str(path), hint=schema.DOCTOR) from error
+        raise WorkspaceError("cannot be read", where=str(path), hint=columns.DOCTOR) from error
     if number != _FORMAT:
         raise WorkspaceError(
             f"written by a newer Backflip: its format is {number}, this program knows {_FORMAT}",
@@ -246,7 +246,7 @@ def read_marker(path: Path) -> Marker:
     try:
         return Marker.model_validate(found)
     except ValueError as error:
-        raise WorkspaceError("cannot be read", where=str(path), hint=schema.DOCTOR) from error
+        raise WorkspaceError("cannot be read", where=str(path), hint=columns.DOCTOR) from error
 
 
 def _write_marker(path: Path, marker: Marker) -> None:

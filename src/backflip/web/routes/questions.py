@@ -17,7 +17,7 @@ from backflip.web.lead import lead_page
 from backflip.web.overview import BatchView, batch_view
 from backflip.web.parameters import Number
 from backflip.workspace import Batch, Project, Task, Workspace
-from backflip.workspace.database.schema import now
+from backflip.workspace.database.columns import now
 from backflip.workspace.labelling.activity import read_activity
 from backflip.workspace.labelling.attention_checks import (
     FIELDS,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.errors import ConflictError
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.projects.projects import Role
 
 _users, _invites = schema.users, schema.invites
@@ -39,7 +39,7 @@ def insert_invite(
         "uses": uses,
         "expires": expires,
         "author": author,
-        "created": schema.now(),
+        "created": columns.now(),
     }
     connection.execute(sa.insert(_invites), row)
     return key

@@ -23,7 +23,7 @@ from backflip.workspace.accounts.invitations import (
     note_administrator,
     require_administrator,
 )
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, insert
 from backflip.workspace.material.annotators import insert_annotators
 from backflip.workspace.projects.projects import Role, get_project, set_role
@@ -171,7 +171,7 @@ class People:
             "user": user,
             "csrf": secrets.token_urlsafe(24),
             "expires": now + seconds,
-            "created": schema.now(),
+            "created": columns.now(),
         }
         with self._database.write("people") as connection:
             connection.execute(sa.delete(_sessions).where(_sessions.c.expires < now))
@@ -192,7 +192,7 @@ class People:
     def add_token(self, user: str, name: str) -> str:
         """Make a key for a user's programs; it is told here and never again."""
         key = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        row = {"hash": hash_of(key), "user": user, "name": name, "created": schema.now()}
+        row = {"hash": hash_of(key), "user": user, "name": name, "created": columns.now()}
         with self._database.write("people") as connection:
             connection.execute(sa.insert(_tokens), row)
         return key
@@ -201,7 +201,7 @@ class People:
         """The keys of a user's programs, oldest first."""
         query = sa.select(_tokens).where(_tokens.c.user == user).order_by(_tokens.c.number)
         with self._database.read() as connection:
-            rows, text = connection.execute(query), schema.as_text
+            rows, text = connection.execute(query), columns.as_text
             return [Token(number=r.number, name=text(r.name), created=r.created) for r in rows]
 
     def drop_token(self, user: str, number: int) -> bool:
@@ -356,7 +356,7 @@ def _add(
         "admin": admin,
         "active": True,
         "preferences": {},
-        "created": schema.now(),
+        "created": columns.now(),
     }
     connection.execute(sa.insert(_users), row)
     return User(**row)
@@ -388,7 +388,7 @@ def delete_user(connection: Connection, user: User) -> None:
 
 
 def _user(row: sa.Row[Any]) -> User:
-    kept = {k: v for k, v in schema.as_object(row.preferences).items() if isinstance(v, str)}
+    kept = {k: v for k, v in columns.as_object(row.preferences).items() if isinstance(v, str)}
     values: dict[str, Any] = {name: getattr(row, name) for name in User.model_fields}
     values["preferences"] = kept
     return User(**values)

@@ -31,7 +31,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from backflip.errors import FREE_SPACE, BusyError, DamageError, WorkspaceError
 from backflip.records import door
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 
 Item = TypeVar("Item")
 
@@ -234,7 +234,7 @@ class Database:
                 raise told from error
             raise
         except StatementError as error:
-            if isinstance(error.orig, schema.UnfitError):
+            if isinstance(error.orig, columns.UnfitError):
                 raise WorkspaceError(str(error.orig)) from None
             raise
 
@@ -332,7 +332,7 @@ def workspace_id(held: Any) -> str | None:
 
 def damaged_database(what: str, where: str) -> DamageError:
     """What to say of a database that is not as Backflip left it."""
-    return DamageError(f"the database is damaged: {what}", where=where, hint=schema.DOCTOR)
+    return DamageError(f"the database is damaged: {what}", where=where, hint=columns.DOCTOR)
 
 
 def _note_use(_connection: Any, record: Any) -> None:
@@ -376,7 +376,7 @@ def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
 
 def damage(what: str) -> DamageError:
     """The error for something that is stored and cannot be read."""
-    return DamageError(f"{what} is damaged and cannot be read", hint=schema.DOCTOR)
+    return DamageError(f"{what} is damaged and cannot be read", hint=columns.DOCTOR)
 
 
 def check_name(value: str, what: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from backflip.errors import DamageError
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns
 from backflip.workspace.database.engine import damage
 
 Value = TypeVar("Value")
@@ -27,7 +27,7 @@ class Found(dict[str, Value]):
 
     def __missing__(self, key: str) -> Value:
         what = self._lacking.replace("{}", str(key))
-        raise DamageError(f"{what} is gone: it was there once", hint=schema.DOCTOR)
+        raise DamageError(f"{what} is gone: it was there once", hint=columns.DOCTOR)
 
 
 def as_kept(value: Any, what: str) -> dict[str, Any]:

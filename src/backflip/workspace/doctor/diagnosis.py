@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backflip.errors import BackflipError, WorkspaceError, reaching
 from backflip.records import Record
-from backflip.workspace.database import migrations, schema
+from backflip.workspace.database import columns, migrations, schema
 from backflip.workspace.database.addresses import postgresql_url
 from backflip.workspace.doctor.backup import Comparison, compare
 from backflip.workspace.doctor.files import check_files, check_strays
@@ -174,7 +174,7 @@ def _check_identity(
         return
     if found is not None:
         names.add(str(found).strip('"'))
-    if marker is not None and marker.id is not None and found != schema.canonical(marker.id):
+    if marker is not None and marker.id is not None and found != columns.canonical(marker.id):
         told = f"says that it is of {found}, and {MARKER} that it is of {marker.id}"
         findings.append(Finding(state="damaged", what=told, where=where))
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns
 from backflip.workspace.database.addresses import has_log, postgresql_url, require_readable
 from backflip.workspace.database.engine import Database
 from backflip.workspace.workspace import DATABASE
@@ -117,10 +117,10 @@ def _value(column: sa.Column[Any], value: Any) -> Any:
         return None
     kind = column.type
     try:
-        if isinstance(kind, schema.Json):
+        if isinstance(kind, columns.Json):
             value.encode("ascii")
             return json.loads(value)
-        if isinstance(kind, schema.Moment):
+        if isinstance(kind, columns.Moment):
             return datetime.fromisoformat(value)
         _require_type(kind, value)
     except (ValueError, TypeError, AttributeError, RecursionError):
@@ -133,7 +133,7 @@ def _require_type(kind: sa.types.TypeEngine[Any], value: Any) -> None:
         known: tuple[type, ...] = (bytes, memoryview)
     elif isinstance(kind, sa.Boolean | sa.Integer):
         known = (int,)
-    elif isinstance(kind, sa.Float | schema.Real):
+    elif isinstance(kind, sa.Float | columns.Real):
         known = (int, float)
     else:
         known = (str,)

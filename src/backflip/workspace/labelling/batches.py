@@ -16,7 +16,7 @@ from backflip.errors import NotFoundError, WorkspaceError
 from backflip.records import Record, content_id
 from backflip.records.feedback import KINDS
 from backflip.records.feedback_checks import of_one_prompt
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, chunks, insert_new, insert_of
 from backflip.workspace.labelling.tasks import Task
 from backflip.workspace.material.samples import about_samples
@@ -165,7 +165,7 @@ def put_batch(
             "sample_ids": item.sample_ids,
             "overlap": places,
             "closed": False,
-            "created": schema.now(),
+            "created": columns.now(),
             "batch": known.number,
             "expected": item.expected,
             "position": position,
@@ -187,7 +187,7 @@ def ensure_batch(connection: Connection, batch: dict[str, Any]) -> Batch:
         "purpose": "labels",
         "state": "open",
         **dict.fromkeys(("items", "wanted", "done", "skipped"), 0),
-        "created": schema.now(),
+        "created": columns.now(),
     }
     insert_new(connection, _batches, [row | {k: v for k, v in batch.items() if v != ""}])
     (known,) = _select(connection, _batches.c.run == run, _batches.c.round == round_)
@@ -279,7 +279,7 @@ def _add(connection: Connection, number: int, **by: int) -> None:
 def _select(connection: Connection, *conditions: Any) -> list[Batch]:
     query = sa.select(_batches).where(*conditions).order_by(_batches.c.number)
     rows = connection.execute(query).mappings()
-    return [Batch(**{**row, "name": schema.as_text(row["name"])}) for row in rows]
+    return [Batch(**{**row, "name": columns.as_text(row["name"])}) for row in rows]
 
 
 def _check_item(item: Task) -> None:

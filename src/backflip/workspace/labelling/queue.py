@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from backflip.errors import ConflictError, NotFoundError, WorkspaceError
 from backflip.records import Sample
 from backflip.records.feedback import FeedbackBase
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, damage, insert_of
 from backflip.workspace.labelling.answer_validation import fit_entry, fit_extra
 from backflip.workspace.labelling.assignment import (
@@ -358,7 +358,7 @@ _ENDED = (
         state=sa.bindparam("to"),
         ended=sa.bindparam("at"),
         entry_id=sa.bindparam("entry"),
-        reason=sa.bindparam("why", type_=schema.Json),
+        reason=sa.bindparam("why", type_=columns.Json),
         draft=None,
     )
 )

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, insert
 from backflip.workspace.projects.projects import get_project
 
@@ -54,7 +54,7 @@ class Reports:
 
     def keep(self, project: str, body: dict[str, Any]) -> None:
         """Keep a new report of a project in place of the old one."""
-        self._put(project, {"wanted": False, "body": body, "made": schema.now()})
+        self._put(project, {"wanted": False, "body": body, "made": columns.now()})
 
     def _put(self, project: str, values: dict[str, Any]) -> None:
         row = {"project": project, "wanted": False, "body": None, "made": None} | values

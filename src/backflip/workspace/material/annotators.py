@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.engine import Connection
 
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, insert
 
 
@@ -46,7 +46,7 @@ class Annotators:
                 return True
             latest = _versions(connection, name)[-1]
             wanted = latest.settings if settings is None else settings
-            if latest.group != group or schema.canonical(latest.settings) != schema.canonical(
+            if latest.group != group or columns.canonical(latest.settings) != columns.canonical(
                 wanted
             ):
                 _insert_version(connection, name, group, wanted)
@@ -72,7 +72,7 @@ def insert_annotators(
     new = 0
     for name, group in groups.items():
         statement = insert(connection, table).on_conflict_do_nothing().returning(table.c.name)
-        row = {"name": check_name(name, "the annotator's name"), "created": schema.now()}
+        row = {"name": check_name(name, "the annotator's name"), "created": columns.now()}
         if connection.execute(statement, [row]).scalars().all():
             _insert_version(connection, name, group, settings or {})
             new += 1
@@ -87,7 +87,7 @@ def groups_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _insert_version(
     connection: Connection, name: str, group: str, settings: dict[str, Any]
 ) -> None:
-    row = {"annotator": name, "group": group, "settings": settings, "created": schema.now()}
+    row = {"annotator": name, "group": group, "settings": settings, "created": columns.now()}
     connection.execute(sa.insert(schema.annotator_versions), row)
 
 

@@ -11,7 +11,7 @@ from backflip.errors import NotFoundError, WorkspaceError
 from backflip.records import content_id
 from backflip.records.feedback import FeedbackBase, parse_feedback
 from backflip.records.feedback_checks import check_about, check_entry
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import check_name, chunks, damage, insert_new
 from backflip.workspace.material.annotators import groups_of, insert_annotators
 from backflip.workspace.material.samples import about_samples
@@ -76,7 +76,7 @@ def append(
                 "run": run,
                 "round": round,
                 "body": body,
-                "created": schema.now(),
+                "created": columns.now(),
             }
             for entry, body in ((entry, entry.model_dump(mode="json")) for entry in chunk)
         ]
@@ -123,7 +123,7 @@ def retract(connection: Connection, ids: Sequence[str], reason: str, by: str) ->
             "round": target.round,
             "retracts": name,
             "body": {"reason": reason},
-            "created": schema.now(),
+            "created": columns.now(),
         }
         for name, target in targets.items()
     ]

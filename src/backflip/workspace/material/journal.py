@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.records.feedback import FeedbackBase
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
 from backflip.workspace.material.entries import (
     IS_ACTIVE,
@@ -284,7 +284,7 @@ def _journal_row(row: sa.Row[Any]) -> JournalRow:
         annotator=row.annotator,
         entry=entry,
         retracts=row.retracts,
-        reason=None if feedback else schema.as_text(schema.as_object(row.body).get("reason")),
+        reason=None if feedback else columns.as_text(columns.as_object(row.body).get("reason")),
         run=row.run,
         round=row.round,
         created=row.created,

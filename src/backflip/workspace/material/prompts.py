@@ -11,11 +11,11 @@ from backflip.errors import WorkspaceError
 from backflip.records import Prompt
 from backflip.records.checks import check_prompt
 from backflip.records.feedback import DAMAGED, ERASED
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, chunks, damage, insert_new
 
 IS_ERASED = sa.type_coerce(schema.prompts.c.content, sa.Text).contains(
-    schema.canonical({"content": ERASED}).strip("{}"), autoescape=True
+    columns.canonical({"content": ERASED}).strip("{}"), autoescape=True
 )
 """Whether the words of a prompt were erased."""
 DAMAGED_PROMPT = Prompt.from_text(DAMAGED)
@@ -80,7 +80,7 @@ def _row(prompt: Prompt) -> dict[str, Any]:
         "content": prompt.content.model_dump(mode="json"),
         "source": prompt.source,
         "split": prompt.split,
-        "created": schema.now(),
+        "created": columns.now(),
     }
 
 

@@ -14,7 +14,7 @@ from backflip.records import Completion, Content, Prompt, Sample, content_from
 from backflip.records.checks import check_header, check_sample
 from backflip.records.feedback import DAMAGED, ERASED
 from backflip.records.feedback_checks import About
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, chunks, damage, insert_new
 from backflip.workspace.database.kept import Found
 from backflip.workspace.material.prompts import (
@@ -88,7 +88,7 @@ def about_samples(connection: Connection, ids: Iterable[str]) -> dict[str, About
     for chunk in chunks(wanted):
         query = sa.select(table.c.id, table.c.prompt_id, table.c.header)
         for row in connection.execute(query.where(table.c.id.in_(chunk))):
-            text = schema.as_object(row.header).get("text")
+            text = columns.as_object(row.header).get("text")
             known[row.id] = About(row.prompt_id, None if text is None else len(text))
     if missing := [name for name in wanted if name not in known]:
         named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
@@ -122,7 +122,7 @@ def _insert(connection: Connection, samples: list[Sample]) -> int:
             "origin": {"seed": sample.seed, "index": sample.index, "settings": sample.settings},
             "header": sample.content.header(),
             "arrays": _pack(sample.content),
-            "created": schema.now(),
+            "created": columns.now(),
         }
         for sample in samples
     ]

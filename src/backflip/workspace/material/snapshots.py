@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from backflip.errors import WorkspaceError
 from backflip.records import Record, content_id
 from backflip.records.feedback import FeedbackBase
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, chunks, damage, insert_new
 from backflip.workspace.material.entries import entry_of, select_rows
 
@@ -44,7 +44,7 @@ class Snapshots:
             raise WorkspaceError(f"cannot take a snapshot: {what}")
         snapshot = Snapshot(id=_hash(rows), entry_ids=wanted)
         with self._database.write("journal") as connection:
-            row = {"id": snapshot.id, "created": schema.now()}
+            row = {"id": snapshot.id, "created": columns.now()}
             if insert_new(connection, schema.snapshots, [row]):
                 places = (
                     {"snapshot_id": snapshot.id, "place": place, "entry_id": name}
@@ -92,7 +92,7 @@ def is_of(snapshot_id: str, rows: list[sa.Row[Any]]) -> bool:
 
 def _hash(rows: list[sa.Row[Any]]) -> str:
     for row in rows:
-        if isinstance(row.body, schema.Damaged):
+        if isinstance(row.body, columns.Damaged):
             raise damage(f"the entry {row.id}")
     return content_id("snapshot", [[row.id, row.body] for row in rows])
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backflip.records.feedback import ERASED, WRITTEN_KINDS, parse_feedback
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import chunks
 from backflip.workspace.material.entries import IS_ERASED as ENTRY_IS_ERASED
 from backflip.workspace.material.entries import RETRACTION, retract_all_of, runs_of
@@ -135,7 +135,7 @@ def _permit(connection: Connection, annotator: str, project: str | None) -> None
         before = before.where(_erasures.c.run.in_(runs))
     connection.execute(before)
     through = connection.execute(sa.select(sa.func.max(_journal.c.number))).scalar_one()
-    row = {"annotator": annotator, "through": through, "created": schema.now()}
+    row = {"annotator": annotator, "through": through, "created": columns.now()}
     connection.execute(sa.insert(_erasures), [{**row, "run": run} for run in runs])
 
 

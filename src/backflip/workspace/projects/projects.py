@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from backflip.errors import ConflictError, NotFoundError
 from backflip.records import Record, content_id
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, insert, insert_new
 
 MAIN = "main"
@@ -165,7 +165,7 @@ class Projects:
                 "version": 1 if known is None else known.version + 1,
                 "text": text,
                 "author": author,
-                "created": schema.now(),
+                "created": columns.now(),
             }
             connection.execute(sa.insert(_guidelines), row)
         return Guideline(**row)
@@ -261,7 +261,7 @@ def require_project(connection: Connection, id: str) -> Project:  # noqa: A002
 
 
 def _insert(connection: Connection, name: str, settings: ProjectSettings | None) -> Project:
-    created = schema.now()
+    created = columns.now()
     row = {
         "id": content_id("project", name, created.isoformat()),
         "name": name,
@@ -276,7 +276,7 @@ def _insert(connection: Connection, name: str, settings: ProjectSettings | None)
 def _main_row() -> dict[str, Any]:
     settings = ProjectSettings().model_dump(mode="json")
     row = {"id": MAIN, "name": "Main", "settings": settings, "archived": False}
-    return row | {"created": schema.now()}
+    return row | {"created": columns.now()}
 
 
 def _newest_guideline(connection: Connection, project: str) -> Guideline | None:
@@ -289,7 +289,7 @@ def _guideline(row: sa.Row[Any]) -> Guideline:
     return Guideline(
         project=row.project,
         version=row.version,
-        text=schema.as_text(row.text),
+        text=columns.as_text(row.text),
         author=row.author,
         created=row.created,
     )

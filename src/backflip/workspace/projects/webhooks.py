@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from backflip.errors import NotFoundError
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
 from backflip.workspace.projects.projects import get_project
 
@@ -73,7 +73,7 @@ class Webhooks:
             "secret": secrets.token_urlsafe(32),
             "events": tuple(dict.fromkeys(events)),
             "active": True,
-            "created": schema.now(),
+            "created": columns.now(),
         }
         with self._database.write("projects", "webhooks") as connection:
             get_project(connection, project)
@@ -149,7 +149,7 @@ def note_event(connection: Connection, project: str, event: Event, body: dict[st
             "state": "waiting",
             "attempts": 0,
             "due": time.time(),
-            "created": schema.now(),
+            "created": columns.now(),
         }
         for hook in _active(connection, project)
         if event in hook.events
@@ -165,8 +165,8 @@ def _active(connection: Connection, project: str) -> list[Webhook]:
 
 def _hook(row: sa.Row[Any]) -> Webhook:
     values: dict[str, Any] = {name: getattr(row, name) for name in Webhook.model_fields}
-    values["url"] = schema.as_text(values["url"])
-    if isinstance(values["events"], schema.Damaged):
+    values["url"] = columns.as_text(values["url"])
+    if isinstance(values["events"], columns.Damaged):
         values["events"] = ()  # nobody's answer waits for a webhook that cannot be read
     return Webhook(**values)
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from backflip.config import ChatSettings
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, damage, insert_new
 
 ModelStage = Literal["base", "pretrain", "sft", "reward", "policy"]
@@ -35,7 +35,7 @@ class ModelRecord(Record):
     run: str | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
-    created: datetime = Field(default_factory=schema.now)
+    created: datetime = Field(default_factory=columns.now)
 
     @property
     def chat(self) -> ChatSettings:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, insert, insert_new
 from backflip.workspace.database.kept import as_kept
 
@@ -62,13 +62,13 @@ class Runs:
             "recipe": recipe,
             "version": version,
             "status": "running",
-            "created": schema.now(),
+            "created": columns.now(),
         }
         table = schema.runs
         with self._database.write("runs") as connection:
             if not insert_new(connection, table, [row]):
                 known = connection.execute(sa.select(table.c.recipe).where(table.c.id == id))
-                if schema.canonical(known.scalar_one()) != schema.canonical(recipe):
+                if columns.canonical(known.scalar_one()) != columns.canonical(recipe):
                     raise WorkspaceError(
                         f"run {id!r} was started with another recipe",
                         where=self._database.where,
@@ -101,7 +101,7 @@ class Runs:
     def finish(self, id: str, status: str = "finished") -> None:  # noqa: A002
         """Say how a run ended: "finished", "failed" or "stopped"."""
         table = schema.runs
-        values = {"status": status, "finished": schema.now()}
+        values = {"status": status, "finished": columns.now()}
         with self._database.write("runs") as connection:
             changed = connection.execute(sa.update(table).where(table.c.id == id).values(values))
             if not changed.rowcount:
@@ -135,7 +135,7 @@ class Stages:
 
     def begin(self, run: str, key: str) -> None:
         """Note that a stage was begun; nothing changes when it was before."""
-        row = {"run": run, "key": check_name(key, "the stage's key"), "created": schema.now()}
+        row = {"run": run, "key": check_name(key, "the stage's key"), "created": columns.now()}
         with self._database.write("runs") as connection:
             require_run(connection, run)
             connection.execute(insert(connection, schema.stages).on_conflict_do_nothing(), row)
@@ -152,9 +152,9 @@ class Stages:
         with self._database.write("runs") as connection:
             known = connection.execute(sa.select(table.c.result).where(this)).scalar_one()
             if known is None:
-                values = {"result": result, "finished": schema.now()}
+                values = {"result": result, "finished": columns.now()}
                 connection.execute(sa.update(table).where(this).values(values))
-            elif schema.canonical(known) != schema.canonical(result):
+            elif columns.canonical(known) != columns.canonical(result):
                 raise WorkspaceError(
                     f"stage {key!r} of run {run!r} has another result already",
                     where=self._database.where,

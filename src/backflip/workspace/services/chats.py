@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from backflip.errors import ConflictError, NotFoundError
 from backflip.records import Record
 from backflip.records.feedback import FeedbackBase
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
 from backflip.workspace.labelling.volunteered_feedback import Place, keep, take_back
 from backflip.workspace.projects.projects import get_project, require_role
@@ -86,7 +86,7 @@ class Chats:
             "model": model,
             "turns": [],
             "state": "open",
-            "created": schema.now(),
+            "created": columns.now(),
         }
         with self._database.write("projects", "people", "generations") as connection:
             get_project(connection, project)

@@ -22,7 +22,7 @@ from backflip.config import SamplingSettings
 from backflip.errors import NotFoundError, WorkspaceError
 from backflip.records import Dialogue, Prompt, Record, Sample
 from backflip.records.feedback import DAMAGED
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, chunks, insert
 from backflip.workspace.material.prompts import DAMAGED_PROMPT
 from backflip.workspace.material.samples import insert_samples
@@ -148,7 +148,7 @@ class Generations:
             "state": "waiting",
             "text": "",
             "lost": 0,
-            "created": schema.now(),
+            "created": columns.now(),
         }
         with self._database.write("projects", "people", "generations") as connection:
             _require(connection, schema.users, user, "user")
@@ -362,8 +362,8 @@ def _select(connection: Connection, condition: sa.ColumnElement[bool]) -> list[G
 def _generation(row: sa.RowMapping) -> Generation:
     """A reply as it is kept; what of it cannot be read says so."""
     values = {name: row[name] for name in Generation.model_fields}
-    values["text"] = schema.as_text(values["text"])
-    values["error"] = values["error"] and schema.as_text(values["error"])
+    values["text"] = columns.as_text(values["text"])
+    values["error"] = values["error"] and columns.as_text(values["error"])
     try:
         return Generation(**values)
     except ValidationError:

@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from backflip import __version__
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.records import Record
-from backflip.workspace.database import schema
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.artifacts import flush_folder, lasting_files, unreadable
 from backflip.workspace.transfer.bounds import BOUNDS, fitting_name
 from backflip.workspace.workspace import Workspace
@@ -212,7 +212,7 @@ class _Pack:
 
     def __init__(self, tar: tarfile.TarFile):
         self._tar = tar
-        self._time = schema.now()
+        self._time = columns.now()
         self.members: list[Member] = []
         self._names = 0
 
@@ -285,7 +285,7 @@ def seal(content: Record) -> bytes:
 
 def hash_json(value: Any) -> str:
     """SHA-256 of the one spelling that a value has."""
-    return hashlib.sha256(schema.canonical(value).encode()).hexdigest()
+    return hashlib.sha256(columns.canonical(value).encode()).hexdigest()
 
 
 class _Hashed:
