@@ -6,9 +6,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from backflip.config import LoraSettings, ModelSettings
 from backflip.errors import ModelError
+from backflip.files.folders import new_folder
 from backflip.files.manifest import MANIFEST
 from backflip.models import TextInputs, TextPolicy, cache_folder, read_record
-from backflip.models.files import new_folder, write_record
+from backflip.models.files import write_record
 from unsealed import unsealed
 
 

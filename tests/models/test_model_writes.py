@@ -15,8 +15,8 @@ from test_finding_models import write_gguf
 
 from backflip.config import ScratchSettings
 from backflip.errors import ModelError
+from backflip.files.folders import new_folder
 from backflip.models import make_model
-from backflip.models.files import new_folder
 
 WRITES = ("policy", "policy again", "scratch", "agent", "gguf", "report")
 

@@ -15,8 +15,9 @@ from torch.distributions import Categorical, Independent, Normal
 
 from backflip.agents.inputs import OTHER_WORLD, ClipInputs
 from backflip.errors import ModelError, SettingsError
+from backflip.files.folders import new_folder
 from backflip.files.manifest import require_whole
-from backflip.models.files import new_folder, read_record, read_tensors, write_record
+from backflip.models.files import read_record, read_tensors, write_record
 from backflip.models.matching import require_same_tensors
 from backflip.models.shaking import shaken
 from backflip.records import Sample

@@ -3,8 +3,6 @@
 import gzip
 import io
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -14,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from backflip.data.files import UNKNOWN_KIND, kind_of
 from backflip.data.rows import MAX_ROW_BYTES, MAX_WIDE_BYTES, TOO_LONG, Rejected, check_row
 from backflip.errors import FREE_SPACE, FormatError, why_not_written
+from backflip.files.durable import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +52,7 @@ def write_rows(
     if kind is None:
         raise FormatError("unknown kind of file", where=str(path), hint=UNKNOWN_KIND)
     try:
-        with _replacing(path) as stream:
+        with whole_file(path, flush_name=False) as stream:
             most = MAX_WIDE_BYTES if wide and kind == ".parquet" else MAX_ROW_BYTES
             rows = _readable(rows, kind == ".parquet", most, on_refused)
             if kind == ".parquet":
@@ -73,19 +72,6 @@ def _readable(
             on_refused(checked.reason)
         else:
             yield row
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

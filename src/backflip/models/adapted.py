@@ -27,7 +27,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.config import LoraSettings
 from backflip.errors import ModelError
-from backflip.models.files import new_folder, write_record
+from backflip.files.folders import new_folder
+from backflip.models.files import write_record
 from backflip.models.inputs import TextInputs
 from backflip.models.limits import position_limit, vocabulary_size
 from backflip.models.lora import adapted_layers, adapters_off, add_adapters, plain_state

@@ -16,8 +16,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backflip.errors import DamageError, ModelError
+from backflip.files.folders import new_folder
 from backflip.files.manifest import require_whole
-from backflip.models.files import cache_folder, new_folder
+from backflip.models.files import cache_folder
 from backflip.models.matching import counted, require_filled
 from backflip.models.quiet import isolated_rng, quiet
 

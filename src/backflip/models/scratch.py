@@ -15,7 +15,8 @@ from transformers import (
 
 from backflip.config import ScratchSettings
 from backflip.errors import ModelError, SettingsError
-from backflip.models.files import new_folder, write_record
+from backflip.files.folders import new_folder
+from backflip.models.files import write_record
 from backflip.models.quiet import isolated_rng, quiet
 
 PAD, BOS, TURN, END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"

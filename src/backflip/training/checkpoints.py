@@ -22,8 +22,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from backflip.errors import DamageError, TrainingError, why_not_read, why_not_written
+from backflip.files.durable import flush_folder, flush_tree
 from backflip.files.manifest import require_whole, seal
-from backflip.models.files import flush_folder, flush_tree, read_tensors
+from backflip.models.files import read_tensors
 
 _NAME = re.compile(r"step-(\d{8,18})")
 _UNFINISHED = ".unfinished"

@@ -9,8 +9,6 @@ work/
 """
 
 import json
-import os
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,11 +21,11 @@ from backflip.errors import (
     why_not_read,
     why_not_written,
 )
+from backflip.files.durable import whole_file
 from backflip.records import Record
 from backflip.workspace.accounts.people import People
 from backflip.workspace.database import columns
 from backflip.workspace.database.addresses import postgresql_url, sqlite_url
-from backflip.workspace.database.artifacts import flush_folder
 from backflip.workspace.database.engine import Database, damaged_database
 from backflip.workspace.labelling.adjudication import Adjudications
 from backflip.workspace.labelling.batches import Batches
@@ -251,17 +249,9 @@ def read_marker(path: Path) -> Marker:
 
 def _write_marker(path: Path, marker: Marker) -> None:
     """Write whole or not at all; an address may hold a password, so only the owner reads one."""
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.draft")
     mode = 0o666 if marker.database is None else 0o600
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(marker.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        flush_folder(path.parent)
+        with whole_file(path, mode=mode) as file:
+            file.write((marker.model_dump_json(indent=2) + "\n").encode())
     except OSError as error:
         raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """The report as one HTML file: styles, figures and replies are inside, nothing is fetched."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.evaluation.report.gather import Facts, gather
 from backflip.evaluation.report.plots import reliability, training_curves, win_rates
 from backflip.evaluation.report.words import doubts, headline, round_lines, sources
+from backflip.files.durable import whole_file
 from backflip.workspace import Workspace
 
 
@@ -26,15 +26,11 @@ def write_report(workspace: Workspace, run_id: str) -> Path:
     """
     folder = workspace.artifacts / "reports"
     path = folder / f"{run_id}.html"
-    draft = folder / f"{run_id}.{os.getpid()}.draft"
     page = render(gather(workspace, run_id))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_text(page, encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(page.encode())
     except OSError as error:
         raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
     return path

@@ -23,13 +23,14 @@ from backflip.evaluation import (
     reward_report,
     tells_apart,
 )
+from backflip.files.folders import new_folder
 from backflip.loop.domains import model_place
 from backflip.loop.stages.interim import keep_scores, note_accuracy
 from backflip.loop.stages.model_registration import ANEW, keep_model, made_here, require_kept, train
 from backflip.loop.stages.monitoring import Watchdog, usual_length
 from backflip.loop.stages.query_selection import heldout_seed, picked_samples
 from backflip.loop.stages.training_data import learned_from
-from backflip.models.files import new_folder, read_tensors
+from backflip.models.files import read_tensors
 from backflip.records import Sample, derive_seed
 from backflip.records.feedback import FeedbackBase
 from backflip.rewards import (

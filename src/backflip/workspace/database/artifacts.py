@@ -56,12 +56,3 @@ def _cannot_list(error: OSError) -> None:
 def unreadable(error: OSError, path: str) -> WorkspaceError:
     """What to say of a file or folder that the system would not read."""
     return WorkspaceError(f"cannot be read: {error.strerror or error}", where=path)
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

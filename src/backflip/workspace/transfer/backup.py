@@ -23,7 +23,6 @@ import io
 import json
 import math
 import os
-import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -38,9 +37,10 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from backflip import __version__
 from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
+from backflip.files.durable import whole_file
 from backflip.records import Record
 from backflip.workspace.database import columns, schema
-from backflip.workspace.database.artifacts import flush_folder, lasting_files, unreadable
+from backflip.workspace.database.artifacts import lasting_files, unreadable
 from backflip.workspace.transfer.bounds import BOUNDS, fitting_name
 from backflip.workspace.workspace import Workspace
 
@@ -149,21 +149,17 @@ def write_backup(
         raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
     if taken:
         raise _taken(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            with (
-                _packed(raw, path) as stream,
-                tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
-            ):
-                written = _write(_Pack(tar), workspace, path, artifacts, advance)
-            raw.flush()
-            os.fsync(raw.fileno())
-        _publish(draft, path, force=force)
+        with (
+            whole_file(path, mode=0o600, replace=force) as raw,
+            _packed(raw, path) as stream,
+            tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            written = _write(_Pack(tar), workspace, path, artifacts, advance)
+    except FileExistsError:
+        raise _taken(path) from None
     except OSError as error:
         raise WorkspaceError(why_not_written(error), where=str(path), hint=FREE_SPACE) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return written
 
 
@@ -171,22 +167,6 @@ def _packed(raw: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
     if path.suffix.lower() != ".gz":
         return nullcontext(raw)
     return cast("IO[bytes]", gzip.GzipFile("", "wb", _LEVEL, raw))
-
-
-def _publish(draft: Path, path: Path, *, force: bool) -> None:
-    """Give the draft its name; a file that came there meanwhile stays, unless by force."""
-    if force:
-        draft.replace(path)
-    else:
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            raise _taken(path) from None
-        except OSError:  # a disk that knows no links
-            if path.exists():
-                raise _taken(path) from None
-            draft.replace(path)
-    flush_folder(path.parent)
 
 
 def _taken(path: Path) -> WorkspaceError:

@@ -7,7 +7,6 @@ workspace, and whatever is wrong is told with the member where it was found.
 import gzip
 import hashlib
 import json
-import os
 import re
 import tarfile
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from backflip.errors import WorkspaceError
+from backflip.files.durable import flush_file
 from backflip.workspace.database import migrations
 from backflip.workspace.database.artifacts import unreadable
 from backflip.workspace.transfer.backup import (
@@ -304,5 +304,4 @@ def _keep(content: Content, draft: Path | None, bounds: Bounds) -> None:
     with path.open("xb") as opened:
         for block in content.blocks():
             opened.write(block)
-        opened.flush()
-        os.fsync(opened.fileno())
+        flush_file(opened)

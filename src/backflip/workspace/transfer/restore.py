@@ -16,9 +16,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from backflip.errors import FREE_SPACE, WorkspaceError, reaching, why_not_written
+from backflip.files.durable import flush_folder
 from backflip.workspace.database import migrations, schema
 from backflip.workspace.database.addresses import postgresql_url, sqlite_url
-from backflip.workspace.database.artifacts import flush_folder, unreadable
+from backflip.workspace.database.artifacts import unreadable
 from backflip.workspace.database.engine import Database
 from backflip.workspace.transfer.backup import ARTIFACTS, HEADING, PART_BYTES, WORDS, Manifest
 from backflip.workspace.transfer.bounds import BOUNDS, Bounds, require_room
@@ -162,7 +163,9 @@ def _put_in_place(draft: Path, root: Path, database: str | None) -> None:
 def _is_placed(name: str) -> bool:
     """Whether it is something that `_put_in_place` makes, but for the marker itself."""
     made = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", ARTIFACTS)
-    return name in made or (name.startswith(f"{MARKER}.") and name.endswith(".draft"))
+    return name in made or (
+        name.removeprefix(".").startswith(f"{MARKER}.") and name.endswith(".draft")
+    )
 
 
 def _clear(root: Path) -> None:
