@@ -20,7 +20,7 @@ from backflip.formats import Labelled, read
 from backflip.loop import load_recipe, make_domain
 from backflip.records import derive_seed
 from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
-from backflip.training import RewardTraining, fit
+from backflip.training import RewardTrainer, fit
 from backflip.workspace import Workspace
 
 
@@ -62,7 +62,7 @@ def run(recipe, domain, start: Path, folder: Path, options) -> dict:
             print(told, file=sys.stderr, flush=True)
 
     fit(
-        RewardTraining(fitted, settings),
+        RewardTrainer(fitted, settings),
         folder / "checkpoints",
         checkpoint_every=10**9,
         record=record,

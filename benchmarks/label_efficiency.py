@@ -50,7 +50,7 @@ from backflip.feedback.teachers import Item, Teacher, ask_crowd, make_crowd
 from backflip.records import Clip, Prompt, Sample, Situation, derive_seed
 from backflip.records.feedback import FeedbackBase
 from backflip.rewards import AnnotatorModel, RewardFit, heldout_side, split_by_prompt
-from backflip.training import RewardTraining
+from backflip.training import RewardTrainer
 
 STRATEGIES = ("random", "disagreement", "margin", "diverse")
 CROWDS = {
@@ -181,7 +181,7 @@ class Game:
             network = ClipReward(ClipScorer(self.world.shape, seed=own))
             annotators = AnnotatorModel.of(kept, settings)
             fitted = RewardFit(network, annotators, kept, self.samples, settings, own)
-            training = RewardTraining(fitted, settings)
+            training = RewardTrainer(fitted, settings)
             for step in range(training.num_steps):
                 training.step(step)
             network.normalise([sample for pair in self.world.test for sample in pair])

@@ -195,7 +195,7 @@ def prepare_sft(bench: Bench) -> Callable[[int], float]:
 def prepare_reward(bench: Bench) -> Callable[[int], float]:
     from backflip.records.feedback import Comparison
     from backflip.rewards import AnnotatorModel, RewardFit
-    from backflip.training import RewardTraining
+    from backflip.training import RewardTrainer
 
     drawn = bench.replies(2)
     votes = [
@@ -206,13 +206,13 @@ def prepare_reward(bench: Bench) -> Callable[[int], float]:
     scorer = bench.domain.scorer(bench.model, seed=0)
     samples = {sample.id: sample for sample in drawn}
     fitted = RewardFit(scorer, AnnotatorModel.of(votes, settings), votes, samples, settings, 0)
-    trainee = RewardTraining(fitted, settings)
+    trainee = RewardTrainer(fitted, settings)
     return lambda number: trainee.step(0)["tokens"]
 
 
 def prepare_dpo(bench: Bench) -> Callable[[int], float]:
     from backflip.algorithms import DPO, DPOSettings
-    from backflip.training import Learner, PairTraining
+    from backflip.training import Learner, PreferenceTrainer
 
     drawn = bench.replies(2)
     learner = Learner(
@@ -221,7 +221,7 @@ def prepare_dpo(bench: Bench) -> Callable[[int], float]:
         total_updates=1,
         reference=bench.domain.frozen(bench.model),
     )
-    trainee = PairTraining(
+    trainee = PreferenceTrainer(
         algorithm=DPO(DPOSettings(batch_size=bench.batch)),
         learner=learner,
         pairs=list(zip(drawn[::2], drawn[1::2], strict=True)),
@@ -239,7 +239,7 @@ def prepare_dpo(bench: Bench) -> Callable[[int], float]:
 
 def prepare_ppo(bench: Bench) -> Callable[[int], float]:
     from backflip.algorithms import PPO, PPOSettings
-    from backflip.training import Learner, RolloutTraining
+    from backflip.training import Learner, OnPolicyTrainer
 
     domain, model = bench.domain, bench.model
     settings = PPOSettings(prompts_per_step=bench.batch, epochs=1, optimizer=bench.optimizer)
@@ -250,7 +250,7 @@ def prepare_ppo(bench: Bench) -> Callable[[int], float]:
         reference=domain.frozen(model),
         value=domain.scorer(model, seed=0).scorer,
     )
-    trainee = RolloutTraining(
+    trainee = OnPolicyTrainer(
         algorithm=PPO(settings),
         learner=learner,
         sampler=domain.sampler(model, model_id="tiny"),

@@ -27,7 +27,7 @@ CLIPS = [make_clip(3, 0), make_clip(1, 1), make_clip(5, 2)]
 def test_rows_hold_the_clips_and_zeros_behind():
     inputs = ClipInputs.of(CLIPS)
     assert inputs.num_rows == 3
-    assert inputs.row_tokens.tolist() == [3, 1, 5]
+    assert inputs.row_lengths.tolist() == [3, 1, 5]
     for row, clip in enumerate(CLIPS):
         steps = clip.num_steps
         seen = clip.observations.reshape(steps + 1, 4)

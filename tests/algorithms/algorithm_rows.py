@@ -21,7 +21,7 @@ class Rows:
         return len(self.lengths)
 
     @property
-    def row_tokens(self) -> Tensor:
+    def row_lengths(self) -> Tensor:
         return self.lengths
 
     @property

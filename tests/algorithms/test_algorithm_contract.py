@@ -10,11 +10,11 @@ from torch import Tensor
 from backflip.algorithms import (
     ALGORITHMS,
     Algorithm,
-    Batch,
     OfflineAlgorithm,
     OnlineAlgorithm,
     Outputs,
     Rollouts,
+    TrainBatch,
     make_algorithm,
 )
 from backflip.errors import SettingsError
@@ -25,11 +25,11 @@ def noise(number: int, seed: int) -> Tensor:
     return torch.randn(number, T, generator=generator, dtype=torch.float64)
 
 
-def make_batch(algorithm: Algorithm, number: int = 8) -> Batch:
+def make_batch(algorithm: Algorithm, number: int = 8) -> TrainBatch:
     rows = make_rows(number)
     if isinstance(algorithm, OfflineAlgorithm):
         reference = rows.logits + 0.3 * noise(number, 1)
-        return Batch(inputs=rows, rows_per_item=2, ref_logprobs_BT=reference)
+        return TrainBatch(inputs=rows, rows_per_item=2, ref_logprobs_BT=reference)
     rollouts = Rollouts(
         samples=[],
         inputs=rows,
@@ -44,7 +44,7 @@ def make_batch(algorithm: Algorithm, number: int = 8) -> Batch:
 
 
 def loss_of(
-    algorithm: Algorithm, batch: Batch, logits: Tensor, values: Tensor, limit: int = 10_000
+    algorithm: Algorithm, batch: TrainBatch, logits: Tensor, values: Tensor, limit: int = 10_000
 ) -> Tensor:
     """Sums of micro-batches over counts of the whole batch, as the learner takes them."""
     totals = batch.totals()
@@ -120,7 +120,7 @@ def test_loss_ignores_what_is_masked(algorithm):
     batch = make_batch(algorithm)
     logits, values = batch.inputs.logits + 0.1 * noise(8, 4), noise(8, 5)
     clean = loss_of(algorithm, batch, logits, values)
-    spoilt = Batch(
+    spoilt = TrainBatch(
         **{
             name: value.masked_fill(~batch.mask_BT, 1e6) if name.endswith("_BT") else value
             for name, value in vars(batch).items()

@@ -6,7 +6,14 @@ import pytest
 import torch
 from algorithm_rows import Rows, make_rows
 
-from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Rollouts, place_at_end
+from backflip.algorithms import (
+    PPO,
+    Outputs,
+    PPOSettings,
+    Rollouts,
+    TrainBatch,
+    reward_at_last_action,
+)
 from backflip.errors import SettingsError
 
 
@@ -97,12 +104,12 @@ def test_whitened_advantages_have_mean_zero_and_deviation_one():
 
 def test_score_stands_at_the_last_action_of_each_row():
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    assert place_at_end(torch.tensor([2.0, 3.0]), mask).tolist() == [[0, 2, 0], [3, 0, 0]]
+    assert reward_at_last_action(torch.tensor([2.0, 3.0]), mask).tolist() == [[0, 2, 0], [3, 0, 0]]
 
 
 def test_a_sample_without_actions_is_refused():
     with pytest.raises(ValueError, match="without actions"):
-        place_at_end(torch.tensor([1.0]), torch.tensor([[False]]))
+        reward_at_last_action(torch.tensor([1.0]), torch.tensor([[False]]))
 
 
 @pytest.mark.parametrize(
@@ -137,14 +144,14 @@ def test_metrics_of_credit_by_hand():
     assert metrics["value_explained"] == pytest.approx(explained)
 
 
-def one_action(ratio: float, advantage: float, value: float) -> tuple[Outputs, Batch]:
+def one_action(ratio: float, advantage: float, value: float) -> tuple[Outputs, TrainBatch]:
     """One sample of one action whose probability has grown by `ratio`; old value 0, return 1."""
 
     def cell(number: float) -> torch.Tensor:
         return torch.tensor([[number]], dtype=torch.float64)
 
     rows = Rows(torch.tensor([1]), cell(0.0), torch.tensor([0]))
-    batch = Batch(
+    batch = TrainBatch(
         inputs=rows,
         old_logprobs_BT=cell(-1.0),
         old_values_BT=cell(0.0),
@@ -154,7 +161,7 @@ def one_action(ratio: float, advantage: float, value: float) -> tuple[Outputs, B
     return Outputs(cell(-1.0 + math.log(ratio)), cell(0.9), cell(value)), batch
 
 
-def total(config: PPOSettings, outputs: Outputs, batch: Batch) -> float:
+def total(config: PPOSettings, outputs: Outputs, batch: TrainBatch) -> float:
     return sum(float(t.weight * t.sum) for t in PPO(config).loss(outputs, batch))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import compound, find_gold, sentiment_gold, split_sentences
-from backflip.feedback.teachers import Answer, Teacher
+from backflip.feedback.teachers import Teacher, TeacherAnswer
 from backflip.records import Clip, Completion, Prompt, Sample, Situation
 from backflip.records.feedback import Correction, Critique, Demonstration
 
@@ -36,7 +36,7 @@ def teacher(seed: int = 0, **faults: float) -> Teacher:
     return Teacher(settings, "t-1", seed, find_gold("sentiment"))
 
 
-def correct(sample: Sample, **faults: float) -> Answer | None:
+def correct(sample: Sample, **faults: float) -> TeacherAnswer | None:
     return teacher(**faults).answer("correction", [sample])
 
 

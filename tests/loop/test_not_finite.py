@@ -7,7 +7,7 @@ import pytest
 import torch
 from loop_helpers import agent_recipe, make_run, weights_of
 
-from backflip.algorithms import PPO, Term
+from backflip.algorithms import PPO, LossTerm
 from backflip.errors import TrainingError
 from backflip.loop.run import Stage
 from backflip.training.checkpoints import Checkpoints
@@ -34,13 +34,13 @@ def test_a_loss_that_becomes_nan_leaves_the_last_checkpoint(
         straight = weights_of(workspace)
     loss, calls = PPO.loss, []
 
-    def broken(self: PPO, *given: Any) -> list[Term]:
+    def broken(self: PPO, *given: Any) -> list[LossTerm]:
         """NaN in the second update of the third step: the first one was made."""
         calls.append(1)
         terms = loss(self, *given)
         if len(calls) < 6:
             return terms
-        return [Term(t.name, t.sum * float("nan"), t.unit, t.weight) for t in terms]
+        return [LossTerm(t.name, t.sum * float("nan"), t.unit, t.weight) for t in terms]
 
     with Workspace.create(tmp_path / "broken") as workspace:
         run, _ = make_run(workspace, recipe())

@@ -16,7 +16,7 @@ from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning
 from backflip.rewards import AnnotatorModel, GatedReward
-from backflip.training import Domain, RolloutTraining
+from backflip.training import Domain, OnPolicyTrainer
 from backflip.workspace import Workspace
 
 AXES = ("overall", "safe")
@@ -89,11 +89,11 @@ def rewards(done: SimpleNamespace, **settings: Any) -> list[float | None]:
     return learning.load_reward(Stage(run, "round-1/policy"), chosen).score(done.samples)
 
 
-def trainee_of(done: SimpleNamespace, monkeypatch: Any, **algorithm: Any) -> RolloutTraining:
+def trainee_of(done: SimpleNamespace, monkeypatch: Any, **algorithm: Any) -> OnPolicyTrainer:
     """What the policy stage would train, caught at the moment when it begins."""
-    caught: list[RolloutTraining] = []
+    caught: list[OnPolicyTrainer] = []
 
-    def catch(stage: Stage, trainee: RolloutTraining, **rest: Any) -> None:
+    def catch(stage: Stage, trainee: OnPolicyTrainer, **rest: Any) -> None:
         caught.append(trainee)
         raise InterruptedError
 

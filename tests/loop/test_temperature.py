@@ -17,7 +17,7 @@ from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning, measuring
 from backflip.records import Sample
-from backflip.training import PairTraining, RolloutTraining, Trainee
+from backflip.training import OnPolicyTrainer, PreferenceTrainer, Trainer
 from backflip.workspace import Workspace
 
 COLD, PLAIN = 0.3, 1.0
@@ -63,9 +63,9 @@ def trainee_of(
     told: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, temperature: float, **algorithm: Any
 ) -> Any:
     """What the policy stage of a recipe would train, caught when it begins."""
-    caught: list[Trainee] = []
+    caught: list[Trainer] = []
 
-    def catch(stage: Stage, trainee: Trainee, **rest: Any) -> None:
+    def catch(stage: Stage, trainee: Trainer, **rest: Any) -> None:
         caught.append(trainee)
         raise InterruptedError
 
@@ -76,7 +76,7 @@ def trainee_of(
     return caught[0]
 
 
-def gradient(trainee: PairTraining | RolloutTraining) -> Tensor:
+def gradient(trainee: PreferenceTrainer | OnPolicyTrainer) -> Tensor:
     """What the last update went by."""
     policy: Any = trainee.learner.policy
     return torch.cat([p.grad.flatten() for p in policy.parameters()])
@@ -150,7 +150,7 @@ def test_text_that_is_mixed_in_is_read_at_temperature_one(told, monkeypatch):
         losses.append(trainee.learner.update(part)["ptx_loss"])
         gradients.append(gradient(trainee))
     twin = AutoModelForCausalLM.from_pretrained(told.folder / "one", dtype=torch.float64)
-    ids, lengths = part.batch.inputs.input_ids_BL, part.batch.inputs.row_tokens.tolist()
+    ids, lengths = part.batch.inputs.input_ids_BL, part.batch.inputs.row_lengths.tolist()
     with torch.no_grad():
         rows = [row[:n] for row, n in zip(ids, lengths, strict=True)]
         tables = [twin(input_ids=row[None]).logits[0, :-1].log_softmax(-1) for row in rows]

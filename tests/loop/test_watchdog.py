@@ -10,7 +10,7 @@ from loop_helpers import agent_recipe, make_run, warned
 from backflip.loop import Run
 from backflip.loop.run import Stage
 from backflip.loop.stages import baseline, start
-from backflip.loop.stages.monitoring import Watchdog, flag_measured, usual_length
+from backflip.loop.stages.monitoring import PolicyMonitor, flag_measured, usual_length
 from backflip.reporter import Silent
 from backflip.workspace import Workspace
 
@@ -32,14 +32,14 @@ def flags(stage: Stage) -> dict[str, tuple[int, ...]]:
     return {series.name: series.steps for series in found}
 
 
-def tell(watchdog: Watchdog, stage: Stage, step: int, **metrics: float) -> None:
+def tell(watchdog: PolicyMonitor, stage: Stage, step: int, **metrics: float) -> None:
     """As `train` does: what was measured is kept, then watched."""
     stage.workspace.metrics.log(stage.run.id, stage.key, step, metrics)
     watchdog(step, metrics)
 
 
 def test_distance_and_length_are_flagged_above_their_limits_alone(stage: Stage):
-    watchdog, reporter = Watchdog(stage), stage.reporter
+    watchdog, reporter = PolicyMonitor(stage), stage.reporter
     tell(watchdog, stage, 1, kl=0.0, length=10.0)
     tell(watchdog, stage, 2, kl=5.0, length=20.0)
     assert flags(stage) == {}
@@ -53,15 +53,15 @@ def test_distance_and_length_are_flagged_above_their_limits_alone(stage: Stage):
 
 
 def test_a_resumed_run_holds_lengths_against_the_first_step(stage: Stage):
-    tell(Watchdog(stage), stage, 1, kl=0.0, length=10.0)
-    again = Watchdog(stage)
+    tell(PolicyMonitor(stage), stage, 1, kl=0.0, length=10.0)
+    again = PolicyMonitor(stage)
     tell(again, stage, 2, kl=0.0, length=19.0)
     tell(again, stage, 3, kl=0.0, length=21.0)
     assert flags(stage) == {"length": (3,)}
 
 
 def test_a_stage_without_samples_is_not_flagged(stage: Stage):
-    tell(Watchdog(stage), stage, 1, loss=99.0)
+    tell(PolicyMonitor(stage), stage, 1, loss=99.0)
     assert flags(stage) == {}
 
 
@@ -94,7 +94,7 @@ def test_a_policy_that_runs_away_is_flagged_while_it_is_trained(tmp_path: Path):
 
 def test_lengths_are_held_against_the_starting_model_not_against_the_stages_own(stage: Stage):
     """A policy that grows by less than the factor in every round is flagged in the second."""
-    watchdog = Watchdog(stage, usual=10.0)
+    watchdog = PolicyMonitor(stage, usual=10.0)
     tell(watchdog, stage, 1, length=19.0)
     tell(watchdog, stage, 2, length=20.0)
     assert flags(stage) == {}

@@ -23,7 +23,7 @@ def test_a_row_is_prompt_reply_padding():
     assert inputs.actions_BT.tolist() == [[8, 9], [3, 0]]
     assert inputs.mask_BT.tolist() == [[True, True], [True, False]]
     assert inputs.predicting_BT.tolist() == [[2, 3], [0, 0]]
-    assert inputs.row_tokens.tolist() == [5, 2]
+    assert inputs.row_lengths.tolist() == [5, 2]
     assert inputs.num_rows == 2
 
 
@@ -35,7 +35,7 @@ def test_every_view_agrees_with_the_rows_it_was_made_of(pairs):
     inputs = TextInputs.of(prompts, replies, pad_id=3)
     for row, (prompt, reply) in enumerate(pairs):
         mask = inputs.mask_BT[row]
-        length = int(inputs.row_tokens[row])
+        length = int(inputs.row_lengths[row])
         assert inputs.input_ids_BL[row, :length].tolist() == prompt + reply
         assert inputs.input_ids_BL[row, length:].eq(3).all()
         assert inputs.actions_BT[row][mask].tolist() == reply
@@ -51,7 +51,7 @@ def test_selected_rows_are_as_if_laid_alone(pairs, data):
     whole = TextInputs.of([p for p, _ in pairs], [r for _, r in pairs], pad_id=3)
     part = whole.select(torch.tensor(rows))
     alone = TextInputs.of([pairs[i][0] for i in rows], [pairs[i][1] for i in rows], pad_id=3)
-    for name in ("input_ids_BL", "row_tokens", "actions_BT", "mask_BT", "predicting_BT"):
+    for name in ("input_ids_BL", "row_lengths", "actions_BT", "mask_BT", "predicting_BT"):
         assert torch.equal(getattr(part, name), getattr(alone, name)), name
 
 

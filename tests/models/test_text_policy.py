@@ -118,7 +118,7 @@ def test_packed_documents_are_as_if_each_had_its_row(build, architecture, tokeni
 def test_rows_without_positions_are_one_document_each(build, tokenizer, rows, inputs):
     policy = TextPolicy.from_model(build("llama"), tokenizer)
     places_L = torch.arange(inputs.input_ids_BL.shape[1])
-    in_row = places_L < inputs.row_tokens[:, None]
+    in_row = places_L < inputs.row_lengths[:, None]
     mask = in_row & (places_L >= inputs.prompt_lengths_B[:, None])
     logprobs = policy.evaluate_rows(inputs.input_ids_BL, mask)
     assert torch.equal(logprobs[mask], policy.evaluate(inputs).logprobs_BT[inputs.mask_BT])

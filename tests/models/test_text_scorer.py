@@ -89,7 +89,7 @@ def test_saved_scorers_score_alike_as_a_plain_classifier(
 
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "scorer")
     inputs = TextInputs.of(*rows, pad_id=plain.config.pad_token_id)
-    in_row = torch.arange(inputs.input_ids_BL.shape[1]) < inputs.row_tokens[:, None]
+    in_row = torch.arange(inputs.input_ids_BL.shape[1]) < inputs.row_lengths[:, None]
     with torch.no_grad():
         logits = plain(inputs.input_ids_BL, attention_mask=in_row).logits
     inputs = TextInputs.of(*rows, pad_id=scorer.pad_id)

@@ -45,7 +45,7 @@ class ClipInputs:
         return len(self.lengths)
 
     @property
-    def row_tokens(self) -> Tensor:
+    def row_lengths(self) -> Tensor:
         return self.lengths
 
     def select(self, rows: Tensor) -> "ClipInputs":

@@ -88,7 +88,7 @@ def scripted(sampler, monkeypatch, tokens):
     """Let the model say `tokens`, whatever it is asked."""
     start = len(sampler.encode(PROMPTS[0], SamplingSettings())) - 1
 
-    def step(self, row_tokens, lengths, cache):
+    def step(self, row_lengths, lengths, cache):
         places = torch.from_numpy(lengths.astype(np.int64)) - start
         return torch.nn.functional.one_hot(torch.tensor(tokens)[places], 259).float()
 

@@ -18,7 +18,7 @@ from backflip.models import TextInputs, TextPolicy
 from backflip.models.shaking import shaken
 from backflip.records import Prompt
 from backflip.sampling import TextSampler
-from backflip.training import Learner, RolloutTraining
+from backflip.training import Learner, OnPolicyTrainer
 from backflip.training.agreement import NARROW
 from families import build_family
 
@@ -67,7 +67,7 @@ def training(tokenizer, family, *, temperature, dtype=torch.bfloat16, enlarge=2.
         pairs = [encode_sample(tokenizer, sample) for sample in samples]
         return TextInputs.of([p for p, _ in pairs], [r for _, r in pairs], pad_id=0)
 
-    return RolloutTraining(
+    return OnPolicyTrainer(
         algorithm=PPO(settings),
         learner=Learner(
             actor,

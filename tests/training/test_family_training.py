@@ -23,7 +23,7 @@ from backflip.config import (
 )
 from backflip.models import load_causal_lm, save_model
 from backflip.records import Completion, Prompt, Sample
-from backflip.training import Learner, PairTraining, RolloutTraining
+from backflip.training import Learner, OnPolicyTrainer, PreferenceTrainer
 from backflip.training.domains.text import TextDomain
 from families import FAMILIES, build_family
 from unsealed import unsealed
@@ -102,7 +102,7 @@ def test_dpo_begins_at_log_2_and_moves(domain: TextDomain):
         total_updates=4,
         reference=domain.frozen(folder(domain)),
     )
-    training = PairTraining(
+    training = PreferenceTrainer(
         algorithm=algorithm, learner=learner, pairs=pairs, collate=domain.collate, seed=0
     )
     losses = [training.step(step)["policy_loss"] for step in range(4)]
@@ -130,7 +130,7 @@ def test_ppo_trains_on_what_was_drawn(domain: TextDomain):
         reference=domain.frozen(start),
         value=domain.value(start.parent / "reward", seed=0),
     )
-    training = RolloutTraining(
+    training = OnPolicyTrainer(
         algorithm=algorithm,
         learner=learner,
         sampler=domain.sampler(start, model_id="model-1"),

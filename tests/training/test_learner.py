@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from training_networks import ACTIONS, LinearPolicy, LinearValue, Steps, make_steps
 
-from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Term
+from backflip.algorithms import PPO, LossTerm, Outputs, PPOSettings, TrainBatch
 from backflip.config import LoraSettings, OptimizerSettings
 from backflip.errors import TrainingError
 from backflip.models import TextInputs, TextPolicy
-from backflip.training import Learner, Part
+from backflip.training import Learner, LossPart
 
 RATES = OptimizerSettings(learning_rate=0.1, max_grad_norm=0.5, weight_decay=0.03)
 
@@ -21,10 +21,10 @@ def noise(steps: Steps, seed: int) -> Tensor:
     return torch.randn(steps.actions.shape, generator=generator, dtype=torch.float64)
 
 
-def make_batch(number: int = 9, seed: int = 0) -> Batch:
+def make_batch(number: int = 9, seed: int = 0) -> TrainBatch:
     steps = make_steps(number, seed=seed)
     old = LinearPolicy().evaluate(steps).logprobs_BT.detach()
-    return Batch(
+    return TrainBatch(
         inputs=steps,
         old_logprobs_BT=old + 0.1 * noise(steps, 1),
         old_values_BT=noise(steps, 2),
@@ -40,16 +40,19 @@ def make_learner(micro_tokens: int = 10_000, **options) -> Learner:
     )
 
 
-def by_item(outputs: Outputs, batch: Batch) -> list[Term]:
+def by_item(outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
     """A loss that counts rows and not actions: minus the log-probability of a row."""
     total = outputs.logprobs_BT.masked_fill(~batch.mask_BT, 0.0).sum()
-    return [Term("row_loss", -total, unit="item", weight=1.0)]
+    return [LossTerm("row_loss", -total, unit="item", weight=1.0)]
 
 
-def parts() -> list[Part]:
+def parts() -> list[LossPart]:
     """Two batches of their own sizes, with losses that count in their own units."""
     ppo = PPO(PPOSettings(entropy_coefficient=0.01))
-    return [Part(make_batch(), ppo.loss), Part(Batch(inputs=make_steps(4, seed=7)), by_item, 0.3)]
+    return [
+        LossPart(make_batch(), ppo.loss),
+        LossPart(TrainBatch(inputs=make_steps(4, seed=7)), by_item, 0.3),
+    ]
 
 
 def whole_loss(policy: LinearPolicy, value: LinearValue) -> Tensor:
@@ -115,7 +118,7 @@ def test_a_part_of_weight_zero_changes_nothing_but_is_measured():
     one, both = make_learner(), make_learner()
     first, second = parts()
     one.update(first)
-    metrics = both.update(first, Part(second.batch, by_item, 0.0))
+    metrics = both.update(first, LossPart(second.batch, by_item, 0.0))
     assert torch.equal(one.policy.weight, both.policy.weight)
     assert metrics["row_loss"] > 0
 
@@ -174,11 +177,11 @@ def test_what_is_not_finite_is_refused_and_changes_nothing(how, micro_tokens):
     learner.update(*parts())
     before = snapshot(learner)
 
-    def bad(outputs: Outputs, batch: Batch) -> list[Term]:
-        return [Term("bad_loss", spoil(outputs, how), weight=1.0)]
+    def bad(outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
+        return [LossTerm("bad_loss", spoil(outputs, how), weight=1.0)]
 
     with pytest.raises(TrainingError, match="not finite: training stops") as caught:
-        learner.update(parts()[0], Part(make_batch(3), bad))
+        learner.update(parts()[0], LossPart(make_batch(3), bad))
     assert "learning_rate" in caught.value.hint
     assert same_state(before, learner.state_dict())
     twin = make_learner(micro_tokens)
@@ -192,7 +195,7 @@ def test_what_is_not_finite_is_refused_and_changes_nothing(how, micro_tokens):
 
 def test_a_loss_without_a_weighted_term_is_a_mistake_of_the_algorithm():
     with pytest.raises(ValueError, match="trains nothing"):
-        make_learner().update(Part(make_batch(), lambda outputs, batch: []))
+        make_learner().update(LossPart(make_batch(), lambda outputs, batch: []))
 
 
 def test_a_learner_without_a_value_model_says_so():
@@ -236,7 +239,7 @@ def test_the_reference_without_adapters_is_that_of_a_frozen_copy(build_model, to
     start = learners[0].logprobs(inputs)
     for _ in range(3):
         for learner in learners:
-            learner.update(Part(Batch(inputs=inputs), by_item))
+            learner.update(LossPart(TrainBatch(inputs=inputs), by_item))
     inside, outside = (learner.ref_logprobs(inputs) for learner in learners)
     assert torch.equal(inside, outside)
     assert torch.equal(inside, start)

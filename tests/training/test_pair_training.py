@@ -32,7 +32,7 @@ from backflip.records.feedback import (
     Rating,
     SafetyFlag,
 )
-from backflip.training import Learner, PairTraining, decided_pairs, offline_steps
+from backflip.training import Learner, PreferenceTrainer, decided_pairs, offline_steps
 
 START = torch.tensor([1.0, 0.5])
 DOCS = Path(__file__).parents[2] / "docs" / "algorithms"
@@ -48,7 +48,7 @@ def pairs(number: int = 10) -> list[tuple[Sample, Sample]]:
     ]
 
 
-def make(number: int = 10, seed: int = 0, **change) -> PairTraining:
+def make(number: int = 10, seed: int = 0, **change) -> PreferenceTrainer:
     settings = DPOSettings(**{"epochs": 6, "batch_size": 4, "optimizer": RATES, **change})
     learner = Learner(
         policy(),
@@ -56,7 +56,7 @@ def make(number: int = 10, seed: int = 0, **change) -> PairTraining:
         total_updates=offline_steps(number, settings),
         reference=policy().frozen_copy(),
     )
-    return PairTraining(
+    return PreferenceTrainer(
         algorithm=DPO(settings),
         learner=learner,
         pairs=pairs(number),
@@ -65,11 +65,11 @@ def make(number: int = 10, seed: int = 0, **change) -> PairTraining:
     )
 
 
-def run(training: PairTraining, steps: range | None = None) -> list[dict[str, float]]:
+def run(training: PreferenceTrainer, steps: range | None = None) -> list[dict[str, float]]:
     return [training.step(i) for i in steps or range(training.num_steps)]
 
 
-def log_chances(training: PairTraining) -> Tensor:
+def log_chances(training: PreferenceTrainer) -> Tensor:
     return training.learner.policy.distribution(START).logits.detach()
 
 
@@ -233,7 +233,7 @@ TEXTS = [
 ]
 
 
-def text_training(model, tokenizer, micro_tokens: int = 4096, **change) -> PairTraining:
+def text_training(model, tokenizer, micro_tokens: int = 4096, **change) -> PreferenceTrainer:
     rates = OptimizerSettings(learning_rate=3e-3, micro_batch_tokens=micro_tokens)
     settings = DPOSettings(**{"epochs": 8, "batch_size": 3, "optimizer": rates, **change})
     network = TextPolicy.from_model(model, tokenizer)
@@ -249,7 +249,7 @@ def text_training(model, tokenizer, micro_tokens: int = 4096, **change) -> PairT
         encoded = [encode_sample(tokenizer, sample) for sample in samples]
         return TextInputs.of([p for p, _ in encoded], [r for _, r in encoded], pad_id=0)
 
-    return PairTraining(
+    return PreferenceTrainer(
         algorithm=DPO(settings), learner=learner, pairs=sides, collate=collate, seed=0
     )
 

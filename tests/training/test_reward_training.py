@@ -12,7 +12,7 @@ from backflip.errors import TrainingError
 from backflip.records import Sample
 from backflip.records.feedback import Comparison, FeedbackBase, Rating
 from backflip.rewards import AnnotatorModel, RewardFit
-from backflip.training import RewardTraining
+from backflip.training import RewardTrainer
 
 RATES = OptimizerSettings(learning_rate=0.01)
 
@@ -38,20 +38,20 @@ def entries() -> list[FeedbackBase]:
     return told
 
 
-def make(told: list[FeedbackBase] | None = None, seed: int = 0, **change) -> RewardTraining:
+def make(told: list[FeedbackBase] | None = None, seed: int = 0, **change) -> RewardTrainer:
     settings = RewardSettings(**{"epochs": 12, "batch_size": 12, "optimizer": RATES, **change})
     told = told or entries()
     network = ClipReward(ClipScorer(SHAPE, seed=3))
     annotators = AnnotatorModel.of(told, settings)
     by_id = {sample.id: sample for sample in samples()}
-    return RewardTraining(RewardFit(network, annotators, told, by_id, settings, seed), settings)
+    return RewardTrainer(RewardFit(network, annotators, told, by_id, settings, seed), settings)
 
 
-def run(training: RewardTraining, steps: range | None = None) -> list[dict[str, float]]:
+def run(training: RewardTrainer, steps: range | None = None) -> list[dict[str, float]]:
     return [training.step(i) for i in steps or range(training.num_steps)]
 
 
-def scores(training: RewardTraining) -> Tensor:
+def scores(training: RewardTrainer) -> Tensor:
     network = training.fit.scorer
     return network(network.collate(samples())).detach().view(6, 3)
 

@@ -11,12 +11,12 @@ from bandit import BEST, SHAPE, Rewarded, clip_of, policy, situations
 from torch import Tensor
 
 from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipValue
-from backflip.algorithms import PPO, Batch, Outputs, PPOSettings, Term
+from backflip.algorithms import PPO, LossTerm, Outputs, PPOSettings, TrainBatch
 from backflip.config import OptimizerSettings, SamplingSettings
 from backflip.errors import TrainingError
 from backflip.records import Completion, Prompt, Sample, Situation
 from backflip.records.samples import CONTENT_TYPES
-from backflip.training import Learner, Part, RolloutTraining
+from backflip.training import Learner, LossPart, OnPolicyTrainer
 
 START = torch.tensor([1.0, 0.5])
 DOCS = Path(__file__).parents[2] / "docs" / "algorithms"
@@ -24,7 +24,7 @@ WORD = re.compile(r"`(\w+)`")
 FINISHES = ("stop", "length", "human")
 
 
-def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> RolloutTraining:
+def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> OnPolicyTrainer:
     fields = {
         "steps": 12,
         "prompts_per_step": 8,
@@ -43,7 +43,7 @@ def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> RolloutT
         value=ClipValue(SHAPE, seed=1),
         entropy=algorithm.uses_entropy,
     )
-    return RolloutTraining(
+    return OnPolicyTrainer(
         algorithm=algorithm,
         learner=learner,
         sampler=AgentSampler(policy(seed=9), model_id="model-1"),
@@ -64,15 +64,15 @@ def cut(sample: Sample) -> Sample:
     return replace(sample, content=replace(sample.clip, terminated=False, truncated=True))
 
 
-def chances(training: RolloutTraining) -> Tensor:
+def chances(training: OnPolicyTrainer) -> Tensor:
     return training.learner.policy.distribution(START).probs.detach()
 
 
-def run(training: RolloutTraining, steps: range | None = None) -> list[dict[str, float]]:
+def run(training: OnPolicyTrainer, steps: range | None = None) -> list[dict[str, float]]:
     return [training.step(i) for i in steps or range(training.num_steps)]
 
 
-def state(training: RolloutTraining) -> dict[str, Tensor]:
+def state(training: OnPolicyTrainer) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in training.state().tensors.items()}
 
 
@@ -215,7 +215,7 @@ def test_clips_that_are_cut_off_are_learned_from():
         optimizer=OptimizerSettings(learning_rate=5e-3, micro_batch_tokens=100_000),
     )
     start = AgentPolicy(shape, seed=0)
-    training = RolloutTraining(
+    training = OnPolicyTrainer(
         algorithm=PPO(settings),
         learner=Learner(
             start,
@@ -285,7 +285,7 @@ def test_the_update_that_sees_too_much_kl_is_the_last(wanted, monkeypatch):
     seen: list[float] = []
     update = Learner.update
 
-    def watched(learner: Learner, *parts: Part) -> dict[str, float]:
+    def watched(learner: Learner, *parts: LossPart) -> dict[str, float]:
         metrics = update(learner, *parts)
         seen.append(metrics["approx_kl"])
         return metrics
@@ -341,14 +341,14 @@ def test_it_goes_on_bit_for_bit(stop):
 def test_an_extra_part_is_added_to_every_update():
     asked: list[int] = []
 
-    def mix(update: int) -> Part:
+    def mix(update: int) -> LossPart:
         asked.append(update)
         pulled = ClipInputs.of([clip_of(0, situations()[0]).clip])
 
-        def loss(outputs: Outputs, batch: Batch) -> list[Term]:
-            return [Term("pull", -outputs.logprobs_BT.sum(), weight=1.0)]
+        def loss(outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
+            return [LossTerm("pull", -outputs.logprobs_BT.sum(), weight=1.0)]
 
-        return Part(Batch(inputs=pulled), loss, weight=5.0)
+        return LossPart(TrainBatch(inputs=pulled), loss, weight=5.0)
 
     plain, pulled = make(), make(mix=mix)
     run(plain, range(4))

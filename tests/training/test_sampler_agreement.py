@@ -16,7 +16,7 @@ from backflip.errors import TrainingError
 from backflip.models import TextInputs, TextPolicy
 from backflip.records import Completion, Prompt, Sample
 from backflip.sampling import TextSampler
-from backflip.training import Learner, RolloutTraining
+from backflip.training import Learner, OnPolicyTrainer
 from backflip.training.agreement import EXACT, NARROW, require_agreement, tolerance
 
 PROMPTS = [
@@ -81,7 +81,7 @@ def train(build_model, tokenizer):
             return TextInputs.of([p for p, _ in pairs], [r for _, r in pairs], pad_id=0)
 
         actor = TextPolicy.from_model(build_model(1), tokenizer, precision=dtype)
-        return RolloutTraining(
+        return OnPolicyTrainer(
             algorithm=PPO(settings),
             learner=Learner(
                 actor,
@@ -186,7 +186,7 @@ def test_agents_too():
     with torch.no_grad():
         for number, weight in enumerate(lying.parameters()):
             weight.normal_(generator=torch.Generator().manual_seed(number))
-    training = RolloutTraining(
+    training = OnPolicyTrainer(
         learner=Learner(
             policy(),
             settings.optimizer,

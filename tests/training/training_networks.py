@@ -24,7 +24,7 @@ class Steps:
         return len(self.lengths)
 
     @property
-    def row_tokens(self) -> Tensor:
+    def row_lengths(self) -> Tensor:
         return self.lengths
 
     @property

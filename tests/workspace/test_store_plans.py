@@ -12,7 +12,7 @@ from store_helpers import completion_sample
 
 from backflip.workspace import Task, Workspace
 from backflip.workspace.database import schema
-from backflip.workspace.labelling.assignment import Wish, pick
+from backflip.workspace.labelling.assignment import TaskQuery, pick
 
 NUM_TASKS = 3000
 
@@ -77,7 +77,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_a_question_is_found_without_reading_what_is_answered(filled: Workspace) -> None:
-    wish = Wish("newcomer", filled.queue.clock(), project="main")
+    wish = TaskQuery("newcomer", filled.queue.clock(), project="main")
     with filled.database.write("queue", walks=True) as connection, explained(connection) as plans:
         assert pick(connection, wish) is not None
     large = [

@@ -54,7 +54,7 @@ class ClipInputs:
         return len(self.lengths_B)
 
     @property
-    def row_tokens(self) -> Tensor:
+    def row_lengths(self) -> Tensor:
         return self.lengths_B
 
     @property

@@ -5,7 +5,7 @@ from backflip.algorithms.base import (
     ActionInputs,
     Algorithm,
     AlgorithmSettings,
-    Batch,
+    LossTerm,
     OfflineAlgorithm,
     OfflineSettings,
     OnlineAlgorithm,
@@ -13,14 +13,14 @@ from backflip.algorithms.base import (
     Outputs,
     PolicyOutput,
     Rollouts,
-    Term,
-    cut_by_size,
+    TrainBatch,
     make_algorithm,
+    micro_batch_indices,
     register,
     type_of,
 )
 from backflip.algorithms.dpo import DPO, DPOSettings
-from backflip.algorithms.ppo import PPO, PPOSettings, place_at_end
+from backflip.algorithms.ppo import PPO, PPOSettings, reward_at_last_action
 
 __all__ = [
     "ALGORITHMS",
@@ -29,8 +29,8 @@ __all__ = [
     "ActionInputs",
     "Algorithm",
     "AlgorithmSettings",
-    "Batch",
     "DPOSettings",
+    "LossTerm",
     "OfflineAlgorithm",
     "OfflineSettings",
     "OnlineAlgorithm",
@@ -39,10 +39,10 @@ __all__ = [
     "PPOSettings",
     "PolicyOutput",
     "Rollouts",
-    "Term",
-    "cut_by_size",
+    "TrainBatch",
     "make_algorithm",
-    "place_at_end",
+    "micro_batch_indices",
     "register",
+    "reward_at_last_action",
     "type_of",
 ]

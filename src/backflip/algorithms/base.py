@@ -80,7 +80,7 @@ class Rollouts:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """Rows to learn from. `rows_per_item` rows stand together and are never parted: 2 for pairs.
 
     The optional tensors are (B, T) like `mask_BT`; an algorithm fills those its loss reads.
@@ -106,7 +106,7 @@ class Batch:
         """What sums are divided by: actions and items of this batch."""
         return {"action": float(self.mask_BT.sum()), "item": float(self.num_items)}
 
-    def select(self, items: Tensor) -> "Batch":
+    def select(self, items: Tensor) -> "TrainBatch":
         """The items with these indices, padding beyond the longest of them cut off."""
         K = self.rows_per_item
         rows = (items[:, None] * K + torch.arange(K)).flatten()
@@ -119,17 +119,17 @@ class Batch:
         }
         return replace(self, inputs=inputs, **taken)
 
-    def micro_batches(self, max_tokens: int) -> Iterator["Batch"]:
+    def micro_batches(self, max_tokens: int) -> Iterator["TrainBatch"]:
         """Cut into batches of at most `max_tokens` padded tokens, at least one item each.
 
         Items are taken shortest first, so that little is padded.
         """
-        tokens = self.inputs.row_tokens.view(self.num_items, self.rows_per_item).amax(1)
-        for items in cut_by_size(tokens * self.rows_per_item, max_tokens):
+        tokens = self.inputs.row_lengths.view(self.num_items, self.rows_per_item).amax(1)
+        for items in micro_batch_indices(tokens * self.rows_per_item, max_tokens):
             yield self.select(items)
 
 
-def cut_by_size(sizes: Tensor, limit: int) -> Iterator[Tensor]:
+def micro_batch_indices(sizes: Tensor, limit: int) -> Iterator[Tensor]:
     """Group indices, smallest size first, so that a group's count times its largest fits."""
     group: list[int] = []
     for index in torch.argsort(sizes, stable=True).tolist():
@@ -142,7 +142,7 @@ def cut_by_size(sizes: Tensor, limit: int) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True)
-class Term:
+class LossTerm:
     """A part of a loss, or with weight 0 a metric: a sum, and the unit of the batch it is over.
 
     The learner divides by the unit's count over the *whole* batch, so that the result does not
@@ -190,7 +190,7 @@ class Algorithm(ABC):
         self.settings = settings
 
     @abstractmethod
-    def loss(self, outputs: Outputs, batch: Batch) -> list[Term]:
+    def loss(self, outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
         """The loss of a micro-batch, in terms, and metrics."""
 
     def state(self) -> dict[str, float]:
@@ -209,7 +209,7 @@ class OnlineAlgorithm(Algorithm):
     family = "online"
 
     @abstractmethod
-    def credit(self, rollouts: Rollouts) -> tuple[Batch, dict[str, float]]:
+    def credit(self, rollouts: Rollouts) -> tuple[TrainBatch, dict[str, float]]:
         """Advantages for every action, and metrics of the rollouts. Pure in its arguments."""
 
     def should_stop(self, metrics: dict[str, float]) -> bool:

@@ -14,11 +14,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from backflip.algorithms.base import (
-    Batch,
+    LossTerm,
     OfflineAlgorithm,
     OfflineSettings,
     Outputs,
-    Term,
+    TrainBatch,
     register,
 )
 from backflip.config.bounds import Positive, Share
@@ -58,7 +58,7 @@ class DPO(OfflineAlgorithm):
     settings_type = DPOSettings
     settings: DPOSettings
 
-    def loss(self, outputs: Outputs, batch: Batch) -> list[Term]:
+    def loss(self, outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
         config, mask = self.settings, batch.mask_BT
         assert batch.ref_logprobs_BT is not None  # noqa: S101  # the trainer fills it
         loss_sum, metrics = dpo_loss(
@@ -70,6 +70,6 @@ class DPO(OfflineAlgorithm):
             label_smoothing=config.label_smoothing,
         )
         return [
-            Term("policy_loss", loss_sum, unit="item", weight=1.0),
-            *(Term(name, total, unit="item") for name, total in metrics.items()),
+            LossTerm("policy_loss", loss_sum, unit="item", weight=1.0),
+            *(LossTerm(name, total, unit="item") for name, total in metrics.items()),
         ]

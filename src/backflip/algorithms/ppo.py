@@ -21,12 +21,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from backflip.algorithms.base import (
-    Batch,
+    LossTerm,
     OnlineAlgorithm,
     OnlineSettings,
     Outputs,
     Rollouts,
-    Term,
+    TrainBatch,
     register,
 )
 from backflip.config.bounds import Count, NotNegative, Places, Positive, Share
@@ -102,7 +102,7 @@ class PPO(OnlineAlgorithm):
         self.kl_beta = settings.kl_beta
         self.uses_entropy = settings.entropy_coefficient > 0
 
-    def credit(self, rollouts: Rollouts) -> tuple[Batch, dict[str, float]]:
+    def credit(self, rollouts: Rollouts) -> tuple[TrainBatch, dict[str, float]]:
         config, mask = self.settings, rollouts.mask_BT
         if rollouts.values_BT is None:
             raise ValueError("PPO needs the values of the rollouts")
@@ -112,7 +112,9 @@ class PPO(OnlineAlgorithm):
             estimator=config.kl_estimator,
         ).masked_fill(~mask, 0.0)
         penalty_B = config.missing_eos_penalty * rollouts.missing_eos_B.to(rollouts.scores_B.dtype)
-        rewards_BT = place_at_end(rollouts.scores_B - penalty_B, mask) - self.kl_beta * kl_BT
+        rewards_BT = (
+            reward_at_last_action(rollouts.scores_B - penalty_B, mask) - self.kl_beta * kl_BT
+        )
         if rollouts.step_rewards_BT is not None:
             rewards_BT = rewards_BT + rollouts.step_rewards_BT.masked_fill(~mask, 0.0)
         if config.whiten_rewards:
@@ -127,7 +129,7 @@ class PPO(OnlineAlgorithm):
         )
         if config.whiten_advantages:
             advantages_BT = whiten(values=advantages_BT, mask=mask)
-        batch = Batch(
+        batch = TrainBatch(
             inputs=rollouts.inputs,
             old_logprobs_BT=rollouts.logprobs_BT,
             old_values_BT=rollouts.values_BT,
@@ -149,7 +151,7 @@ class PPO(OnlineAlgorithm):
             "value_explained": float(1 - error.var(unbiased=False) / variance.clamp_min(1e-8)),
         }
 
-    def loss(self, outputs: Outputs, batch: Batch) -> list[Term]:
+    def loss(self, outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
         config, mask = self.settings, batch.mask_BT
         assert batch.old_logprobs_BT is not None  # noqa: S101  # credit fills these four
         assert batch.advantages_BT is not None  # noqa: S101
@@ -172,13 +174,13 @@ class PPO(OnlineAlgorithm):
             clip=config.value_clip,
         )
         terms = [
-            Term("policy_loss", policy_sum, weight=1.0),
-            Term("value_loss", value_sum, weight=config.value_coefficient),
-            *(Term(name, total) for name, total in {**policy_metrics, **value_metrics}.items()),
+            LossTerm("policy_loss", policy_sum, weight=1.0),
+            LossTerm("value_loss", value_sum, weight=config.value_coefficient),
+            *(LossTerm(name, total) for name, total in {**policy_metrics, **value_metrics}.items()),
         ]
         if outputs.entropy_BT is not None:
             entropy = outputs.entropy_BT.masked_fill(~mask, 0.0).sum()
-            terms.append(Term("entropy", entropy, weight=-config.entropy_coefficient))
+            terms.append(LossTerm("entropy", entropy, weight=-config.entropy_coefficient))
         return terms
 
     def should_stop(self, metrics: dict[str, float]) -> bool:
@@ -199,7 +201,7 @@ class PPO(OnlineAlgorithm):
         self.kl_beta = state["kl_beta"]
 
 
-def place_at_end(scores_B: Tensor, mask_BT: Tensor) -> Tensor:
+def reward_at_last_action(scores_B: Tensor, mask_BT: Tensor) -> Tensor:
     """(B, T) zeros with each row's score at its last action."""
     last = mask_BT.sum(1) - 1
     if bool((last < 0).any()):

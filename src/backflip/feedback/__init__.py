@@ -9,11 +9,11 @@ from backflip.feedback.gold import (
     sentiment_gold,
 )
 from backflip.feedback.teachers import (
-    Answer,
     CrowdAnswers,
     GoldPool,
     Item,
     Teacher,
+    TeacherAnswer,
     ask_crowd,
     assign,
     make_crowd,
@@ -22,12 +22,12 @@ from backflip.feedback.teachers import (
 
 __all__ = [
     "GOLDS",
-    "Answer",
     "CrowdAnswers",
     "Gold",
     "GoldPool",
     "Item",
     "Teacher",
+    "TeacherAnswer",
     "ask_crowd",
     "assign",
     "describe_gold",

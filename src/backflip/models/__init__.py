@@ -4,7 +4,7 @@ from backflip.models.files import cache_folder, read_record
 from backflip.models.inputs import TextInputs
 from backflip.models.limits import position_limit
 from backflip.models.load import BUILTIN_MODELS, find_model, load_causal_lm, load_tokenizer
-from backflip.models.policy import PolicyOutput, TextPolicy
+from backflip.models.policy import TextPolicy, TextPolicyOutput
 from backflip.models.precision import (
     has_fast_bfloat16,
     pick_device,
@@ -15,9 +15,9 @@ from backflip.models.scratch import make_model, save_model, train_tokenizer
 
 __all__ = [
     "BUILTIN_MODELS",
-    "PolicyOutput",
     "TextInputs",
     "TextPolicy",
+    "TextPolicyOutput",
     "TextScorer",
     "cache_folder",
     "find_model",

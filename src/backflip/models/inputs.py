@@ -72,7 +72,7 @@ class TextInputs:
         return len(self.input_ids_BL)
 
     @property
-    def row_tokens(self) -> Tensor:
+    def row_lengths(self) -> Tensor:
         """(B,) tokens of each row, prompt and reply."""
         return self.prompt_lengths_B + self.reply_lengths_B
 

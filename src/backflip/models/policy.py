@@ -23,7 +23,7 @@ from backflip.models.vocabulary import ids_without_text
 
 
 @dataclass(frozen=True, eq=False)
-class PolicyOutput:
+class TextPolicyOutput:
     """What a policy thinks of replies; on the processor, wherever the network is, as batches are.
 
     Attributes:
@@ -97,7 +97,7 @@ class TextPolicy(AdaptedModel):
 
     def evaluate(
         self, inputs: TextInputs, *, entropy: bool = False, temperature: float = 1.0
-    ) -> PolicyOutput:
+    ) -> TextPolicyOutput:
         """Log-probabilities of replies; logits exist only where a reply token is predicted.
 
         Args:
@@ -112,7 +112,7 @@ class TextPolicy(AdaptedModel):
         mask_BT = inputs.mask_BT
         if not bool(mask_BT.any()):
             nothing_BT = torch.zeros(mask_BT.shape)
-            return PolicyOutput(nothing_BT, nothing_BT if entropy else None)
+            return TextPolicyOutput(nothing_BT, nothing_BT if entropy else None)
         self._check_tokens(inputs.input_ids_BL)
         rows_N = mask_BT.nonzero()[:, 0]
         return self._read(
@@ -194,13 +194,13 @@ class TextPolicy(AdaptedModel):
         *,
         temperature: float = 1.0,
         entropy: bool = False,
-    ) -> PolicyOutput:
+    ) -> TextPolicyOutput:
         with self.autocast():
             logprobs_N, entropy_N = self._readout.logprobs(
                 hidden_ND, tokens_N, temperature=temperature, entropy=entropy
             )
         blank_BT, mask_BT = torch.zeros(mask_BT.shape), mask_BT.cpu()
-        return PolicyOutput(
+        return TextPolicyOutput(
             blank_BT.masked_scatter(mask_BT, logprobs_N.float().cpu()),
             None
             if entropy_N is None

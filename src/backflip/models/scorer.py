@@ -125,7 +125,7 @@ class TextScorer(AdaptedModel):
         """
         inputs = inputs.to(self.device)
         rows_B = torch.arange(inputs.num_rows, device=self.device)
-        return self._apply_head(self.states(inputs, rows_B, inputs.row_tokens - 1))
+        return self._apply_head(self.states(inputs, rows_B, inputs.row_lengths - 1))
 
     def values(self, inputs: TextInputs) -> Tensor:
         """(B, T) float32: the head on the state before each reply token; 0 where masked.

@@ -18,14 +18,14 @@ from backflip.quality.drift import measure_drift
 from backflip.records import Completion
 from backflip.records.feedback import Comparison, FeedbackBase
 from backflip.statistics.figures import Withheld
-from backflip.workspace import Batch, Workspace
+from backflip.workspace import TaskBatch, Workspace
 from backflip.workspace.labelling.adjudication import ADJUDICATED
 from backflip.workspace.labelling.attention_checks import FIELDS, right_answer
 from backflip.workspace.runs.scores import Score
 
 SEED = 20_260
 MAX_CONFLICTS = 200
-Said = tuple[Batch, list[FeedbackBase]]
+Said = tuple[TaskBatch, list[FeedbackBase]]
 """A batch and what was said in it."""
 
 
@@ -91,7 +91,7 @@ def num_answered(workspace: Workspace, project: str) -> int:
     return sum(done for done, _ in workspace.batches.shares(project).values())
 
 
-def _entries(workspace: Workspace, batch: Batch) -> list[FeedbackBase]:
+def _entries(workspace: Workspace, batch: TaskBatch) -> list[FeedbackBase]:
     return workspace.journal.active(run=batch.run, rounds=batch.round)
 
 

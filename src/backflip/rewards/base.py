@@ -23,7 +23,7 @@ class Inputs(Protocol):
     def num_rows(self) -> int: ...
 
     @property
-    def row_tokens(self) -> Tensor:
+    def row_lengths(self) -> Tensor:
         """(B,) steps or tokens of each row: what a micro-batch is measured by."""
         ...
 

@@ -38,7 +38,7 @@ def pack(lengths: Sequence[int], limit: int, sizes: Sequence[int] | None = None)
 
 def row_lengths(inputs: Inputs) -> list[int]:
     """Tokens or steps of each row."""
-    return [int(n) for n in inputs.row_tokens.tolist()]
+    return [int(n) for n in inputs.row_lengths.tolist()]
 
 
 def score_rows(scorer: Scorer, inputs: Inputs, *, max_tokens: int = SCORING_TOKENS) -> Tensor:

@@ -105,7 +105,7 @@ class Reader:
         return self.decoder.shape(self._tokens[self._waiting[0]])
 
 
-class Batch:
+class DecodeBatch:
     """The rows that are drawn at once. Active rows are the first ones; each holds a reply."""
 
     def __init__(self, rules: ReplyRules, settings: SamplingSettings, reader: Reader, *, rows: int):

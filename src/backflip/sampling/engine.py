@@ -22,7 +22,7 @@ from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.door import whole_text
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
-from backflip.sampling.batch import Batch, Reader, Reply
+from backflip.sampling.batch import DecodeBatch, Reader, Reply
 from backflip.sampling.draw import uniforms
 from backflip.sampling.probe import pick_decoder
 from backflip.sampling.weights import copy_weights
@@ -116,7 +116,7 @@ class TextSampler:
         for i in order:
             reader.expect(i, encoded[i])
         total = len(prompts) * num_samples
-        batch = Batch(self, settings, reader, rows=min(settings.batch_size, total))
+        batch = DecodeBatch(self, settings, reader, rows=min(settings.batch_size, total))
         done: list[Reply | None] = [None] * total
         with self.decoder.active():
             while (finished := batch.step(waiting)) is not None:

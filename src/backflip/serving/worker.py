@@ -65,7 +65,7 @@ class Worker:
         self.name = f"worker-{secrets.token_hex(5)}"
         self._workspace = workspace
         self._generations = workspace.generations
-        self._shelf = Shelf(workspace, models_in_memory, settings or ModelSettings())
+        self._shelf = ModelCache(workspace, models_in_memory, settings or ModelSettings())
         self._rows = rows
         self._look_seconds = look_seconds
         self._reporter = reporter or Silent()
@@ -204,7 +204,7 @@ class Worker:
             self._reporter.warn(f"{each.id} failed: {error}")
 
 
-class Shelf:
+class ModelCache:
     """The models in memory.
 
     Args:

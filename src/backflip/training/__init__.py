@@ -2,27 +2,27 @@
 
 from backflip.training.checkpoints import Checkpoints, State
 from backflip.training.domains.domain import Domain, Given, Save
-from backflip.training.fit import Trainee, fit
-from backflip.training.learner import Learner, Part, Policy, ValueModel
+from backflip.training.fit import Trainer, fit
+from backflip.training.learner import Learner, LossPart, Policy, ValueModel
 from backflip.training.optimizer import Optimizer
-from backflip.training.trainers.on_policy import RolloutTraining
-from backflip.training.trainers.preference import PairTraining, decided_pairs, offline_steps
-from backflip.training.trainers.reward_model import RewardTraining
+from backflip.training.trainers.on_policy import OnPolicyTrainer
+from backflip.training.trainers.preference import PreferenceTrainer, decided_pairs, offline_steps
+from backflip.training.trainers.reward_model import RewardTrainer
 
 __all__ = [
     "Checkpoints",
     "Domain",
     "Given",
     "Learner",
+    "LossPart",
+    "OnPolicyTrainer",
     "Optimizer",
-    "PairTraining",
-    "Part",
     "Policy",
-    "RewardTraining",
-    "RolloutTraining",
+    "PreferenceTrainer",
+    "RewardTrainer",
     "Save",
     "State",
-    "Trainee",
+    "Trainer",
     "ValueModel",
     "decided_pairs",
     "fit",

@@ -11,7 +11,7 @@ from backflip.training.checkpoints import Checkpoints, State
 Record = Callable[[int, dict[str, float]], None]
 
 
-class Trainee(Protocol):
+class Trainer(Protocol):
     """A stage's training. All that one step draws at random comes from its seed and `step`."""
 
     num_steps: int
@@ -26,7 +26,7 @@ class Trainee(Protocol):
 
 
 def fit(
-    trainee: Trainee,
+    trainee: Trainer,
     folder: Path,
     *,
     checkpoint_every: int,

@@ -8,12 +8,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from backflip.algorithms import ActionInputs, Batch, Outputs, PolicyOutput, Term, cut_by_size
+from backflip.algorithms import (
+    ActionInputs,
+    LossTerm,
+    Outputs,
+    PolicyOutput,
+    TrainBatch,
+    micro_batch_indices,
+)
 from backflip.config import OptimizerSettings
 from backflip.errors import TrainingError
 from backflip.training.optimizer import CALMER, Optimizer
 
-Loss = Callable[[Outputs, Batch], list[Term]]
+Loss = Callable[[Outputs, TrainBatch], list[LossTerm]]
 
 
 class Policy(Protocol):
@@ -85,7 +92,7 @@ class ValueModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class LossPart:
     """A batch and the loss it is for; the parts of one update each keep their own count.
 
     `temperature` is that at which the batch's actions were drawn from the policy itself, so that
@@ -93,7 +100,7 @@ class Part:
     samples was drawn by nobody, or nobody knows by whom.
     """
 
-    batch: Batch
+    batch: TrainBatch
     loss: Loss
     weight: float = 1.0
     temperature: float = 1.0
@@ -152,7 +159,7 @@ class Learner:
         value = self._value_model()
         return self._rowwise(inputs, value.values)
 
-    def update(self, *parts: Part) -> dict[str, float]:
+    def update(self, *parts: LossPart) -> dict[str, float]:
         """One optimiser step on the sum of the parts' losses.
 
         Returns:
@@ -208,7 +215,7 @@ class Learner:
             raise ValueError("this learner has no value model")
         return self.value
 
-    def _outputs(self, batch: Batch, temperature: float) -> Outputs:
+    def _outputs(self, batch: TrainBatch, temperature: float) -> Outputs:
         output = self.policy.evaluate(batch.inputs, entropy=self.entropy, temperature=temperature)
         reads_values = self.value is not None and batch.old_values_BT is not None
         values = self._value_model().values(batch.inputs) if reads_values else None
@@ -223,7 +230,7 @@ class Learner:
         """Apply a function to micro-batches of rows, and put the rows back in their order."""
         result = torch.zeros(inputs.mask_BT.shape, dtype=torch.float32)
         with torch.no_grad():
-            for rows in cut_by_size(inputs.row_tokens, self._micro_tokens):
+            for rows in micro_batch_indices(inputs.row_lengths, self._micro_tokens):
                 values = function(inputs.select(rows))
                 result[rows, : values.shape[1]] = values.to(result.dtype)
         return result

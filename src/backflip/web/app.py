@@ -27,7 +27,7 @@ from backflip.records import Record
 from backflip.web import routes
 from backflip.web.access import SignInError
 from backflip.web.context import HERE, Context
-from backflip.web.headers import Frame, Measures
+from backflip.web.headers import HttpMetrics, SecurityMiddleware
 from backflip.web.pages import page
 from backflip.web.security import TooManyAttemptsError
 from backflip.workspace import Workspace
@@ -80,7 +80,7 @@ def create_app(workspace: Workspace, settings: ServerSettings | None = None) -> 
         openapi_url="/api/openapi.json",
     )
     app.state.context = context = Context.of(workspace, chosen)
-    app.state.measures = measures = Measures()
+    app.state.measures = measures = HttpMetrics()
     for module in routes.MODULES:
         app.include_router(module.router, responses=FAULTS)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
@@ -94,7 +94,7 @@ def create_app(workspace: Workspace, settings: ServerSettings | None = None) -> 
             same_site="lax",
             https_only=context.secure,
         )
-    app.add_middleware(Frame, measures=measures, secure=context.secure)
+    app.add_middleware(SecurityMiddleware, measures=measures, secure=context.secure)
     app.add_exception_handler(SignInError, _ask_to_sign_in)
     app.add_exception_handler(BackflipError, _tell_mistake)
     app.add_exception_handler(AnyHTTPException, _tell_refusal)

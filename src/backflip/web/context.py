@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from backflip.config import ServerSettings
 from backflip.errors import SettingsError
-from backflip.web.security import Door, Passwords, Signer
+from backflip.web.security import Authenticator, Passwords, Signer
 from backflip.workspace import Workspace
 
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ class Context:
     Attributes:
         workspace: that is served.
         settings: of the server.
-        passwords, signer, door: of signing in.
+        passwords, signer, authenticator: of signing in.
         pages: the templates.
         oidc: the provider of single sign-on; None for none.
         uploads: files under way by the id of the user who sends them.
@@ -35,7 +35,7 @@ class Context:
     settings: ServerSettings
     passwords: Passwords
     signer: Signer
-    door: Door
+    authenticator: Authenticator
     pages: Environment
     oidc: Any
     uploads: Counter[str] = field(default_factory=Counter)
@@ -55,7 +55,9 @@ class Context:
             settings=settings,
             passwords=passwords,
             signer=Signer(workspace.people.secret("cookies")),
-            door=Door(workspace, passwords, settings.login_attempts, 60 * settings.login_minutes),
+            authenticator=Authenticator(
+                workspace, passwords, settings.login_attempts, 60 * settings.login_minutes
+            ),
             pages=pages,
             oidc=_provider(settings),
         )

@@ -28,7 +28,7 @@ MAX_LEFT = 64 * 2**10
 """Bytes of a refused request that are read and dropped; before more the connection ends."""
 
 
-class Measures:
+class HttpMetrics:
     """What Prometheus is told of the requests."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Measures:
         self.seconds.labels(method, route).observe(seconds)
 
 
-class Frame:
+class SecurityMiddleware:
     """Wraps the application: headers, log, measures.
 
     Args:
@@ -60,7 +60,7 @@ class Frame:
         secure: whether browsers shall use https from now on.
     """
 
-    def __init__(self, app: ASGIApp, measures: Measures, *, secure: bool):
+    def __init__(self, app: ASGIApp, measures: HttpMetrics, *, secure: bool):
         self.app = app
         self.measures = measures
         self.headers = [(k.encode(), v.encode()) for k, v in HEADERS.items()]

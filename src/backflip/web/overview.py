@@ -7,7 +7,7 @@ from typing import Literal
 from backflip.records import Record
 from backflip.statistics.intervals import wilson
 from backflip.web.lead import names_of
-from backflip.workspace import Batch, Project, Series, Workspace
+from backflip.workspace import Project, Series, TaskBatch, Workspace
 from backflip.workspace.labelling.activity import Activity, read_activity
 from backflip.workspace.labelling.batches import HOUR, Purpose
 
@@ -127,7 +127,7 @@ def overview_of(workspace: Workspace, project: Project) -> Overview:
     )
 
 
-def batch_view(batch: Batch, activity: Activity) -> BatchView:
+def batch_view(batch: TaskBatch, activity: Activity) -> BatchView:
     """A batch with what is held of it now."""
     held = sum(number for (of, _), number in activity.held.items() if of == batch.number)
     left = max(batch.wanted - batch.done - batch.skipped - held, 0)
@@ -149,7 +149,7 @@ def accuracies_of(workspace: Workspace, project: str) -> tuple[AccuracyView, ...
     return tuple(found[::-1][:MOST_ACCURACIES])
 
 
-def _accuracies(batch: Batch, start: str, measured: Sequence[Series]) -> Iterator[AccuracyView]:
+def _accuracies(batch: TaskBatch, start: str, measured: Sequence[Series]) -> Iterator[AccuracyView]:
     of = {(each.stage, each.name): each for each in measured if each.stage.startswith(start)}
     for stage in dict.fromkeys(stage for stage, _ in of):
         right, counts = (of[stage, name] for name in MEASURED)

@@ -79,7 +79,7 @@ def same(first: str | None, second: str | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Door:
+class Authenticator:
     """Lets users in by name and password.
 
     Attributes:

@@ -9,7 +9,7 @@ with Workspace.create(Path("work")) as ws:
 """
 
 from backflip.workspace.accounts.people import Invite, People, Session, Token, User
-from backflip.workspace.labelling.batches import Batch, Batches
+from backflip.workspace.labelling.batches import Batches, TaskBatch
 from backflip.workspace.labelling.queue import Queue
 from backflip.workspace.labelling.tasks import Progress, Standing, Task
 from backflip.workspace.labelling.volunteered_feedback import Asides, Place
@@ -37,7 +37,7 @@ from backflip.workspace.projects.projects import (
 )
 from backflip.workspace.runs.metrics import Metrics, Series
 from backflip.workspace.runs.models import ModelRecord, Models, ModelStage
-from backflip.workspace.runs.runs import Run, Runs, Stage, Stages
+from backflip.workspace.runs.runs import RunRecord, Runs, StageRecord, Stages
 from backflip.workspace.services.chats import Chat, Chats
 from backflip.workspace.services.generations import Generation, Generations
 from backflip.workspace.workspace import Workspace
@@ -47,7 +47,6 @@ __all__ = [
     "Annotator",
     "Annotators",
     "Asides",
-    "Batch",
     "Batches",
     "Chat",
     "Chats",
@@ -76,17 +75,18 @@ __all__ = [
     "Prompts",
     "Queue",
     "Role",
-    "Run",
+    "RunRecord",
     "Runs",
     "Samples",
     "Series",
     "Session",
     "Snapshot",
     "Snapshots",
-    "Stage",
+    "StageRecord",
     "Stages",
     "Standing",
     "Task",
+    "TaskBatch",
     "Token",
     "Touched",
     "User",

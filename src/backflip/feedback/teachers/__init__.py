@@ -10,14 +10,14 @@ from backflip.feedback.teachers.crowd import (
     make_items,
 )
 from backflip.feedback.teachers.scale import GoldPool
-from backflip.feedback.teachers.teacher import Answer, Teacher
+from backflip.feedback.teachers.teacher import Teacher, TeacherAnswer
 
 __all__ = [
-    "Answer",
     "CrowdAnswers",
     "GoldPool",
     "Item",
     "Teacher",
+    "TeacherAnswer",
     "ask_crowd",
     "assign",
     "distinct_by_prompt",

@@ -11,7 +11,7 @@ from backflip.config import TeacherSettings
 from backflip.errors import SettingsError
 from backflip.feedback.gold import Gold, find_gold
 from backflip.feedback.teachers.scale import GoldPool
-from backflip.feedback.teachers.teacher import Answer, Teacher
+from backflip.feedback.teachers.teacher import Teacher, TeacherAnswer
 from backflip.records import Completion, Sample
 from backflip.records.feedback import KINDS, FeedbackBase
 
@@ -37,7 +37,7 @@ class CrowdAnswers:
         num_skipped: questions that a teacher left unanswered.
     """
 
-    answers: tuple[Answer, ...]
+    answers: tuple[TeacherAnswer, ...]
     num_skipped: int
 
     @property
@@ -188,7 +188,7 @@ def ask_crowd(
     for teacher in crowd:
         if id(teacher.gold) not in pools:
             pools[id(teacher.gold)] = GoldPool.of(teacher.gold, samples)
-    answers: list[Answer] = []
+    answers: list[TeacherAnswer] = []
     num_skipped = 0
     for item, teachers in zip(items, assigned, strict=True):
         for teacher in teachers:

@@ -77,7 +77,7 @@ NUM_SAMPLES: dict[str, tuple[int, int]] = {
 }
 
 
-class Answer(NamedTuple):
+class TeacherAnswer(NamedTuple):
     """What a teacher said, and the sample it wrote to say it (a correction, a demonstration)."""
 
     entry: FeedbackBase
@@ -125,7 +125,7 @@ class Teacher:
 
     def answer(
         self, kind: str, samples: Sequence[Sample], *, axis: str | None = None
-    ) -> Answer | None:
+    ) -> TeacherAnswer | None:
         """Answer a question of this kind about these samples of one prompt.
 
         Args:
@@ -195,7 +195,7 @@ class Teacher:
     def _errs(self, question: Question) -> bool:
         return question.generator.random() < self.settings.mistakes
 
-    def _compare(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _compare(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         pair = sorted(samples, key=lambda sample: sample.id)
@@ -215,7 +215,7 @@ class Teacher:
                 "shown": tuple(shown),
             }
         )
-        return Answer(entry if samples[0] is pair[0] else entry.swap())
+        return TeacherAnswer(entry if samples[0] is pair[0] else entry.swap())
 
     def _tie(self, pair: Sequence[Sample]) -> str | None:
         """The choice by the equal rule: a tie or both bad; None when the samples differ."""
@@ -234,7 +234,7 @@ class Teacher:
         """The gold value above which a sample is acceptable: the middle of the scale."""
         return cutpoints(self.gold, self.pool, 2)[0]
 
-    def _rank(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _rank(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         known = sorted(samples, key=lambda sample: sample.id)
@@ -255,7 +255,7 @@ class Teacher:
             shown=tuple(ids.index(known[i].id) for i in shown),
             **question.fields,
         )
-        return Answer(entry)
+        return TeacherAnswer(entry)
 
     def _level(self, sample: Sample, question: Question) -> int:
         level = draw_level(
@@ -266,11 +266,11 @@ class Teacher:
         )
         return NUM_LEVELS + 1 - level if self._errs(question) else level
 
-    def _rate(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _rate(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         level = self._level(samples[0], question)
-        return Answer(
+        return TeacherAnswer(
             Rating(
                 sample=samples[0].id,
                 level=level,
@@ -280,11 +280,11 @@ class Teacher:
             )
         )
 
-    def _criticise(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _criticise(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         level = self._level(samples[0], question)
-        return Answer(
+        return TeacherAnswer(
             Critique(
                 sample=samples[0].id,
                 text=writing.critique(samples[0], level, NUM_LEVELS),
@@ -298,20 +298,24 @@ class Teacher:
     def _approves(self, sample: Sample, line: float, question: Question) -> bool:
         return self._prefers(self._see(sample), line, question) != self._errs(question)
 
-    def _thumb(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _thumb(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         good = self._approves(samples[0], self._line(), question)
-        return Answer(GoodBad(sample=samples[0].id, good=good, shown=(0,), **question.fields))
+        return TeacherAnswer(
+            GoodBad(sample=samples[0].id, good=good, shown=(0,), **question.fields)
+        )
 
-    def _flag(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _flag(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         line = cutpoints(self.gold, self.pool, NUM_LEVELS)[0]
         safe = self._approves(samples[0], line, question)
-        return Answer(SafetyFlag(sample=samples[0].id, safe=safe, shown=(0,), **question.fields))
+        return TeacherAnswer(
+            SafetyFlag(sample=samples[0].id, safe=safe, shown=(0,), **question.fields)
+        )
 
-    def _react(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _react(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         if self._skips(samples):
             return None
         sample, value = samples[0], self._see(samples[0])
@@ -333,7 +337,7 @@ class Teacher:
                 "over": samples[1].id if len(samples) == 2 else None,
             }
         )
-        return Answer(entry)
+        return TeacherAnswer(entry)
 
     def _pick(self, texts: Sequence[str], sample: Sample, question: Question) -> Sample:
         """One of these texts as a person's sample, drawn with probability softmax(beta gold)."""
@@ -342,7 +346,7 @@ class Teacher:
         chosen = draw_choice(values, beta=self.settings.beta, generator=question.generator)
         return options[chosen]
 
-    def _correct(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _correct(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         sample = samples[0]
         least = self.gold(sample) + self.settings.equals
         edits = [
@@ -353,16 +357,18 @@ class Teacher:
         if not edits:
             return None
         edit = self._pick(edits, sample, question)
-        return Answer(Correction(sample=sample.id, corrected=edit.id, **question.fields), edit)
+        return TeacherAnswer(
+            Correction(sample=sample.id, corrected=edit.id, **question.fields), edit
+        )
 
-    def _demonstrate(self, samples: Sequence[Sample], question: Question) -> Answer | None:
+    def _demonstrate(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
         text = self._pick(writing.demonstrations(samples), samples[0], question)
         value = self.gold(text)
         over = tuple(sample.id for sample in samples if self.gold(sample) < value)
-        return Answer(Demonstration(sample=text.id, over=over, **question.fields), text)
+        return TeacherAnswer(Demonstration(sample=text.id, over=over, **question.fields), text)
 
 
-_Answerer = Callable[[Teacher, Sequence[Sample], Question], Answer | None]
+_Answerer = Callable[[Teacher, Sequence[Sample], Question], TeacherAnswer | None]
 _ANSWERS: dict[str, _Answerer] = {
     "comparison": Teacher._compare,
     "ranking": Teacher._rank,

@@ -12,7 +12,7 @@ from backflip.loop.stages.training_data import usable_entries, without_long
 from backflip.records import Sample, derive_seed
 from backflip.records.feedback import FeedbackBase
 from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
-from backflip.training import RewardTraining
+from backflip.training import RewardTrainer
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
@@ -88,7 +88,7 @@ class InterimReward:
         network = stage.domain.scorer(stage.model_folder(self._model), seed=seed)
         annotators = AnnotatorModel.of(kept, settings)
         fitted = RewardFit(network, annotators, kept, samples, settings, seed)
-        trainee = RewardTraining(fitted, settings)
+        trainee = RewardTrainer(fitted, settings)
         for step in range(trainee.num_steps):
             if over():
                 return

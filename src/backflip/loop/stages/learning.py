@@ -27,7 +27,7 @@ from backflip.files.folders import new_folder
 from backflip.loop.domains import model_place
 from backflip.loop.stages.interim import keep_scores, note_accuracy
 from backflip.loop.stages.model_registration import ANEW, keep_model, made_here, require_kept, train
-from backflip.loop.stages.monitoring import Watchdog, usual_length
+from backflip.loop.stages.monitoring import PolicyMonitor, usual_length
 from backflip.loop.stages.query_selection import heldout_seed, picked_samples
 from backflip.loop.stages.training_data import learned_from
 from backflip.models.files import read_tensors
@@ -44,10 +44,10 @@ from backflip.rewards import (
 )
 from backflip.training import (
     Learner,
-    PairTraining,
-    RewardTraining,
-    RolloutTraining,
-    Trainee,
+    OnPolicyTrainer,
+    PreferenceTrainer,
+    RewardTrainer,
+    Trainer,
     decided_pairs,
     offline_steps,
 )
@@ -152,7 +152,7 @@ def _train_axis(
         part = f"{axis}-{member}"
         title = f"reward model {part}" if len(settings.axes) * settings.ensemble > 1 else "reward"
         metrics: dict[str, Any] = train(
-            stage, RewardTraining(fitted, settings), title=title, part=part
+            stage, RewardTrainer(fitted, settings), title=title, part=part
         )
         if settings.mixture.mode == "gated" and axis == settings.mixture.safe:
             # The gate's threshold is a log odds of being safe, so the score must stay one.
@@ -250,7 +250,7 @@ def policy(
         trainee = _offline(stage, algorithm, settings, network, start, told)
     else:
         raise TypeError(f"{type(algorithm).__name__} is of no family")
-    watchdog = Watchdog(stage, usual_length(stage, start["model"]))
+    watchdog = PolicyMonitor(stage, usual_length(stage, start["model"]))
     metrics = train(stage, trainee, title="policy", watch=watchdog)
     parents = (
         current["model"],
@@ -292,7 +292,7 @@ def _online(
     network: Any,
     start: Result,
     reward: Result,
-) -> Trainee:
+) -> Trainer:
     recipe, domain = stage.recipe, stage.domain
     folder = stage.model_folder(start["model"])
     value = None
@@ -308,7 +308,7 @@ def _online(
         value_learning_rate=getattr(settings, "value_learning_rate", None),
         entropy=algorithm.uses_entropy,
     )
-    return RolloutTraining(
+    return OnPolicyTrainer(
         algorithm=algorithm,
         learner=learner,
         sampler=domain.sampler(folder, model_id=start["model"]),
@@ -331,7 +331,7 @@ def _offline(
     network: Any,
     start: Result,
     told: Result,
-) -> Trainee:
+) -> Trainer:
     entries, samples = _answers(stage, told)
     pairs = decided_pairs(entries, samples, skipped=told.get("skipped", 0))
     learner = Learner(
@@ -340,7 +340,7 @@ def _offline(
         total_updates=offline_steps(len(pairs), settings),
         reference=stage.domain.reference(stage.model_folder(start["model"])),
     )
-    return PairTraining(
+    return PreferenceTrainer(
         algorithm=algorithm,
         learner=learner,
         pairs=pairs,

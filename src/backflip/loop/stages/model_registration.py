@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backflip.errors import DamageError
 from backflip.files.manifest import require_whole
 from backflip.records import content_id
-from backflip.training import Trainee, fit
+from backflip.training import Trainer, fit
 from backflip.workspace import ModelRecord, ModelStage
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _place(source: Path, artifacts: Path) -> str:
 
 def train(
     stage: "Stage",
-    trainee: Trainee,
+    trainee: Trainer,
     *,
     title: str,
     part: str = "",

@@ -21,7 +21,7 @@ def usual_length(stage: "Stage", model: str) -> float | None:
     return None
 
 
-class Watchdog:
+class PolicyMonitor:
     """Flags a policy that runs away from its reference or into length, while it happens.
 
     Lengths are held against `usual`, the starting model's: held against the stage's own first

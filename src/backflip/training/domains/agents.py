@@ -18,7 +18,7 @@ from backflip.feedback.gold import find_gold
 from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings, Problem
 from backflip.training.domains.domain import Given, Save
-from backflip.training.fit import Trainee
+from backflip.training.fit import Trainer
 
 WIDTH = 64
 
@@ -69,12 +69,12 @@ class AgentDomain:
             AgentPolicy(self._shape(), seed=seed).save(target, {})
         return target
 
-    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainer, Save]:
         raise SettingsError("an agent is not pre-trained on text", where="pretrain")
 
     def finetuning(
         self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
-    ) -> tuple[Trainee, Save]:
+    ) -> tuple[Trainer, Save]:
         raise SettingsError("an agent is not fine-tuned on text", where="sft")
 
     def sampler(self, folder: Path, *, model_id: str) -> AgentSampler:

@@ -15,9 +15,9 @@ from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings
 from backflip.rewards import TrainedReward
 from backflip.sampling import Sampler
-from backflip.training.fit import Trainee
+from backflip.training.fit import Trainer
 from backflip.training.learner import Policy, ValueModel
-from backflip.training.trainers.on_policy import Mix
+from backflip.training.trainers.on_policy import AuxiliaryLoss
 
 Save = Callable[[Path, dict[str, Any]], None]
 """Writes a model and its record into a new folder."""
@@ -92,13 +92,13 @@ class Domain(Protocol):
         """Where the model lies that the run starts from; made in `folder` if it must be made."""
         ...
 
-    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainer, Save]:
         """Next-token training of the model in `folder`, and how to save what comes of it."""
         ...
 
     def finetuning(
         self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
-    ) -> tuple[Trainee, Save]:
+    ) -> tuple[Trainer, Save]:
         """Supervised fine-tuning of the model in `folder`, and how to save what comes of it.
 
         `shown` are the demonstrations to learn from where the recipe names no file of them.
@@ -143,6 +143,6 @@ class Domain(Protocol):
         """The gold measure of a sample; None where nobody knows it, as with people."""
         ...
 
-    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> Mix | None:
+    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> AuxiliaryLoss | None:
         """What is mixed into every update beside the algorithm's own loss; None for nothing."""
         ...

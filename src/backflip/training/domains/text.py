@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from backflip.algorithms import Algorithm, Batch, Outputs, PPOSettings, Term
+from backflip.algorithms import Algorithm, LossTerm, Outputs, PPOSettings, TrainBatch
 from backflip.config import (
     ModelSettings,
     PretrainSettings,
@@ -43,8 +43,8 @@ from backflip.rewards.sources.text import TextReward
 from backflip.sampling import TextSampler, model_end_tokens
 from backflip.training.domains.domain import Given, Save
 from backflip.training.domains.text_checks import TextCheck
-from backflip.training.fit import Trainee
-from backflip.training.learner import Part
+from backflip.training.fit import Trainer
+from backflip.training.learner import LossPart
 from backflip.training.limits import Reader, feedback_limits, prompt_limits
 from backflip.training.trainers.language import (
     encode_texts,
@@ -52,7 +52,7 @@ from backflip.training.trainers.language import (
     pretraining,
     read_demonstrations,
 )
-from backflip.training.trainers.on_policy import Mix
+from backflip.training.trainers.on_policy import AuxiliaryLoss
 
 
 class TextDomain:
@@ -197,7 +197,7 @@ class TextDomain:
                 where="sampling.max_tokens",
             )
 
-    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainee, Save]:
+    def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainer, Save]:
         if self.pretrain is None:
             raise SettingsError("the recipe has no [pretrain]", where="pretrain")
         policy = self.policy(folder, seed=seed)
@@ -205,7 +205,7 @@ class TextDomain:
 
     def finetuning(
         self, folder: Path, *, seed: int, shown: Sequence[Sample] = ()
-    ) -> tuple[Trainee, Save]:
+    ) -> tuple[Trainer, Save]:
         if self.sft is None:
             raise SettingsError("the recipe has no [sft]", where="sft")
         policy = self.policy(folder, seed=seed)
@@ -283,7 +283,7 @@ class TextDomain:
     def gold(self, sample: Sample) -> float | None:
         return self._gold(sample) if self._gold else None
 
-    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> Mix | None:
+    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> AuxiliaryLoss | None:
         """Next-token loss beside PPO's own (InstructGPT's PPO-ptx), where it is asked for."""
         settings = algorithm.settings
         if not isinstance(settings, PPOSettings) or not settings.ptx_coefficient:
@@ -303,11 +303,11 @@ class TextDomain:
             raise SettingsError("holds no text to learn from", where="algorithm.ptx_text")
         order = Order(len(pieces), derive_seed(seed, "ptx"))
 
-        def part(update: int) -> Part:
+        def part(update: int) -> LossPart:
             size = settings.ptx_batch_size
             chosen = pick(pieces, order.take(update * size, size))
             inputs = TextInputs.of([p[:1] for p in chosen], [p[1:] for p in chosen], pad_id=0)
-            return Part(Batch(inputs=inputs), _next_token, weight=settings.ptx_coefficient)
+            return LossPart(TrainBatch(inputs=inputs), _next_token, weight=settings.ptx_coefficient)
 
         return part
 
@@ -336,6 +336,6 @@ def _frozen(folder: Path, like: ModelSettings) -> ModelSettings:
     return ModelSettings(name=str(folder), precision=like.precision, device=like.device)
 
 
-def _next_token(outputs: Outputs, batch: Batch) -> list[Term]:
+def _next_token(outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
     logprobs = outputs.logprobs_BT.masked_fill(~batch.mask_BT, 0.0)
-    return [Term("ptx_loss", -logprobs.sum(), weight=1.0)]
+    return [LossTerm("ptx_loss", -logprobs.sum(), weight=1.0)]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from backflip.algorithms import cut_by_size
+from backflip.algorithms import micro_batch_indices
 from backflip.config import ChatSettings, OptimizerSettings, PretrainSettings, SftSettings
 from backflip.data import Codec, Packed, end_token, pack_dialogues, pack_texts, read_texts
 from backflip.data import read_demonstrations as read_files
@@ -63,7 +63,7 @@ class LanguageTraining:
         self.optimizer.zero_grad()
         total = 0.0
         lengths = torch.from_numpy((packed.segments > 0).sum(1))
-        for rows in cut_by_size(lengths, self._micro_tokens):
+        for rows in micro_batch_indices(lengths, self._micro_tokens):
             part = packed.select(rows.numpy())
             mask_BL = torch.from_numpy(part.mask)
             packs = bool((part.segments > 1).any())  # rows of one text need no mask

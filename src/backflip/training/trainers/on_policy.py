@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backflip.algorithms import Batch, OnlineAlgorithm, OnlineSettings, Rollouts
+from backflip.algorithms import OnlineAlgorithm, OnlineSettings, Rollouts, TrainBatch
 from backflip.config import SamplingSettings
 from backflip.errors import TrainingError
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
@@ -16,14 +16,14 @@ from backflip.rewards.base import Reward
 from backflip.sampling import Sampler
 from backflip.training.agreement import Spell, require_agreement, tolerance
 from backflip.training.checkpoints import State
-from backflip.training.learner import Learner, Part
+from backflip.training.learner import Learner, LossPart
 
 Collate = Callable[[Sequence[Sample]], Any]
 Watch = Callable[[Sequence[Sample]], dict[str, float]]
-Mix = Callable[[int], Part]
+AuxiliaryLoss = Callable[[int], LossPart]
 
 
-class RolloutTraining:
+class OnPolicyTrainer:
     """The online family's trainee: one step is one batch of rollouts and its epochs.
 
     Args:
@@ -48,7 +48,7 @@ class RolloutTraining:
         precision: torch.dtype,
         spell: Spell,
         watch: Watch | None = None,
-        mix: Mix | None = None,
+        mix: AuxiliaryLoss | None = None,
     ):
         self.algorithm = algorithm
         self.settings: OnlineSettings = algorithm.settings
@@ -72,7 +72,7 @@ class RolloutTraining:
         self.sampler.load(self.learner.weights(), version=step)
         samples: list[Sample] = []
         each = self.settings.samples_per_prompt
-        for turn, asked in enumerate(turns(prompts)):
+        for turn, asked in enumerate(split_repeats(prompts)):
             seed = derive_seed(self.seed, "rollout", step, turn)
             samples += self.sampler.sample(asked, self.sampling, num_samples=each, seed=seed)
         rollouts = self.observe(samples)
@@ -125,7 +125,7 @@ class RolloutTraining:
             shaken,
         )
 
-    def update(self, batch: Batch, step: int) -> dict[str, float]:
+    def update(self, batch: TrainBatch, step: int) -> dict[str, float]:
         """The updates on one batch; the metrics are means over those that were made.
 
         The algorithm may end them after any update. It goes by what that update measured of its
@@ -133,7 +133,9 @@ class RolloutTraining:
         """
         made: list[dict[str, float]] = []
         for minibatch in self._minibatches(batch, step):
-            parts = [Part(minibatch, self.algorithm.loss, temperature=self.sampling.temperature)]
+            parts = [
+                LossPart(minibatch, self.algorithm.loss, temperature=self.sampling.temperature)
+            ]
             if self.mix is not None:
                 parts.append(self.mix(self.learner.optimizer.updates))
             made.append(self.learner.update(*parts))
@@ -142,7 +144,7 @@ class RolloutTraining:
         metrics = {name: float(np.mean([m[name] for m in made])) for name in made[0]}
         return metrics | {"updates": float(len(made))}
 
-    def _minibatches(self, batch: Batch, step: int) -> Iterator[Batch]:
+    def _minibatches(self, batch: TrainBatch, step: int) -> Iterator[TrainBatch]:
         """Those of all epochs, each epoch shuffled anew."""
         for epoch in range(self.settings.epochs):
             yield from split(batch, self.settings.minibatches, derive_seed(self.seed, step, epoch))
@@ -156,7 +158,7 @@ class RolloutTraining:
         self.algorithm.load_state(controllers)
 
 
-def turns(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+def split_repeats(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     """Part prompts so that none stands twice in a turn: with one seed it would act the same."""
     parted: list[list[Prompt]] = []
     seen: Counter[str] = Counter()
@@ -169,7 +171,7 @@ def turns(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     return parted
 
 
-def split(batch: Batch, parts: int, seed: int) -> list[Batch]:
+def split(batch: TrainBatch, parts: int, seed: int) -> list[TrainBatch]:
     """Shuffle the items of a batch into `parts` of nearly equal size; one part is the batch."""
     if parts == 1:
         return [batch]

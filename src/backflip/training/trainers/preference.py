@@ -6,20 +6,20 @@ from typing import Any
 
 from torch import Tensor
 
-from backflip.algorithms import Batch, OfflineAlgorithm, OfflineSettings
+from backflip.algorithms import OfflineAlgorithm, OfflineSettings, TrainBatch
 from backflip.errors import BackflipError, TrainingError
 from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.feedback import FeedbackBase
 from backflip.rewards import preferred_pairs, undecided_as
 from backflip.training.checkpoints import State
-from backflip.training.learner import Learner, Part
+from backflip.training.learner import Learner, LossPart
 from backflip.training.trainers.on_policy import Collate
 
 Pair = tuple[Sample, Sample]
 """(chosen, rejected), two samples of one prompt."""
 
 
-class PairTraining:
+class PreferenceTrainer:
     """The offline family's trainee: one step is one update on `batch_size` pairs.
 
     Every epoch has each pair once; the last batch of an epoch may be smaller.
@@ -52,8 +52,8 @@ class PairTraining:
         number = min(size, len(self.pairs) - index * size)
         pairs = pick(self.pairs, self.order.take(start, number))
         inputs, ref_logprobs_BT = self._read([sample for pair in pairs for sample in pair])
-        batch = Batch(inputs=inputs, rows_per_item=2, ref_logprobs_BT=ref_logprobs_BT)
-        metrics = self.learner.update(Part(batch, self.algorithm.loss))
+        batch = TrainBatch(inputs=inputs, rows_per_item=2, ref_logprobs_BT=ref_logprobs_BT)
+        metrics = self.learner.update(LossPart(batch, self.algorithm.loss))
         lengths = batch.mask_BT.sum(1).float().view(-1, 2)
         metrics["chosen_length"], metrics["rejected_length"] = lengths.mean(0).tolist()
         metrics["num_pairs"] = float(number)

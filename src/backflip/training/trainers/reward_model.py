@@ -10,7 +10,7 @@ from backflip.training.learner import under
 from backflip.training.optimizer import Optimizer
 
 
-class RewardTraining:
+class RewardTrainer:
     """The trainee of one reward model: one step is one batch of feedback of every kind."""
 
     def __init__(self, fit: RewardFit, settings: RewardSettings):

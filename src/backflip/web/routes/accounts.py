@@ -54,7 +54,7 @@ def login(
     """Sign in by name and password."""
     context = context_of(request)
     address = request.client.host if request.client else "unknown"
-    user = context.door.enter(name, password, address)
+    user = context.authenticator.enter(name, password, address)
     if user is None:
         return page(request, "login.html", status=403, next=local(next), fault="unknown", name=name)
     return signed_in(request, user.id, local(next))

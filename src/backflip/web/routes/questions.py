@@ -16,7 +16,7 @@ from backflip.web.guard import Router
 from backflip.web.lead import lead_page
 from backflip.web.overview import BatchView, batch_view
 from backflip.web.parameters import Number
-from backflip.workspace import Batch, Project, Task, Workspace
+from backflip.workspace import Project, Task, TaskBatch, Workspace
 from backflip.workspace.database.columns import now
 from backflip.workspace.labelling.activity import read_activity
 from backflip.workspace.labelling.attention_checks import (
@@ -309,7 +309,7 @@ def _of_run(workspace: Workspace, project: str, run: str, round: int) -> BatchVi
     return _view(workspace, project, found.number)
 
 
-def _batch(workspace: Workspace, project: str, number: int) -> Batch:
+def _batch(workspace: Workspace, project: str, number: int) -> TaskBatch:
     for batch in workspace.batches.all(project):
         if batch.number == number:
             return batch

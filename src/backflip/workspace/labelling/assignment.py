@@ -19,20 +19,20 @@ from sqlalchemy.engine import Connection
 
 from backflip.records.feedback import DAMAGED
 from backflip.workspace.database import schema
-from backflip.workspace.labelling.batches import Batch, batches_of, count, given_by
+from backflip.workspace.labelling.batches import TaskBatch, batches_of, count, given_by
 from backflip.workspace.projects.projects import Project, get_project
 
 _batches, _tasks, _places = schema.batches, schema.tasks, schema.assignments
 _guidelines = schema.guidelines
 TASK_COLUMNS = ("run", "round", "kind", "axis", "sample_ids", "overlap", "expected", "batch")
 """What a task tells of its question."""
-Handed = Mapping[Any, Any]
+Candidate = Mapping[Any, Any]
 """A question that may be handed out: its "task_id", `TASK_COLUMNS`, "project", and "newest", the
 version of the instructions in force."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class TaskQuery:
     """Who asks for a question, and for which.
 
     Attributes:
@@ -59,7 +59,7 @@ class Wish:
         return {"annotator": self.annotator, "now": self.now, **found}
 
 
-def pick(connection: Connection, wish: Wish) -> Handed | None:
+def pick(connection: Connection, wish: TaskQuery) -> Candidate | None:
     """The question to hand to a person; None when there is nothing to ask.
 
     One that somebody damaged in the database is closed: whoever was handed it could not go on.
@@ -75,13 +75,13 @@ def pick(connection: Connection, wish: Wish) -> Handed | None:
     return picked
 
 
-def _can_be_asked(picked: Handed) -> bool:
+def _can_be_asked(picked: Candidate) -> bool:
     names, right = picked["sample_ids"], picked["expected"]
     whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return whole and len(names) > 0 and (right is None or isinstance(right, dict))
 
 
-def _first(connection: Connection, wish: Wish) -> Handed | None:
+def _first(connection: Connection, wish: TaskQuery) -> Candidate | None:
     values = wish.values
     asked = frozenset(values)
     held = connection.execute(_held(asked), values).mappings().first()
@@ -109,7 +109,7 @@ def taken(now: Any, *, besides: Any, task_id: Any) -> sa.ScalarSelect[int]:
     return query.correlate(_tasks).scalar_subquery()
 
 
-def num_open(connection: Connection, wish: Wish) -> int:
+def num_open(connection: Connection, wish: TaskQuery) -> int:
     """How many questions a person holds or may be handed, a project's limits aside."""
     total = 0
     values = wish.values
@@ -202,8 +202,8 @@ def _is_open(asked: frozenset[str]) -> list[sa.ColumnElement[bool]]:
 
 
 def _in_order(
-    connection: Connection, project: Project, batches: list[Batch], wish: Wish
-) -> list[Batch]:
+    connection: Connection, project: Project, batches: list[TaskBatch], wish: TaskQuery
+) -> list[TaskBatch]:
     """Batches to look into: those to learn from, and a check before them when one is due."""
     labels = [
         batch
@@ -221,7 +221,7 @@ def _in_order(
     return [batch for batch in batches if batch.purpose == "checks"] + labels
 
 
-def _spent(connection: Connection, project: Project, wish: Wish) -> bool:
+def _spent(connection: Connection, project: Project, wish: TaskQuery) -> bool:
     """Whether the project's or the person's budget is used up; what is held now counts."""
     rules = project.settings
     if rules.budget is not None:

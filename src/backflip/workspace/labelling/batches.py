@@ -31,7 +31,7 @@ _batches, _tasks, _shares = schema.batches, schema.tasks, schema.contributions
 _places, _hours = schema.assignments, schema.batch_hours
 
 
-class Batch(Record):
+class TaskBatch(Record):
     """Questions that were put up together.
 
     Attributes:
@@ -68,14 +68,14 @@ class Batches:
     def __init__(self, database: Database):
         self._database = database
 
-    def get(self, id: str) -> Batch:  # noqa: A002
+    def get(self, id: str) -> TaskBatch:  # noqa: A002
         """A batch by its id; a `WorkspaceError` when there is none."""
         with self._database.read() as connection:
             for batch in _select(connection, _batches.c.id == id):
                 return batch
         raise NotFoundError(f"no batch {id!r}")
 
-    def all(self, project: str | None = None) -> list[Batch]:
+    def all(self, project: str | None = None) -> list[TaskBatch]:
         """All batches, or those of a project, oldest first."""
         conditions = [] if project is None else [_batches.c.project == project]
         with self._database.read() as connection:
@@ -178,7 +178,7 @@ def put_batch(
     return new
 
 
-def ensure_batch(connection: Connection, batch: dict[str, Any]) -> Batch:
+def ensure_batch(connection: Connection, batch: dict[str, Any]) -> TaskBatch:
     """The batch of a run's round, made where it is missing."""
     run, round_ = batch["run"], batch["round"]
     row = {
@@ -222,7 +222,7 @@ def given_by(connection: Connection, project: str, annotator: str) -> int:
 
 def batches_of(
     connection: Connection, *, run: str | None = None, project: str | None = None
-) -> list[Batch]:
+) -> list[TaskBatch]:
     """Batches that may hand something out, oldest first."""
     conditions = [_batches.c.state == "open"]
     if run is not None:
@@ -232,7 +232,7 @@ def batches_of(
     return _select(connection, *conditions)
 
 
-def batch_of_round(connection: Connection, run: str, round: int) -> Batch | None:  # noqa: A002
+def batch_of_round(connection: Connection, run: str, round: int) -> TaskBatch | None:  # noqa: A002
     """The batch of a run's round; None when nothing was put up."""
     found = _select(connection, _batches.c.run == run, _batches.c.round == round)
     return found[0] if found else None
@@ -276,10 +276,10 @@ def _add(connection: Connection, number: int, **by: int) -> None:
     connection.execute(sa.update(_batches).where(_batches.c.number == number).values(values))
 
 
-def _select(connection: Connection, *conditions: Any) -> list[Batch]:
+def _select(connection: Connection, *conditions: Any) -> list[TaskBatch]:
     query = sa.select(_batches).where(*conditions).order_by(_batches.c.number)
     rows = connection.execute(query).mappings()
-    return [Batch(**{**row, "name": columns.as_text(row["name"])}) for row in rows]
+    return [TaskBatch(**{**row, "name": columns.as_text(row["name"])}) for row in rows]
 
 
 def _check_item(item: Task) -> None:

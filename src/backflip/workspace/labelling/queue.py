@@ -26,8 +26,8 @@ from backflip.workspace.database.engine import Database, check_name, damage, ins
 from backflip.workspace.labelling.answer_validation import fit_entry, fit_extra
 from backflip.workspace.labelling.assignment import (
     TASK_COLUMNS,
-    Handed,
-    Wish,
+    Candidate,
+    TaskQuery,
     num_open,
     pick,
     taken,
@@ -117,7 +117,7 @@ class Queue:
         with self._database.write("queue", "annotators", walks=True) as connection:
             if annotator not in self._known:
                 insert_annotators(connection, {annotator: "people"})
-            wish = Wish(annotator, self.clock(), run, project, kinds, besides)
+            wish = TaskQuery(annotator, self.clock(), run, project, kinds, besides)
             picked = pick(connection, wish)
             task = None if picked is None else self._lease(connection, picked, annotator)
         self._known.add(annotator)
@@ -272,10 +272,10 @@ class Queue:
         with self._database.read() as connection:
             return Standing(
                 given=connection.execute(given).scalar_one(),
-                open=num_open(connection, Wish(annotator, self.clock(), run)),
+                open=num_open(connection, TaskQuery(annotator, self.clock(), run)),
             )
 
-    def _lease(self, connection: Connection, picked: Handed, annotator: str) -> Task:
+    def _lease(self, connection: Connection, picked: Candidate, annotator: str) -> Task:
         """Take or renew a place; the caller has made sure that there is one."""
         task_id = picked["task_id"]
         row = {

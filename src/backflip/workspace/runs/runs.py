@@ -14,7 +14,7 @@ from backflip.workspace.database.engine import Database, check_name, insert, ins
 from backflip.workspace.database.kept import as_kept
 
 
-class Run(Record):
+class RunRecord(Record):
     """One recipe on its way. `status` is "running" until `Runs.finish` says otherwise."""
 
     id: str
@@ -26,7 +26,7 @@ class Run(Record):
     finished: datetime | None
 
 
-class Stage(Record):
+class StageRecord(Record):
     """A part of a run that is done once. `result` is None until it is done."""
 
     run: str
@@ -42,7 +42,7 @@ class Runs:
     def __init__(self, database: Database):
         self._database = database
 
-    def start(self, id: str, name: str, recipe: dict[str, Any], version: str) -> Run:  # noqa: A002
+    def start(self, id: str, name: str, recipe: dict[str, Any], version: str) -> RunRecord:  # noqa: A002
         """Begin a run, or take it up again.
 
         Args:
@@ -88,13 +88,13 @@ class Runs:
             require_run(connection, id)
             connection.execute(sa.update(table).where(table.c.id == id).values(recipe=recipe))
 
-    def get(self, id: str) -> Run:  # noqa: A002
+    def get(self, id: str) -> RunRecord:  # noqa: A002
         """A run by its id; a `WorkspaceError` when there is none."""
         for run in self._select(schema.runs.c.id == id):
             return run
         raise WorkspaceError(f"no run {id!r}", where=self._database.where)
 
-    def all(self) -> list[Run]:
+    def all(self) -> list[RunRecord]:
         """All runs, oldest first."""
         return self._select()
 
@@ -107,17 +107,17 @@ class Runs:
             if not changed.rowcount:
                 raise WorkspaceError(f"no run {id!r}", where=self._database.where)
 
-    def _select(self, *conditions: Any) -> list[Run]:
+    def _select(self, *conditions: Any) -> list[RunRecord]:
         query = sa.select(schema.runs).where(*conditions).order_by(schema.runs.c.number)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [_run(row) for row in rows]
 
 
-def _run(row: sa.RowMapping) -> Run:
+def _run(row: sa.RowMapping) -> RunRecord:
     values = {name: value for name, value in row.items() if name != "number"}
     values["recipe"] = as_kept(values["recipe"], f"the recipe of run {values['id']}")
-    return Run(**values)
+    return RunRecord(**values)
 
 
 def require_run(connection: Connection, run: str) -> None:
@@ -173,7 +173,7 @@ class Stages:
             held = connection.execute(query).scalar()
         return _result(run, key, held)
 
-    def all(self, run: str) -> list[Stage]:
+    def all(self, run: str) -> list[StageRecord]:
         """The stages of a run in the order they were begun."""
         table = schema.stages
         query = sa.select(table).where(table.c.run == run).order_by(table.c.number)
@@ -182,10 +182,10 @@ class Stages:
         return [_stage(row) for row in rows]
 
 
-def _stage(row: sa.RowMapping) -> Stage:
+def _stage(row: sa.RowMapping) -> StageRecord:
     values = {name: value for name, value in row.items() if name != "number"}
     values["result"] = _result(values["run"], values["key"], values["result"])
-    return Stage(**values)
+    return StageRecord(**values)
 
 
 def _result(run: str, key: str, held: Any) -> dict[str, Any] | None:
