@@ -38,10 +38,12 @@ def test_all_that_is_wrong_with_a_recipe(here: Path):
 
 
 def test_a_run_that_cannot_work_leaves_nothing_behind(here: Path):
-    for command in ("run", "sample"):
-        outcome = backflip(command, "point.toml", "prompts.heldout=1", "-w", "new/place")
+    nowhere = ("prompts.source=env:backflip/Nothing-v0", "cannot be made")
+    one = ("prompts.heldout=1", "prompts.heldout: of 1 held-out reply")
+    for command, (override, told) in {"run": one, "sample": nowhere}.items():
+        outcome = backflip(command, "point.toml", override, "-w", "new/place")
         assert outcome.code == 1
-        assert "prompts.heldout: of 1 held-out reply" in outcome.err
+        assert told in outcome.err
         assert [path.name for path in here.iterdir()] == ["point.toml"]
 
 

@@ -1,6 +1,7 @@
 """Each stage of a language model's loop by its own command: pretrain to evaluate, and chat."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from cli_desk import Outcome, backflip, done
 
+from backflip.errors import SettingsError
+from backflip.loop import Run
 from backflip.records import Prompt
 from backflip.sampling import TextSampler
 from backflip.workspace import Workspace
@@ -201,3 +204,51 @@ class TestChat:
         outcome = backflip("chat", reward, "-w", "text", "--prompt", "x")
         assert outcome.code == 1
         assert "reward model" in outcome.err
+
+
+def test_each_command_checks_its_own_stage_alone(
+    text_stages: dict[str, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def check(
+        _: Run,
+        model: str | None = None,
+        ahead: Sequence[str] = ("pretrain", "sft"),
+        snapshot: str | None = None,
+        *,
+        stage: str | None = None,
+        rewards: Sequence[str] = (),
+    ) -> None:
+        asked.append((stage, model, tuple(ahead), snapshot, tuple(rewards)))
+        raise SettingsError("enough")
+
+    monkeypatch.setattr(Run, "check", check)
+    sft, dpo = text_stages["sft"].json["id"], text_stages["dpo"].json["id"]
+    (reward,) = text_stages["reward"].json["rewards"]["overall"]
+    told = text_stages["label"].json["snapshot"]
+    pairs = ["algorithm=dpo", "--snapshot", told]
+    both = ("pretrain", "sft")
+    # Of each stage: what its command is given, and the feedback and rewards that it then uses.
+    commands: dict[str, list[tuple[list[str], str | None, tuple[str, ...]]]] = {
+        "sft": [([], None, ())],
+        "sample": [([], None, ())],
+        "label": [([], None, ())],
+        "reward": [(["--snapshot", told], told, ())],
+        "policy": [(["--reward", reward], None, (reward,)), (pairs, told, ())],
+        "evaluate": [([], None, ()), (["--reward", reward], None, (reward,))],
+    }
+    for stage, cases in commands.items():
+        for given, snapshot, rewards in cases:
+            first = [dpo] if stage == "evaluate" else []
+            for start in (None, sft):
+                named = [] if start is None else ["--against" if first else "--model", sft]
+                command = [stage, *first, "tiny.toml", *given, *named, "-w", "text"]
+                assert "enough" in backflip(*command).err, command
+                own = both if start is None else ("sft",) if stage == "sft" else ()
+                assert asked.pop() == (stage, start, own, snapshot, rewards)
+    for given, model in (([], None), (["pretrain.scratch=none", "--model", sft], sft)):
+        assert "enough" in backflip("pretrain", "tiny.toml", *given, "-w", "text").err
+        assert asked.pop() == ("pretrain", model, ("pretrain",), None, ())
+    assert "enough" in backflip("run", "tiny.toml", "-w", "text").err
+    assert asked == [(None, None, both, None, ())]

@@ -10,6 +10,7 @@ from backflip.errors import SettingsError, WorkspaceError
 
 if TYPE_CHECKING:
     from backflip.loop import Recipe, Run
+    from backflip.loop.scope import StageName
 
 Result = dict[str, Any]
 
@@ -23,20 +24,29 @@ def stages_of(folder: Path, recipe: "Recipe", *, database: str | None = None) ->
 
 
 def start_of(
-    run: "Run", model: str | None, before: str | None = None, snapshot: str | None = None
+    run: "Run",
+    stage: "StageName",
+    model: str | None,
+    snapshot: str | None = None,
+    rewards: Result | None = None,
 ) -> Result:
     """The model that a stage begins with: a named one, or what the recipe comes to before it.
 
-    That all can be done is checked first: with the feedback of `snapshot`, where it is given.
+    That the stage can be done is checked first: with the feedback of `snapshot` and the reward
+    models of `rewards`, where they are given.
     """
     from backflip.loop import stages
 
+    scoring = [name for names in (rewards or {"rewards": {}})["rewards"].values() for name in names]
+    before = stage if stage in ("pretrain", "sft") else None
     if model is not None:
         chosen = acting_model(run, model)
-        run.check(chosen, [] if before is None else [before], snapshot)
+        ahead = [] if before is None else [before]
+        run.check(chosen, ahead, snapshot, stage=stage, rewards=scoring)
         run.domain.read_with(run.model_folder(chosen))
         return {"model": chosen}
-    start = run.start(snapshot)
+    ahead = ("pretrain",) if before == "pretrain" else ("pretrain", "sft")
+    start = run.start(snapshot, ahead=ahead, stage=stage, rewards=scoring)
     for name in ("pretrain", "sft"):
         if name == before:
             break
@@ -53,11 +63,11 @@ def acting_model(run: "Run", name: str) -> str:
     return model.id
 
 
-def samples_of(run: "Run", model: str | None) -> Result:
-    """What the model does with the prompts of the first round."""
+def samples_of(run: "Run", stage: "StageName", model: str | None) -> Result:
+    """What the model does with the prompts of the first round, for a stage that needs that."""
     from backflip.loop import stages
 
-    start = start_of(run, model)
+    start = start_of(run, stage, model)
     key = "round-1/sample" if model is None else "round-1/" + stage_key("sample", start)
     return run.stage(key, stages.sample, start)
 

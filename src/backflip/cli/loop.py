@@ -79,8 +79,8 @@ def check(
     """See whether a recipe can be carried out, without doing it: everything that is wrong at once.
 
     Reads every prompt and demonstration, holds them to every limit, and makes every part once. Ends
-    with status 1 where something keeps the recipe from working. run and the stages do the same
-    before their first work.
+    with status 1 where something keeps the recipe from working. run does the same before its
+    first work, and the command of a single stage does it for what this stage uses.
     """
     from backflip.data.scratch import scratch_folder
     from backflip.loop import Run, load_recipe, make_domain

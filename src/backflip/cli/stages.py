@@ -7,7 +7,7 @@ that was cut off goes on when the same command is given again.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -94,7 +94,7 @@ def sft(
 
 
 def _prepare(
-    name: str,
+    name: Literal["pretrain", "sft"],
     source: str,
     overrides: list[str] | None,
     workspace: Path,
@@ -119,7 +119,7 @@ def _prepare(
             hint="Leave --model out, or say pretrain.scratch=none.",
         )
     with stages_of(workspace, recipe, database=database) as run:
-        start = start_of(run, model, before=name)
+        start = start_of(run, name, model)
         key = name if model is None else stage_key(name, start)
         result = run.stage(key, getattr(stages, name), start)
         trained = run.workspace.models.get(result["model"])
@@ -138,7 +138,7 @@ def sample(
     from backflip.loop import load_recipe
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
-        found = run.workspace.samples.get(samples_of(run, model)["samples"])
+        found = run.workspace.samples.get(samples_of(run, "sample", model)["samples"])
         rows = [
             {
                 "id": s.id,
@@ -195,7 +195,7 @@ def label(
     from backflip.loop import load_recipe, stages
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
-        asked = samples_of(run, model)
+        asked = samples_of(run, "label", model)
         key = "round-1/feedback" if model is None else "round-1/" + stage_key("feedback", asked)
         result = run.stage(key, stages.feedback, asked)
         show(result, as_json, lambda: feedback_lines(result))
@@ -242,7 +242,7 @@ def reward(
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         told = {"snapshot": snapshot_of(run, snapshot)}
-        start = start_of(run, model, snapshot=told["snapshot"])
+        start = start_of(run, "reward", model, told["snapshot"])
         baseline = baseline_of(run, start, model)
         key = stage_key("reward", start, told)
         result = run.stage(key, stages.reward, start, told, baseline)
@@ -271,7 +271,7 @@ def policy(
             rewards, told = rewards_needed(run, reward, snapshot)
         else:
             rewards, told = pairs_needed(run, reward, snapshot)
-        start = start_of(run, model, snapshot=None if rewards else told["snapshot"])
+        start = start_of(run, "policy", model, None if rewards else told["snapshot"], rewards)
         key = stage_key("policy", start, told, rewards)
         result = run.stage(key, stages.policy, start, start, told, rewards)
         trained = run.workspace.models.get(result["model"])
@@ -302,7 +302,7 @@ def evaluate(
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         chosen = {"model": acting_model(run, model)}
         rewards = rewards_of(run, reward) if reward else None
-        start = start_of(run, against)
+        start = start_of(run, "evaluate", against, rewards=rewards)
         baseline = baseline_of(run, start, against)
         key = stage_key("evaluate", start, chosen, rewards)
         result = run.stage(key, stages.evaluate, start, baseline, chosen, rewards)

@@ -1,7 +1,8 @@
 """Seeing, before any work, that a run can be carried out: everything that cannot is said at once.
 
-Every text is encoded and held to every limit, and every part is made once, saved and loaded again,
-as the stages will do it. The parts are made one after the other: memory holds one or two of them.
+The whole of it, or what one stage uses of it and nothing else. Every text is encoded and held to
+every limit, and every part is made once, saved and loaded again, as the stages will do it. The
+parts are made one after the other: memory holds one or two of them.
 """
 
 import gc
@@ -15,6 +16,7 @@ from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError, SettingsError
 from backflip.feedback.teachers import make_crowd
 from backflip.judging.pairwise import Judge
+from backflip.loop.scope import Scope, StageName, scope_of
 from backflip.loop.stages.training_data import learnable, usable_entries
 from backflip.models.matching import require_finite
 from backflip.records import Prompt, Sample, derive_seed
@@ -37,6 +39,8 @@ def preflight(
     model: Path | None = None,
     ahead: Sequence[str] = ("pretrain", "sft"),
     snapshot: str | None = None,
+    stage: StageName | None = None,
+    rewards: Sequence[Path] = (),
 ) -> Findings:
     """Check a run, which need not have begun.
 
@@ -46,26 +50,33 @@ def preflight(
         model: where the model lies that work begins with; None: the recipe's.
         ahead: stages that are still to prepare that model, where the recipe has them.
         snapshot: of feedback that is learned from; None: what the recipe says.
+        stage: the one that is to be done; None: all of them.
+        rewards: where reward models lie that score, if a stage is given some.
     """
     recipe, domain = run.recipe, run.domain
-    asked = recipe.feedback
+    asked, scope = recipe.feedback, scope_of(recipe, stage)
     given = Given(
         ahead=ahead,
-        texts=getattr(recipe.algorithm, "ptx_text", ()),
+        texts=getattr(recipe.algorithm, "ptx_text", ()) if scope.algorithm else (),
         shown=lambda: _shown(run),
-        told=lambda: _told(run, snapshot),
+        told=lambda: _told(run, snapshot) if scope.told else [],
+        dialogues=scope.dialogues,
+        answered=scope.answered,
+        whole=scope.whole,
+        reward=scope.reward,
+        scorers=rewards,
         # People may add a correction to an answer of any kind.
         written=asked.source == "people" or bool(set(asked.kinds) & set(WRITTEN_KINDS)),
     )
     seed = derive_seed(recipe.seed, "start")
     found, home = domain.check(folder, given, seed=seed, model=model)
-    for problem in _of_the_whole(recipe, found.facts.get("prompts")):
+    for problem in _of_the_whole(recipe, scope, ahead, found.facts.get("prompts")):
         found.note(problem)
-    _check_annotators(recipe, found)
+    _check_annotators(recipe, scope, found)
     if home is not None:
         # Beside the model and not in the system's own place, which may be small.
         with scratch_folder(folder, ".check-") as made:
-            _make_parts(run, home, made, found)
+            _Parts(run, scope, home, made, rewards).make(ahead, found)
     found.facts["work"] = _work(recipe, found.facts.get("prompts"))
     return found
 
@@ -101,10 +112,12 @@ def _told(run: "Run", snapshot: str | None) -> list[Sample]:
     return list(run.workspace.samples.get(sorted(ids)).values())
 
 
-def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[Problem]:
+def _of_the_whole(
+    recipe: "Recipe", scope: Scope, ahead: Sequence[str], prompts: dict[str, Any] | None
+) -> Iterator[Problem]:
     """What the numbers come to together."""
     if recipe.prompts.source.startswith("env:"):
-        for name in ("pretrain", "sft"):
+        for name in ahead:
             if getattr(recipe, name) is not None:
                 yield Problem(what="an agent is not trained on text", where=name)
     if prompts is None:
@@ -113,7 +126,7 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
     online = isinstance(recipe.algorithm, OnlineSettings)
     evaluated = min(heldout, recipe.evaluation.prompts)
     replies = evaluated * recipe.evaluation.samples_per_prompt
-    if online and replies < 2:
+    if scope.reward and replies < 2:
         yield Problem(
             what=f"of {replies} held-out reply of the starting model no zero and unit of a reward "
             "model can be found",
@@ -121,7 +134,7 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
             hint="Hold out 2 prompts or more that can be used, or raise "
             "evaluation.samples_per_prompt.",
         )
-    elif evaluated < 2:
+    elif scope.measured and evaluated < 2:
         yield Problem(
             what=f"the policy is measured on {evaluated} prompt, which says nothing about others",
             where="prompts.heldout",
@@ -129,7 +142,7 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
             fatal=False,
         )
     asked = min(train, recipe.feedback.prompts)
-    if online and asked < 2 and recipe.feedback.use == "run":
+    if scope.whole and online and asked < 2 and recipe.feedback.use == "run":
         yield Problem(
             what=f"feedback on {asked} prompt cannot be parted into what a reward model is "
             "trained on and what it is measured on",
@@ -137,7 +150,7 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
             hint="Ask about 2 prompts or more.",
         )
     written = [kind for kind in recipe.feedback.kinds if kind in WRITTEN_KINDS]
-    if written and online and recipe.reward.too_long == "refuse":
+    if scope.whole and written and online and recipe.reward.too_long == "refuse":
         yield Problem(
             what=f"what is written for a {' or a '.join(written)} may be longer than what learns "
             "from it reads, which would stop the run after it was asked for",
@@ -145,7 +158,7 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
             hint='Say "drop" to leave such answers out.',
             fatal=False,
         )
-    if train < recipe.feedback.prompts:
+    if scope.asked and train < recipe.feedback.prompts:
         yield Problem(
             what=f"there are {train} prompts to ask about, so each round asks about these",
             where="feedback.prompts",
@@ -153,60 +166,88 @@ def _of_the_whole(recipe: "Recipe", prompts: dict[str, Any] | None) -> Iterator[
         )
 
 
-def _check_annotators(recipe: "Recipe", found: Findings) -> None:
+def _check_annotators(recipe: "Recipe", scope: Scope, found: Findings) -> None:
     feedback = recipe.feedback
-    if feedback.source == "teachers":
+    if scope.teachers:
         with found.noting("feedback.teachers"):
             make_crowd(feedback.teachers, feedback.gold, seed=recipe.seed)
-    if feedback.the_judge is not None:
+    if scope.judge and feedback.the_judge is not None:
         with found.noting("feedback.judge"), Judge(feedback.the_judge):
             pass
 
 
-def _make_parts(run: "Run", home: Path, folder: Path, found: Findings) -> None:
-    """Make each part of the run as its stages do, save it and load it again."""
-    recipe, domain, seed = run.recipe, run.domain, run.recipe.seed
-    algorithm = make_algorithm(recipe.algorithm)
-    policy, reward = folder / "policy", folder / "reward"
+class _Parts:
+    """The parts of a run, made as its stages do.
 
-    def save_policy() -> None:
-        network = domain.policy(home, seed=seed)
-        require_finite(network)
-        network.save(policy, {})
-        domain.mixed_in(algorithm, seed=seed)
+    Args:
+        run: whose.
+        scope: what of it.
+        home: where the model lies that the work begins with.
+        folder: where parts are saved.
+        rewards: where reward models lie that score.
+    """
 
-    def act() -> None:
-        sampler = domain.sampler(policy, model_id="checked")
-        if prompts := _first(domain.prompts):
-            settings = recipe.sampling.model_copy(update={"max_tokens": 1})
-            drawn.extend(sampler.sample(prompts, settings, seed=seed))
+    def __init__(self, run: "Run", scope: Scope, home: Path, folder: Path, rewards: Sequence[Path]):
+        self._recipe, self._domain, self._seed = run.recipe, run.domain, run.recipe.seed
+        self._algorithm = make_algorithm(run.recipe.algorithm)
+        self._scope, self._home, self._rewards = scope, home, rewards
+        self._policy, self._reward = folder / "policy", folder / "reward"
+        self._drawn: list[Sample] = []
 
-    def save_reward() -> None:
-        network = domain.scorer(home, seed=seed)
-        require_finite(network)
-        network.score(drawn)
-        network.save(reward, {})
+    def make(self, ahead: Sequence[str], found: Findings) -> None:
+        """Make each part, save it and load it again; what is wrong is noted."""
+        with _set_aside():
+            for where, make in self._wanted(ahead):
+                made = _was_made(found, where, make)
+                gc.collect()  # layers and hooks of a model are rings
+                if not made and where in ("model", "reward.model"):
+                    return  # what follows is made of it
 
-    drawn: list[Sample] = []
-    parts: dict[str, Callable[[], Any]] = {
-        "model": save_policy,
-        "sampling": act,
-        "model, as the reference": lambda: domain.reference(home),
-    }
-    if isinstance(algorithm, OnlineAlgorithm):
+    def _wanted(self, ahead: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """The key that each part goes by, and what makes it."""
+        scope, domain = self._scope, self._domain
+        if scope.algorithm or any(getattr(self._recipe, name) is not None for name in ahead):
+            yield "model", self._save_policy
+        if scope.answered:
+            yield "sampling", self._act
+        if scope.algorithm:
+            yield "model, as the reference", lambda: domain.reference(self._home)
+        online = isinstance(self._algorithm, OnlineAlgorithm)
         # A value model is the reward model, loaded again.
-        as_value = algorithm.uses_values
-        again = "reward.model, as the value model" if as_value else "reward.model, loaded again"
-        parts["reward.model"] = save_reward
-        parts[again] = lambda: (
-            domain.value(reward, seed=seed) if as_value else domain.reward(reward)
-        )
-    with _set_aside():
-        for where, make in parts.items():
-            made = _was_made(found, where, make)
-            gc.collect()  # layers and hooks of a model are rings
-            if not made and where in ("model", "reward.model"):
-                return  # what follows is made of it
+        as_value = isinstance(self._algorithm, OnlineAlgorithm) and self._algorithm.uses_values
+        if scope.reward:
+            yield "reward.model", self._save_reward
+        if scope.whole and online and as_value:
+            yield "reward.model, as the value model", lambda: self._value(self._reward)
+        elif scope.whole and online:
+            yield "reward.model, loaded again", lambda: domain.reward(self._reward)
+        for place in self._rewards:
+            yield "--reward", lambda place=place: domain.reward(place).score(self._drawn)
+        if scope.algorithm and as_value and self._rewards:
+            yield "--reward, as the value model", lambda: self._value(self._rewards[0])
+
+    def _save_policy(self) -> None:
+        network = self._domain.policy(self._home, seed=self._seed)
+        require_finite(network)
+        network.save(self._policy, {})
+        if self._scope.algorithm:
+            self._domain.mixed_in(self._algorithm, seed=self._seed)
+
+    def _act(self) -> None:
+        place = self._policy if self._policy.exists() else self._home
+        sampler = self._domain.sampler(place, model_id="checked")
+        if prompts := _first(self._domain.prompts, self._scope.answered[0]):
+            settings = self._recipe.sampling.model_copy(update={"max_tokens": 1})
+            self._drawn.extend(sampler.sample(prompts, settings, seed=self._seed))
+
+    def _save_reward(self) -> None:
+        network = self._domain.scorer(self._home, seed=self._seed)
+        require_finite(network)
+        network.score(self._drawn)
+        network.save(self._reward, {})
+
+    def _value(self, place: Path) -> Any:
+        return self._domain.value(place, seed=self._seed)
 
 
 @contextmanager
@@ -232,10 +273,10 @@ def _was_made(found: Findings, where: str, make: Callable[[], Any]) -> bool:
     return False
 
 
-def _first(prompts: Callable[[], Sequence[Prompt]]) -> list[Prompt]:
-    """One prompt to train on, if prompts can be read at all: else that is told already."""
+def _first(prompts: Callable[[], Sequence[Prompt]], side: str) -> list[Prompt]:
+    """One prompt of a side, if prompts can be read at all: else that is told already."""
     try:
-        return [prompt for prompt in prompts() if prompt.split == "train"][:1]
+        return [prompt for prompt in prompts() if prompt.split == side][:1]
     except BackflipError:
         return []
 

@@ -19,6 +19,7 @@ from backflip.errors import FREE_SPACE, DamageError, WorkspaceError, why_not_wri
 from backflip.loop import stages
 from backflip.loop.known import changes, run_of
 from backflip.loop.recipe import Recipe
+from backflip.loop.scope import StageName
 from backflip.loop.stages.model_registration import ANEW, discard_damaged, require_kept
 from backflip.models.files import read_record
 from backflip.records import content_id, derive_seed
@@ -123,18 +124,28 @@ class Run:
             runs.change_recipe(self.id, resolved)
         runs.start(self.id, recipe.name, resolved, __version__)
 
-    def start(self, snapshot: str | None = None) -> Result:
-        """The stage that finds or makes the model, behind a check that all stages can be done.
+    def start(
+        self,
+        snapshot: str | None = None,
+        *,
+        ahead: Sequence[str] = PREPARING,
+        stage: StageName | None = None,
+        rewards: Sequence[str] = (),
+    ) -> Result:
+        """The stage that finds or makes the model, behind a check of what is to be done.
 
         Args:
             snapshot: of feedback that is learned from; None: what the recipe says.
+            ahead: stages that are still to prepare the model, where the recipe has them.
+            stage: the one that is to be done; None: all of them.
+            rewards: ids of reward models that this stage is given.
         """
         begun = {kept.key for kept in self.workspace.stages.all(self.id) if kept.result is not None}
         if "start" not in begun:
             discard_damaged(self.place("start"), self.reporter.warn)
         # A run that got past its start in a version without checks goes on without one.
         if "start" not in begun or any(key.startswith(CHECK) for key in begun):
-            self.check(snapshot=snapshot)
+            self.check(ahead=ahead, snapshot=snapshot, stage=stage, rewards=rewards)
         start = self.stage("start", stages.start)
         self.domain.read_with(self.model_folder(start["model"]))
         return start
@@ -144,6 +155,9 @@ class Run:
         model: str | None = None,
         ahead: Sequence[str] = PREPARING,
         snapshot: str | None = None,
+        *,
+        stage: StageName | None = None,
+        rewards: Sequence[str] = (),
     ) -> None:
         """See, once for these settings, that all that is asked for can be done.
 
@@ -151,13 +165,16 @@ class Run:
             model: id of the model that work begins with; None: the recipe's.
             ahead: stages that are still to prepare that model, where the recipe has them.
             snapshot: of feedback that is learned from; None: what the recipe says.
+            stage: the one that is to be done; None: all of them.
+            rewards: ids of reward models that this stage is given.
 
         Raises:
             SettingsError: something cannot; it lists everything.
         """
         settings = self.recipe.model_dump(mode="json")
-        key = content_id(CHECK, settings, model, ahead, snapshot)
-        self.stage(key, stages.check, model, ahead, snapshot)
+        alone = () if stage is None else (stage, rewards)
+        key = content_id(CHECK, settings, model, ahead, snapshot, *alone)
+        self.stage(key, stages.check, model, ahead, snapshot, stage, rewards)
 
     def model_folder(self, model_id: str) -> Path:
         """Where a model of the workspace lies.

@@ -87,7 +87,12 @@ def prompt_limits(
                 lambda n: f"set reward.max_tokens to {n + reply} or more",
             )
         )
-    return [*limits, *_positions(reward, reply, "the reward model")]
+    return [*limits, *scored_limits(sampling, reward)]
+
+
+def scored_limits(sampling: SamplingSettings, reward: Reader) -> list[Limit]:
+    """What a prompt must keep within, so that a reward model can read it with a reply."""
+    return _positions(reward, sampling.max_tokens, "the reward model")
 
 
 def dialogue_limits(sft: SftSettings, policy: Reader) -> list[Limit]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from backflip.config import ChatSettings
+from backflip.data.chat.border import keeps_border
 from backflip.data.chat.shapes import Shape, left_out
 from backflip.data.chat.template import SYSTEM_HINT, Template, in_words
-from backflip.data.chat.tokens import Codec, end_token
+from backflip.data.chat.tokens import Codec, begins, end_token
 from backflip.data.chat.turn import (
     NOT_FIRST,
     PROBES,
@@ -189,7 +190,7 @@ class Chat:
             _ = self.end_token
             if self.turn.fault:
                 found[f"the chat template cannot be used: {self.turn.fault}"] = None
-            elif not self._keeps_borders():
+            elif not self._keeps_border:
                 ending = self._asked.text[-12:]
                 found[
                     f"the chat template's opening ends in {ending!r}, which merges with replies "
@@ -302,7 +303,7 @@ class Chat:
             self._last_tail = near, codec.encode(near, hidden)
         head = self._last_tail[1]
         both = codec.encode(near + text, hidden)
-        if _begins(both, head):
+        if begins(both, head):
             return both[len(head) :]
         # The border would be inside a token, as of a line that ends the prompt and an empty one
         # that begins the reply. The prompt's tokens are given: the reply goes on from them.
@@ -311,7 +312,7 @@ class Chat:
         for context in (_first_mark(near, codec), *_CONTEXTS):
             start = codec.encode(context, [])
             tokens = codec.encode(context + text, hidden)
-            if _begins(tokens, start):
+            if begins(tokens, start):
                 rest = tokens[len(start) :]
                 found.append((rest, codec.decode(np.concatenate([head, rest]))))
         # White space may go where an end token takes that before it.
@@ -359,13 +360,9 @@ class Chat:
         whole = self._codec.decode(np.concatenate([anchor, tokens]))
         return whole[len(before) :] if whole.startswith(before) else self._codec.decode(tokens)
 
-    def _keeps_borders(self) -> bool:
-        """Whether the tokens of a prompt stay as they are when a reply comes after it."""
-        prompt = self._codec.encode(self._asked.text, [])
-        return all(
-            _begins(self._codec.encode(self._asked.text + self.turn.before + text, []), prompt)
-            for text in PROBES
-        )
+    @cached_property
+    def _keeps_border(self) -> bool:
+        return keeps_border(self._codec, self._asked.text, self.turn.before)
 
     def _drew(self, sample: Sample, prompt: IntArray) -> bool:
         """Whether a sample's own tokens are tokens of this tokenizer."""
@@ -389,10 +386,6 @@ class Chat:
 
 def _letters(text: str) -> str:
     return squeezed(whole_text(text)).replace(_REPLACEMENT, "")
-
-
-def _begins(tokens: IntArray, with_tokens: IntArray) -> bool:
-    return np.array_equal(tokens[: len(with_tokens)], with_tokens)
 
 
 def _first_mark(text: str, codec: Codec) -> str:

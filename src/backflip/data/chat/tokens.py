@@ -151,6 +151,11 @@ class Codec:
         return make_twin(self.tokenizer, self.control, self._nonce)
 
 
+def begins(tokens: IntArray, with_tokens: IntArray) -> bool:
+    """Whether the first tokens of some are these others."""
+    return np.array_equal(tokens[: len(with_tokens)], with_tokens)
+
+
 def _last_token(tokenizer: "PreTrainedTokenizerBase") -> int:
     return max(tokenizer.get_vocab().values(), default=-1)
 

@@ -55,7 +55,7 @@ class InterimReward:
             samples = self._stage.workspace.samples.get(
                 {name for entry in entries for name in entry.sample_ids}
             )
-            entries = without_long(self._stage, entries, samples)
+            entries = without_long(self._stage, entries, samples, reward=True)
             for axis in self._stage.recipe.reward.axes:
                 of_axis = [entry for entry in entries if entry.axis == axis]
                 if over():

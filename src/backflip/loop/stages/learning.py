@@ -69,7 +69,7 @@ def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Res
         TrainingError: nobody answered, there is no feedback on an axis, or nothing of it tells two
             samples apart.
     """
-    entries, samples = _answers(stage, told)
+    entries, samples = _answers(stage, told, reward=True)
     reference = stage.workspace.samples.get(baseline["samples"])
     models: dict[str, list[str]] = {}
     reports: dict[str, Any] = {}
@@ -82,9 +82,11 @@ def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Res
     return {"rewards": models, "snapshot": told["snapshot"], "reports": reports}
 
 
-def _answers(stage: "Stage", told: Result) -> tuple[list[FeedbackBase], dict[str, Sample]]:
+def _answers(
+    stage: "Stage", told: Result, *, reward: bool
+) -> tuple[list[FeedbackBase], dict[str, Sample]]:
     """The entries that a round learns from, of which there is one at least, and their samples."""
-    entries, samples = learned_from(stage, told["snapshot"])
+    entries, samples = learned_from(stage, told["snapshot"], reward=reward)
     if not entries:
         skipped = told.get("skipped", 0)
         some = "the one question was" if skipped == 1 else f"all {skipped} questions were"
@@ -332,7 +334,7 @@ def _offline(
     start: Result,
     told: Result,
 ) -> Trainer:
-    entries, samples = _answers(stage, told)
+    entries, samples = _answers(stage, told, reward=False)
     pairs = decided_pairs(entries, samples, skipped=told.get("skipped", 0))
     learner = Learner(
         network,

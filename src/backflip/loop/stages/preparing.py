@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backflip.loop.preflight import preflight, refusal
+from backflip.loop.scope import StageName
 from backflip.loop.stages.model_registration import keep_model, made_here, train
 from backflip.loop.stages.training_data import learnable
 from backflip.records.feedback import WRITTEN_KINDS
@@ -17,14 +18,23 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 
-def check(stage: "Stage", model: str | None, ahead: Sequence[str], snapshot: str | None) -> Result:
-    """See that all stages can be done, before any of them is.
+def check(
+    stage: "Stage",
+    model: str | None,
+    ahead: Sequence[str],
+    snapshot: str | None,
+    alone: StageName | None = None,
+    rewards: Sequence[str] = (),
+) -> Result:
+    """See that all stages can be done, or a single one, before any of them is.
 
     Args:
         stage: whose work it is.
         model: id of the model that work begins with; None: the recipe's.
         ahead: stages that are still to prepare that model.
         snapshot: of feedback that is learned from; None: what the recipe says.
+        alone: the only stage that is to be done; None: all of them.
+        rewards: ids of reward models that this stage is given.
 
     Raises:
         SettingsError: something cannot be done; it lists everything.
@@ -38,6 +48,8 @@ def check(stage: "Stage", model: str | None, ahead: Sequence[str], snapshot: str
         model=None if model is None else stage.model_folder(model),
         ahead=ahead,
         snapshot=snapshot,
+        stage=alone,
+        rewards=[stage.model_folder(reward) for reward in rewards],
     )
     for problem in found.warnings:
         stage.reporter.warn(str(problem))

@@ -37,11 +37,18 @@ def usable_entries(place: "Run | Stage") -> list[FeedbackBase]:
 
 
 def without_long(
-    place: "Run | Stage", entries: list[FeedbackBase], samples: Mapping[str, Sample]
+    place: "Run | Stage",
+    entries: list[FeedbackBase],
+    samples: Mapping[str, Sample],
+    *,
+    reward: bool | None = None,
 ) -> list[FeedbackBase]:
-    """Those of the entries whose samples are not too long, where the others are to be left out."""
+    """Those of the entries whose samples are not too long, where the others are to be left out.
+
+    `reward` says whether a reward model learns from them; None: whether the recipe trains one.
+    """
     speak_of = {name: samples[name] for entry in entries for name in entry.sample_ids}
-    long = place.domain.too_long(list(speak_of.values()))
+    long = place.domain.too_long(list(speak_of.values()), reward=reward)
     kept = [entry for entry in entries if long.isdisjoint(entry.sample_ids)]
     if left_out := len(entries) - len(kept):
         place.reporter.warn(
@@ -52,9 +59,11 @@ def without_long(
 
 
 def learned_from(
-    place: "Run | Stage", snapshot: str
+    place: "Run | Stage", snapshot: str, *, reward: bool | None = None
 ) -> tuple[list[FeedbackBase], dict[str, Sample]]:
     """The entries of a snapshot that may be learned from, and every sample they speak of.
+
+    `reward` says whether a reward model learns from them; None: whether the recipe trains one.
 
     Raises:
         TrainingError: the snapshot has entries, and none of them may be.
@@ -62,7 +71,7 @@ def learned_from(
     entries = place.workspace.snapshots.rows(snapshot)
     samples = _samples(place, entries)
     kept = _kept(place, entries, samples)
-    if kept and not (kept := without_long(place, kept, samples)):
+    if kept and not (kept := without_long(place, kept, samples, reward=reward)):
         raise TrainingError(
             "there is no feedback to learn from: every entry is on samples that are too long",
             where="reward.too_long",

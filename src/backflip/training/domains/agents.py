@@ -59,7 +59,7 @@ class AgentDomain:
     def read_with(self, folder: Path) -> None:
         """An agent reads no text."""
 
-    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+    def too_long(self, samples: Sequence[Sample], *, reward: bool | None = None) -> set[str]:
         return set()
 
     def start(self, folder: Path, *, seed: int) -> Path:

@@ -35,6 +35,11 @@ class Given:
         ahead: stages that are still to prepare the starting model, where the settings have them.
         texts: files of text that training mixes in.
         texts_key: the key that names them.
+        dialogues: whether prompts, demonstrations or feedback are read.
+        answered: sides of the prompts that a model answers.
+        whole: whether replies to the prompts are asked about, learned from and scored later.
+        reward: whether reward models are trained.
+        scorers: where reward models lie that score replies, and are there already.
         shown: gives the workspace's demonstrations, where the recipe names no file of them.
         told: gives the samples on which the workspace has feedback that is learned from.
         written: whether somebody may write replies to the prompts that are learned from.
@@ -43,6 +48,11 @@ class Given:
     ahead: Sequence[str] = ("pretrain", "sft")
     texts: tuple[str, ...] = ()
     texts_key: str = "algorithm.ptx_text"
+    dialogues: bool = True
+    answered: Sequence[str] = ("train", "heldout")
+    whole: bool = True
+    reward: bool = True
+    scorers: Sequence[Path] = ()
     shown: Callable[[], Sequence[Sample]] = _nothing
     told: Callable[[], Sequence[Sample]] = _nothing
     written: bool = False
@@ -84,8 +94,11 @@ class Domain(Protocol):
         """Take the measure of texts from the model in `folder`, which the run starts from."""
         ...
 
-    def too_long(self, samples: Sequence[Sample]) -> set[str]:
-        """Ids of those samples on which feedback is left out, by `reward.too_long`."""
+    def too_long(self, samples: Sequence[Sample], *, reward: bool | None = None) -> set[str]:
+        """Ids of those samples on which feedback is left out, by `reward.too_long`.
+
+        `reward` says whether a reward model learns from it; None: whether the recipe trains one.
+        """
         ...
 
     def start(self, folder: Path, *, seed: int) -> Path:

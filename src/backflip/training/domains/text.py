@@ -110,10 +110,10 @@ class TextDomain:
         if folder != self._home:
             self._home, self._reader, self._reward_reader = folder, None, None
 
-    def too_long(self, samples: Sequence[Sample]) -> set[str]:
+    def too_long(self, samples: Sequence[Sample], *, reward: bool | None = None) -> set[str]:
         if self.reward_settings.too_long == "refuse":
             return set()
-        fitted = fit_samples(samples, self.limits_of_feedback(), "drop")
+        fitted = fit_samples(samples, self.limits_of_feedback(reward=reward), "drop")
         return {excess.item.id for excess in fitted.dropped}
 
     def check(
@@ -134,10 +134,14 @@ class TextDomain:
         reward = self.reward_reader() if scored and self.trains_reward else None
         return prompt_limits(self.sampling, self.reader(), reward, self.reward_settings)
 
-    def limits_of_feedback(self) -> list[Limit]:
-        """What samples must keep within that feedback is learned from."""
-        reader = self.reward_reader() if self.trains_reward else self.reader()
-        return feedback_limits(self.reward_settings, reader, reward=self.trains_reward)
+    def limits_of_feedback(self, *, reward: bool | None = None) -> list[Limit]:
+        """What samples must keep within that feedback is learned from.
+
+        `reward` says whether a reward model learns from it; None: whether the recipe trains one.
+        """
+        reward = self.trains_reward if reward is None else reward
+        reader = self.reward_reader() if reward else self.reader()
+        return feedback_limits(self.reward_settings, reader, reward=reward)
 
     def reader(self) -> Reader:
         """How the policy reads."""

@@ -12,7 +12,7 @@ from backflip.data.opening import look_up, no_such_file
 from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings, Problem
 from backflip.training.domains.domain import Given
-from backflip.training.limits import Reader, dialogue_limits
+from backflip.training.limits import Reader, dialogue_limits, scored_limits
 from backflip.training.trainers.language import (
     encode_texts,
     no_demonstrations,
@@ -36,7 +36,7 @@ class TextCheck:
         self._pretrain = domain.pretrain if "pretrain" in given.ahead else None
         self._sft = domain.sft if "sft" in given.ahead else None
         self._missing: set[str] = set()
-        self._scored = False
+        self._scorers: list[Reader] = []
         self._heldout: set[str] = set()
         self.found = Findings()
 
@@ -51,26 +51,44 @@ class TextCheck:
         return not (unfit and self._pretrain is not None and self._pretrain.scratch is not None)
 
     def lengths(self) -> None:
-        """Encode every prompt, demonstration and judged sample, and hold them to the limits."""
-        domain, readable = self._domain, len(self.found.problems)
+        """Encode everything that is read, and hold it to the limits."""
+        given, readable = self._given, len(self.found.problems)
         with self.found.noting("model.name"):
-            self._check_template(domain.reader(), "model.chat")
+            reader = self._domain.reader()
+            if given.dialogues:
+                self._check_template(reader, "model.chat")
         if len(self.found.problems) > readable:
             return
-        with self.found.noting("reward.model.name"):
-            if domain.trains_reward and domain.reward_reader().chat is not domain.reader().chat:
-                self._check_template(domain.reward_reader(), "reward.model.chat")
-        self._scored = domain.trains_reward and len(self.found.problems) == readable
-        self._check_prompts()
-        if self._scored and domain.reward_settings.too_long == "drop":
+        self._find_scorers()
+        scorers_can_be_read = len(self.found.problems) == readable
+        if not scorers_can_be_read:
+            self._scorers = []
+        if given.dialogues:
+            self._check_prompts()
+        if self._scorers and given.whole and self._domain.reward_settings.too_long == "drop":
             self._check_room()
         if self._sft is not None:
             self._check_demonstrations()
-        if self._scored == domain.trains_reward:
+        if scorers_can_be_read:
             self._check_told()
         if self._pretrain is not None and "pretrain.text" not in self._missing:
             with self.found.noting("pretrain.text"):
                 self._check_rows()
+
+    def _find_scorers(self) -> None:
+        """Find what scores replies: new reward models, and those that a stage is given."""
+        domain = self._domain
+        policy, chat = domain.reader(), domain.reward_settings.model.chat
+        if self._given.reward:
+            with self.found.noting("reward.model.name"):
+                self._scorers.append(domain.reward_reader())
+        for place in self._given.scorers:
+            with self.found.noting("--reward"):
+                self._scorers.append(Reader.of(str(place), chat, policy))
+        for scorer in self._scorers:
+            if scorer.chat is not policy.chat:
+                with self.found.noting("reward.model.name"):
+                    self._check_template(scorer, "reward.model.chat")
 
     def _check_template(self, reader: Reader, key: str) -> None:
         for problem in reader.chat.problems():
@@ -78,8 +96,9 @@ class TextCheck:
 
     def _look_for_files(self) -> None:
         source = self._domain.prompt_settings.source
+        in_file = self._given.dialogues and not source.startswith("builtin:")
         named = {
-            "prompts.source": () if source.startswith("builtin:") else (source,),
+            "prompts.source": (source,) if in_file else (),
             "pretrain.text": self._pretrain.text if self._pretrain else (),
             "sft.data": self._sft.data if self._sft else (),
             self._given.texts_key: self._given.texts,
@@ -116,22 +135,44 @@ class TextCheck:
                 domain.prompt_settings, domain.seed, ignored=unused, on_rejected=self._reject
             )
             self._tell_unused(unused, "prompts.source")
-            limits = domain.limits_of_prompts(scored=self._scored)
-            fitted = fit_prompts(prompts, limits, domain.prompt_settings.too_long)
+            how = domain.prompt_settings.too_long
+            answered = self._given.answered
+            # Where some are left out or cut, all that a stage reads are those that remain.
+            used = [p for p in prompts if how != "refuse" or p.split in answered]
+            fitted = fit_prompts(used, self._limits_of_prompts(), how)
             there = [*fitted.kept, *(excess.item for excess in fitted.refused)]
             self._heldout = heldout_ids([*prompts, *there])
-            sides = {side: sum(p.split == side for p in there) for side in SIDES}
-            self._note(fitted, "prompts", "prompts.too_long", domain.prompt_settings.too_long)
-            self._check_replies(there)
+            unread = [] if how != "refuse" else [p for p in prompts if p.split not in answered]
+            sides = {side: sum(p.split == side for p in (*there, *unread)) for side in SIDES}
+            self._note(fitted, "prompts", "prompts.too_long", how)
+            asked = [p for p in there if p.split in answered]
+            self._check_replies(asked)
+            if not self._given.whole:
+                self._check_scored(asked)
             self.found.facts["prompts"] |= sides
-            for side, number in sides.items():
-                if not number and fitted.dropped:
+            for side in answered:
+                if not sides[side] and fitted.dropped:
                     self.found.add(
                         f"no {side} prompt is left: all {len(fitted.dropped)} that were left out "
                         "are too long",
                         "prompts.too_long",
                         _way_out(fitted, ()),
                     )
+
+    def _limits_of_prompts(self) -> list[Limit]:
+        """What prompts are held to: by the whole run, or by the reading of them in a stage."""
+        if self._given.whole:
+            return self._domain.limits_of_prompts(scored=bool(self._scorers))
+        refused = self._domain.prompt_settings.too_long == "refuse"
+        return self._domain.limits_of_prompts(scored=not refused)
+
+    def _check_scored(self, prompts: Sequence[Prompt]) -> None:
+        """Whatever a model replies to these prompts is scored, so it must not be too long."""
+        for scorer in self._scorers:
+            limits = scored_limits(self._domain.sampling, scorer)
+            fitted = fit_prompts(prompts, limits, "refuse")
+            for excess in fitted.refused:
+                self.found.add(str(excess), excess.item.place, _way_out(fitted, ()))
 
     def _check_room(self) -> None:
         """Where long samples are left out, prompts beside which no reply fits give no feedback."""
@@ -152,10 +193,15 @@ class TextCheck:
     def _check_replies(self, prompts: Sequence[Prompt]) -> None:
         """Replies that the policy draws keep their tokens; all others are encoded after prompts."""
         domain = self._domain
-        readers = [("model.chat", domain.reader().chat, self._given.written)]
-        if self._scored and domain.reward_reader().chat is not domain.reader().chat:
-            # First: the same problem counts once, and here it is fatal.
-            readers.insert(0, ("reward.model.chat", domain.reward_reader().chat, True))
+        policy = domain.reader().chat
+        # These first: the same problem counts once, and here it is fatal.
+        readers = [
+            ("reward.model.chat", scorer.chat, True)
+            for scorer in self._scorers
+            if scorer.chat is not policy
+        ]
+        if self._given.whole:
+            readers.append(("model.chat", policy, self._given.written))
         for key, chat, fatal in readers:
             for prompt, error in chat.unanswerable(prompts):
                 hint = (error.hint or "").replace("model.chat", key)
@@ -194,7 +240,8 @@ class TextCheck:
         with self.found.noting("feedback.use"):
             how = domain.reward_settings.too_long
             if told := self._given.told():
-                fitted = fit_samples(told, domain.limits_of_feedback(), how)
+                limits = domain.limits_of_feedback(reward=self._given.reward)
+                fitted = fit_samples(told, limits, how)
                 self._note(fitted, "feedback", "reward.too_long", how)
 
     def _check_rows(self) -> None:
