@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from backflip import hub
 from backflip.data.fields import Unreadable
 from backflip.data.opening import look_up, open_binary
 from backflip.data.rows import MAX_ROW_BYTES, Rejected, Row, column_row
@@ -174,6 +175,12 @@ def read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
         FormatError: the hub does not give it.
     """
     datasets = _datasets("no such file, and asking the hub for it", f"{name}:{split}")
+    if why := hub.unreachable():
+        raise FormatError(
+            f"no such file, and the hub cannot be asked for it: {why}",
+            where=f"{name}:{split}",
+            hint=hub.UNREACHED_HINT,
+        )
     try:
         stream = datasets.load_dataset(name, split=split, streaming=True)
     except Exception as error:  # the hub client raises a class of its own for each way to fail
