@@ -118,7 +118,7 @@ def all_kinds():
                 text=f"Blue {i}.",
                 prompt_tokens=rng.integers(0, 9, 3, np.int32),
                 tokens=rng.integers(0, 9, 4, np.int32),
-                logprobs=rng.normal(size=4).astype(np.float32),
+                logprobs=-rng.exponential(size=4).astype(np.float32),
                 finish="stop" if i else "length",
             ),
             model="model-1",

@@ -59,6 +59,7 @@ def test_every_kind_is_told_in_words(
         assert part in html, part
     if kind in WRITTEN_KINDS:
         assert "written by the person" in html
+        assert ">Wrote a text</h2>" in html
         return
     # The letters are those that the person saw.
     for place, shown in enumerate(task["samples"]):
@@ -106,9 +107,34 @@ def test_what_is_said_of_clips_is_shown_whatever_it_is(
     added = workspace.journal.add([*said.values()], run="run-1", round=1)
     html = lead.open(f"/projects/{project.id}/answers")
     assert html.count("<article") == len(said)
-    for name in added:
+    for kind, name in zip(said, added, strict=True):
         assert name in html
+        told = heading(html, name)
+        assert (kind == "critique") == (told == "Wrote a text"), told
+    assert heading(html, added[list(said).index("correction")]) == "Gave a better clip"
+    assert heading(html, added[list(said).index("demonstration")]) == "Gave a clip"
+    assert "written by the person" not in html
     assert len(lead.get(f"/api/projects/{project.id}/entries").json()["entries"]) == len(said)
+
+
+def heading(html: str, name: str) -> str:
+    return html.partition(f'<h2 id="{name}">')[2].partition("</h2>")[0]
+
+
+def test_what_a_model_wrote_is_not_said_to_be_a_persons(
+    workspace: Workspace, project: Project, lead: Browser
+) -> None:
+    """A file may correct a model by another one's reply."""
+    first, second = ids(0, 0, 1)
+    workspace.queue.put("run-1", 1, [], project=project.id)
+    said = [
+        Correction(annotator="a", sample=first, corrected=second),
+        Demonstration(annotator="a", sample=first),
+    ]
+    added = workspace.journal.add(said, run="run-1", round=1)
+    html = lead.open(f"/projects/{project.id}/answers")
+    assert [heading(html, name) for name in added] == ["Gave a better reply", "Gave a reply"]
+    assert "written by the person" not in html
 
 
 def put(workspace: Workspace, project: Project, number: int, **fields: Any) -> list[str]:

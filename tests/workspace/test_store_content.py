@@ -92,7 +92,7 @@ def test_completions_and_clips_come_back_exactly(workspace: Workspace) -> None:
             Completion(
                 text=hostile,
                 tokens=np.arange(3, dtype=np.int32),
-                logprobs=np.array([np.nan, -np.inf, 0], np.float32),
+                logprobs=np.array([np.finfo(np.float32).min, -1e-45, 0], np.float32),
             ),
             settings={"temperature": 0.7, "stop": ["\n"]},
         ),
@@ -111,7 +111,9 @@ def test_completions_and_clips_come_back_exactly(workspace: Workspace) -> None:
 )
 @given(
     text=st.text(st.characters(codec="utf-8", exclude_characters="\0")),
-    drawn=st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), st.floats(width=32))),
+    drawn=st.lists(
+        st.tuples(st.integers(0, 2**31 - 1), st.floats(max_value=0, width=32, allow_infinity=False))
+    ),
     seed=st.integers(-(2**63), 2**63 - 1),
 )
 def test_any_completion_comes_back(

@@ -18,8 +18,10 @@ from backflip.cli.output import (
 )
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError, WorkspaceError
+from backflip.plain_text import counted
 
 if TYPE_CHECKING:
+    from backflip.formats.registry import Written
     from backflip.workspace import Workspace
 
 feedback_app = typer.Typer(
@@ -114,7 +116,11 @@ def export(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the feedback that counts to a file; it is there whole or not at all."""
+    """Write the feedback that counts to a file; it is there whole or not at all.
+
+    Damaged entries, and those on damaged samples, are named and left out. Where they leave no row,
+    the command fails.
+    """
     from backflip.formats import export_file
     from backflip.records.feedback import KINDS
 
@@ -122,6 +128,7 @@ def export(
         raise SettingsError(
             f"no kind {unknown[0]!r}", where="--kind", hint=f"Kinds: {', '.join(KINDS)}."
         )
+    damaged: list[dict[str, str]] = []
     with (
         open_workspace(workspace) as opened,
         TerminalReporter().bar("Export", None, "entries") as advance,
@@ -135,22 +142,33 @@ def export(
             annotator=annotator,
             plain=plain,
             advance=advance,
+            on_damaged=lambda name, error: damaged.append({"entry": name, "reason": error.what}),
         )
     facts = {
         "file": str(file),
         "format": format,
         "rows": written.rows,
         "left_out": written.left_out,
+        "damaged": damaged,
     }
+    show(facts, as_json, lambda: _export_lines(file, written, damaged))
+    if damaged:
+        TerminalReporter().warn(
+            f"{file} lacks {counted(len(damaged), 'damaged answer')}; "
+            f"backflip doctor {workspace} says what is damaged."
+        )
+    if damaged and not written.rows:
+        raise typer.Exit(1)
 
-    def lines() -> str:
-        told = [
-            f"{written.rows} rows written to {file}, {sum(written.left_out.values())} left out."
-        ]
-        told += [f"  {number}: {reason}" for reason, number in written.left_out.items()]
-        return "\n".join(told)
 
-    show(facts, as_json, lines)
+def _export_lines(file: Path, written: "Written", damaged: list[dict[str, str]]) -> str:
+    left_out = sum(written.left_out.values()) + len(damaged)
+    lines = [f"{written.rows} rows written to {file}, {left_out} left out."]
+    lines += [f"  {number}: {reason}" for reason, number in written.left_out.items()]
+    lines += [f"  {each['entry']}: {each['reason']}" for each in damaged[:SHOWN_REJECTIONS]]
+    if more := len(damaged[SHOWN_REJECTIONS:]):
+        lines.append(f"  and {more} more that are damaged (see --json)")
+    return "\n".join(lines)
 
 
 @feedback_app.command("stats")

@@ -1,7 +1,18 @@
 """An object from a file: its fields, and which of them were read."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What a row has in a column whose value cannot be read or kept; `why` says so in words.
+
+    It counts only where somebody asks for the column.
+    """
+
+    why: str
 
 
 class Fields(Mapping[str, Any]):
@@ -17,8 +28,11 @@ class Fields(Mapping[str, Any]):
         self._nested: list[tuple[str, Fields]] = []
 
     def __getitem__(self, name: str) -> Any:
+        """What a field holds; a `ValueError` in words where that cannot be read."""
         value = self._data[name]
         self._read.add(name)
+        if isinstance(value, Unreadable):
+            raise ValueError(value.why)
         return value
 
     def __contains__(self, name: object) -> bool:
@@ -43,7 +57,7 @@ class Fields(Mapping[str, Any]):
         return fields
 
     def peek(self, name: str) -> Any:
-        """What a field holds, without reading it; None where it is absent."""
+        """What a field holds, without reading it, an `Unreadable` too; None where it is absent."""
         return self._data.get(name)
 
     def leave(self, *names: str) -> None:

@@ -17,6 +17,7 @@ from backflip.data.opening import PACKED, READ_ERRORS, look_up, no_such_file, op
 from backflip.data.rows import MAX_ROW_BYTES, TOO_LONG, Rejected, Row, decode, parse_row
 from backflip.data.tables import read_dataset_folder, read_hub, read_parquet
 from backflip.errors import FormatError
+from backflip.hub import looks_like_path
 from backflip.records.door import check_text
 
 T = TypeVar("T")
@@ -66,7 +67,9 @@ def read_rows(
 
 def may_be_on_hub(source: str | Path) -> bool:
     """Whether a name at which no file lies is read as one of a data set on the hub."""
-    return kind_of(Path(source)) is None and _HUB_ID.fullmatch(str(source)) is not None
+    name = str(source)
+    named = kind_of(Path(name)) is None and _HUB_ID.fullmatch(name) is not None
+    return named and not looks_like_path(name)
 
 
 def kind_of(path: Path) -> str | None:

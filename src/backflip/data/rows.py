@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from backflip.data.fields import without_nulls
+from backflip.data.fields import Unreadable, without_nulls
 from backflip.errors import FormatError
 from backflip.records.door import MAX_BYTES, MAX_DEPTH, check_json, named_once
 
@@ -19,7 +19,8 @@ TOO_LONG = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
 class Row:
     """One row: `line` is its line in a text file, else its number in the file, from 1.
 
-    No field of `data` holds null: a field that does is absent.
+    No field of `data` holds null: a field that does is absent. One of a file of columns may hold an
+    `Unreadable`, of which `Fields` tells who asks for it.
     """
 
     file: str
@@ -120,6 +121,34 @@ def check_row(
         size = check_json(data, max_bytes=None, columns=columns)
     except ValueError as error:
         return Rejected(file, line, str(error))
+    return _short_row(file, line, data, size, max_bytes)
+
+
+def column_row(
+    file: str, line: int, data: dict[str, Any], *, max_bytes: int = MAX_ROW_BYTES
+) -> Row | Rejected:
+    """The row of a file of columns, with an `Unreadable` for what a column holds and none may.
+
+    Args:
+        file: it stands in.
+        line: its number.
+        data: its values by their columns.
+        max_bytes: of its texts together.
+    """
+    held: dict[str, Any] = {}
+    size = 0
+    for name, value in data.items():
+        try:
+            size += check_json({name: value}, max_bytes=None, columns=True)
+            held[name] = value
+        except ValueError as error:
+            held[name] = Unreadable(str(error))
+    return _short_row(file, line, held, size, max_bytes)
+
+
+def _short_row(
+    file: str, line: int, data: dict[str, Any], size: int, max_bytes: int
+) -> Row | Rejected:
     if size > max_bytes:
         return Rejected(file, line, f"the row is longer than {max_bytes:,} bytes")
     return Row(file, line, without_nulls(data))

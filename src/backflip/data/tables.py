@@ -5,13 +5,15 @@ null there. A null is therefore dropped, however deep it stands.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from backflip import hub
+from backflip.data.fields import Unreadable
 from backflip.data.opening import look_up, open_binary
-from backflip.data.rows import MAX_ROW_BYTES, Rejected, Row, check_row
+from backflip.data.rows import MAX_ROW_BYTES, Rejected, Row, column_row
 from backflip.errors import FormatError
 
 if TYPE_CHECKING:
@@ -86,35 +88,37 @@ def _parquet_rows(name: str, file: Any, max_bytes: int) -> Iterator[Row | Reject
             for batch in file.iter_batches(batch_size=64):
                 for i in range(batch.num_rows):
                     line += 1
-                    try:
-                        data = _values(batch.slice(i, 1))
-                    except ValueError as error:
-                        yield Rejected(name, line, str(error))
-                        continue
-                    data = _given(data)
-                    yield check_row(name, line, data, columns=True, max_bytes=max_bytes)
+                    data = _values(batch.slice(i, 1), _only_row)
+                    yield column_row(name, line, data, max_bytes=max_bytes)
     except (pa.ArrowException, OSError) as error:
         yield Rejected(name, line + 1, f"the file cannot be read further: {error}")
 
 
-def _values(row: "pa.RecordBatch") -> dict[str, Any]:
-    """A row's values by their columns.
+def _only_row(row: Any) -> dict[str, Any]:
+    return row.to_pylist()[0]
 
-    Raises:
-        ValueError: a value that Python has no like of: a date of another epoch, a time of an
-            unknown zone, bytes that are no text.
+
+def _values(row: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """A row's values by their columns, with an `Unreadable` for one that Python has no like of.
+
+    Such are a date of another epoch, a time of an unknown zone, bytes that are no text.
+
+    Args:
+        row: an arrow table or batch of one row.
+        read: gives the values of such a row, whatever columns of it are left.
     """
-    import pyarrow as pa
-
-    found: dict[str, Any] = {}
-    for name, column in zip(row.schema.names, row.columns, strict=True):
+    try:
+        return _given(read(row))
+    except Exception:  # some column's: each is tried alone below
+        found: dict[str, Any] = {}
+    for field in row.schema:
         try:
-            (found[name],) = column.to_pylist()
-        except (pa.ArrowException, ArithmeticError, LookupError, ValueError) as error:
-            zone = getattr(column.type, "tz", None)
-            known = zone is None or _is_zone(zone)
-            why = error if known else f"there is no time zone {zone!r}"
-            raise ValueError(f"column {name!r} holds a value that cannot be read: {why}") from None
+            found[field.name] = _given(read(row.select([field.name]))[field.name])
+        except Exception as error:  # its decoder may raise a class of its own
+            zone = getattr(field.type, "tz", None)
+            why = error if zone is None or _is_zone(zone) else f"there is no time zone {zone!r}"
+            told = f"column {field.name!r} holds a value that cannot be read: {why}"
+            found[field.name] = Unreadable(told)
     return found
 
 
@@ -171,6 +175,12 @@ def read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
         FormatError: the hub does not give it.
     """
     datasets = _datasets("no such file, and asking the hub for it", f"{name}:{split}")
+    if why := hub.unreachable():
+        raise FormatError(
+            f"no such file, and the hub cannot be asked for it: {why}",
+            where=f"{name}:{split}",
+            hint=hub.UNREACHED_HINT,
+        )
     try:
         stream = datasets.load_dataset(name, split=split, streaming=True)
     except Exception as error:  # the hub client raises a class of its own for each way to fail
@@ -181,10 +191,14 @@ def read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
 
 
 def _dataset_rows(name: str, rows: Any) -> Iterator[Row | Rejected]:
+    from datasets.formatting import get_formatter
+
+    read = get_formatter("python", features=rows.features).format_row
     number = 0
     try:
-        for number, data in enumerate(rows, 1):
-            yield check_row(name, number, _given(data), columns=True)
+        # As arrow, and decoded here: what one column cannot be decoded to must not end the rows.
+        for number, table in enumerate(rows.with_format("arrow").iter(batch_size=1), 1):
+            yield column_row(name, number, _values(table, read))
     except (ArithmeticError, LookupError, ValueError) as error:
         yield Rejected(name, number + 1, f"the data set cannot be read further: {error}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from backflip.data.fields import Fields
+from backflip.data.fields import Fields, Unreadable
 from backflip.data.files import kind_of, read_rows, without_ending
 from backflip.data.rows import MAX_ROW_BYTES, MAX_WIDE_BYTES, Rejected, Row
 from backflip.data.writing import write_rows
@@ -60,14 +60,18 @@ def detect(source: str | Path) -> Format:
     """
     fields: list[str] = []
     fault: Rejected | None = None
+    guess: Format | None = None
     for row in islice(read_rows(source, max_wide_bytes=MAX_WIDE_BYTES), _ROWS_LOOKED_AT):
         if isinstance(row, Rejected):
             fault = fault or row
             continue
-        for format_ in FORMATS.values():
-            if format_.suits(row.data):
-                return format_
+        found = next((each for each in FORMATS.values() if each.suits(row.data)), None)
+        if found and not any(isinstance(value, Unreadable) for value in row.data.values()):
+            return found
+        guess = guess or found
         fields = fields or list(map(str, row.data))
+    if guess is not None:  # each row has something in it that cannot be read
+        return guess
     if fields:
         what = f"rows with the fields {', '.join(fields)} are of no known format"
     elif fault:

@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 
 from backflip.data.rows import Rejected
-from backflip.errors import FormatError
+from backflip.errors import DamageError, FormatError
 from backflip.formats.base import Labelled
 from backflip.formats.registry import Written, detect, find_format, read, write
 from backflip.records import Sample
 from backflip.records.feedback import FeedbackBase
 from backflip.workspace import Workspace
+from backflip.workspace.material.journal import OnDamaged, stop_at_damaged
 
 _BATCH = 256
 _REJECTED_KEPT = 1000
@@ -121,6 +122,7 @@ def export_file(
     runs: Collection[str] | None = None,
     plain: bool = False,
     advance: Callable[[int], None] | None = None,
+    on_damaged: OnDamaged = stop_at_damaged,
 ) -> Written:
     """Write a workspace's active feedback to a file, which is there whole or not at all.
 
@@ -135,20 +137,49 @@ def export_file(
         runs: only entries of these runs.
         plain: as in `write`.
         advance: called with the number of entries done since the last call.
+        on_damaged: called with each entry that is left out because it, or a sample that it speaks
+            of, is damaged or gone; by default the first one is raised.
+
+    Raises:
+        DamageError: see `on_damaged`.
     """
     entries = ws.journal.active(
-        kinds=kinds, axis=axis, origin=origin, annotator=annotator, run=runs
+        kinds=kinds,
+        axis=axis,
+        origin=origin,
+        annotator=annotator,
+        run=runs,
+        on_damaged=on_damaged,
     )
-    return write(path, format, _with_samples(ws, entries, advance), plain=plain)
+    return write(path, format, _with_samples(ws, entries, advance, on_damaged), plain=plain)
 
 
 def _with_samples(
-    ws: Workspace, entries: list[FeedbackBase], advance: Callable[[int], None] | None
+    ws: Workspace,
+    entries: list[FeedbackBase],
+    advance: Callable[[int], None] | None,
+    on_damaged: OnDamaged,
 ) -> Iterator[Labelled]:
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
-        found = ws.samples.get(id_ for entry in batch for id_ in entry.sample_ids)
-        for entry in batch:
-            yield Labelled(tuple(found[id_] for id_ in entry.sample_ids), (entry,))
+        yield from _readable(ws, batch, on_damaged)
         if advance is not None:
             advance(len(batch))
+
+
+def _readable(
+    ws: Workspace, entries: list[FeedbackBase], on_damaged: OnDamaged
+) -> Iterator[Labelled]:
+    """Entries with their samples; of those with a damaged one each half is tried for itself."""
+    try:
+        found = ws.samples.get(id_ for entry in entries for id_ in entry.sample_ids)
+        whole = [Labelled(tuple(found[id_] for id_ in e.sample_ids), (e,)) for e in entries]
+    except DamageError as error:
+        half = len(entries) // 2
+        if half == 0:
+            on_damaged(entries[0].id, error)
+            return
+        yield from _readable(ws, entries[:half], on_damaged)
+        yield from _readable(ws, entries[half:], on_damaged)
+        return
+    yield from whole

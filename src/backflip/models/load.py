@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
+from backflip import hub
 from backflip.errors import ModelError, reaching
 from backflip.files.manifest import require_whole
 from backflip.models.gguf import convert_gguf
@@ -62,11 +63,16 @@ def find_model(name: str) -> Path | str:
         return convert_gguf(path)
     if name in BUILTIN_MODELS:
         return convert_gguf(_packaged_file(name))
-    if _HUB_ID.fullmatch(name):
+    is_path = hub.looks_like_path(name)
+    if _HUB_ID.fullmatch(name) and not is_path:
         return name
     near = difflib.get_close_matches(name, BUILTIN_MODELS, n=1, cutoff=0.5)
+    told = f"; did you mean {near[0]!r}?" if near else ""
+    if is_path:
+        beside = "" if path.is_absolute() else f" in {Path.cwd()}"
+        told = f": there is no such folder{beside}"
     raise ModelError(
-        f"no model named {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        f"no model named {name!r}{told}",
         hint="A model is a folder with config.json, a .gguf file, a hub id such as "
         f"HuggingFaceTB/SmolLM2-135M-Instruct, or built in: {', '.join(BUILTIN_MODELS)}.",
     )
@@ -210,17 +216,17 @@ def load_network(
 
 def _tensor_names(source: Path | str) -> Iterator[str]:
     """Names of all tensors, as they are spelt in the files that a network was just made of."""
-    files = [_weights_file(source, SAFE_WEIGHTS_NAME)]
+    files = [_file_of(source, SAFE_WEIGHTS_NAME)]
     if files == [None]:
-        index = _weights_file(source, SAFE_WEIGHTS_INDEX_NAME)
+        index = _file_of(source, SAFE_WEIGHTS_INDEX_NAME)
         parts = json.loads(Path(index).read_bytes())["weight_map"].values() if index else ()
-        files = [_weights_file(source, part) for part in sorted(set(parts))]
+        files = [_file_of(source, part) for part in sorted(set(parts))]
     for file in filter(None, files):
         with safe_open(file, framework="pt") as opened:
             yield from opened.keys()
 
 
-def _weights_file(source: Path | str, name: str) -> str | None:
+def _file_of(source: Path | str, name: str) -> str | None:
     """Where a file lies, of a folder or of what was fetched of a hub; None for none."""
     return cached_file(
         source,
@@ -256,16 +262,27 @@ def from_files(auto_class: Any, source: Path | str, **options: Any) -> Any:
     Weights that a file lacks are drawn from a fixed seed; the caller overwrites or refuses them.
 
     Raises:
-        ModelError: the files are not there, cannot be read, or do not fit one another.
+        ModelError: the files are not there, cannot be read, or do not fit one another; or they are
+            on the hub, and that does not answer.
     """
+    place = source
+    if isinstance(source, str) and (why := hub.unreachable()):
+        fetched = _file_of(source, CONFIG_NAME)
+        if fetched is None:
+            raise ModelError(
+                f"no folder has this name, and the hub cannot be asked for it: {why}",
+                where=source,
+                hint=hub.UNREACHED_HINT,
+            )
+        place = Path(fetched).parent  # by the hub id, some files would be asked for all the same
     try:
         with quiet(), isolated_rng(0):
-            return auto_class.from_pretrained(source, trust_remote_code=False, **options)
+            return auto_class.from_pretrained(place, trust_remote_code=False, **options)
     except Exception as error:  # whatever a broken or hostile file makes the readers trip over
         hint = (
             "Is the folder whole? Only safetensors weights are read."
             if isinstance(source, Path)
-            else "No folder has this name either. Is the hub reachable, and the id right?"
+            else "No folder has this name either. Is the id right?"
         )
         what = f"cannot be loaded: {type(error).__name__}: {error}"
         raise ModelError(what, where=str(source), hint=hint) from error

@@ -13,6 +13,8 @@ from backflip.records.door import KEPT_DEPTH, check_integer, check_json, check_n
 from backflip.records.samples import Clip, Completion, Prompt, Sample, Situation
 
 _FINISHES = ("stop", "length", "human")
+_ROUNDING = 1e-6
+"""How far above 0 a log-softmax in 32-bit floats may end."""
 
 
 def check_prompt(prompt: Prompt) -> None:
@@ -70,6 +72,12 @@ def _check_completion(content: Completion) -> None:
         raise ValueError("a completion's tokens are not a row of 32-bit integers")
     if content.logprobs.dtype != np.float32 or content.logprobs.shape != content.tokens.shape:
         raise ValueError("a completion has not one 32-bit log-probability a token")
+    for name, array in (("prompt_tokens", content.prompt_tokens), ("tokens", content.tokens)):
+        _each(array >= 0, f"a completion's {name}", array, "which is no token")
+    # What has no probability is never drawn, so there is no -inf either.
+    drawn = np.isfinite(content.logprobs) & (content.logprobs <= _ROUNDING)
+    told = "which is no log-probability of what was drawn"
+    _each(drawn, "a completion's logprobs", content.logprobs, told)
 
 
 def _check_clip(content: Clip) -> None:
@@ -88,6 +96,14 @@ def _check_clip(content: Clip) -> None:
     one_each: tuple[NDArray[Any], ...] = (content.logprobs, content.rewards)
     if any(a.shape != (steps,) for a in one_each):
         raise ValueError("a clip has not one logprob and one reward a step")
+    for name, array in content.arrays().items():  # log-densities may well be above 0
+        _each(np.isfinite(array), f"a clip's {name}", array, "which is no finite number")
+
+
+def _each(fits: NDArray[np.bool_], what: str, array: NDArray[Any], told: str) -> None:
+    """Refuse an array in which a value does not fit; the first such is named."""
+    if not fits.all():
+        raise ValueError(f"{what} hold {array[~fits][0]}, {told}")
 
 
 def _of(what: str, check: Any, value: Any, **how: Any) -> None:

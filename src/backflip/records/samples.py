@@ -150,9 +150,10 @@ class Completion:
 
     Attributes:
         text: the reply as people read it, without the end token.
-        prompt_tokens: (P,) tokens the policy was given; empty for a reply that a person wrote.
+        prompt_tokens: (P,) tokens the policy was given, from 0; empty for a reply that a person
+            wrote.
         tokens: (T,) tokens the policy sampled, the end token included; empty likewise.
-        logprobs: (T,) log-probability, in nats, of each token as it was sampled.
+        logprobs: (T,) log-probability, in nats, of each token as it was sampled; finite.
         finish: "stop" when the policy ended by itself (terminated), "length" when it was cut
             off (truncated), "human" when a person or another program wrote it.
     """
@@ -191,7 +192,7 @@ class Completion:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What an agent did: a stretch of T steps in an environment.
+    """What an agent did: a stretch of T steps in an environment. All its numbers are finite.
 
     Attributes:
         observations: (T + 1, ...) what the agent saw, the last one after its last action.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from backflip.records import Prompt, Sample
+from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import (
     Comparison,
     Correction,
@@ -36,13 +36,11 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
         who = {"annotator": row.annotator, "created": row.created.isoformat()}
         return {"id": row.id, "damaged": True, **who}
     ids = entry.sample_ids
-    written = {entry.corrected} if isinstance(entry, Correction) else set[str]()
-    if isinstance(entry, Demonstration):
-        written = {entry.sample}
+    given = _given(entry)
     # Entries from before the door may name an order that is none.
     whole = entry.shown is not None and sorted(entry.shown) == list(range(len(ids)))
     shown = [ids[i] for i in entry.shown or ()] if whole else list(ids)
-    shown.sort(key=lambda name: name in written)  # what the person wrote stands last
+    shown.sort(key=lambda name: name == given)  # what the person gave stands last
     letters = {name: chr(65 + place) for place, name in enumerate(shown)}
     return {
         "id": row.id,
@@ -53,25 +51,48 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
         "origin": entry.origin,
         "created": row.created.isoformat(),
         "seconds": entry.seconds,
-        "said": said(entry, letters),
+        "said": said(entry, letters, samples),
         "words": words_of(entry),
         "tags": entry.tags,
         "marks": [_mark(s, letters, samples) for s in entry.spans if s.sample in letters],
         "asked": _excerpt(samples[shown[0]].prompt),
         "prompt": prompt_view(samples[shown[0]].prompt),
         "replies": [
-            {"letter": letters[name], "own": name in written, **sample_view(samples[name])}
+            {
+                "letter": letters[name],
+                "own": name == given and _is_typed(samples[name]),
+                **sample_view(samples[name]),
+            }
             for name in shown
         ],
     }
 
 
-def said(entry: FeedbackBase, letters: Mapping[str, str]) -> dict[str, Any]:
+def _given(entry: FeedbackBase) -> str | None:
+    """The sample that is the answer itself."""
+    match entry:
+        case Correction():
+            return entry.corrected
+        case Demonstration():
+            return entry.sample
+        case _:
+            return None
+
+
+def _is_typed(sample: Sample) -> bool:
+    """Whether a person wrote it: a clip nobody writes, and a file may name a model's reply."""
+    return isinstance(sample.content, Completion) and sample.content.finish == "human"
+
+
+def said(
+    entry: FeedbackBase, letters: Mapping[str, str], samples: Mapping[str, Sample]
+) -> dict[str, Any]:
     """What an entry says of the samples: a "code" that the page has words for, and what fills them.
 
     Args:
         entry: any.
         letters: names of the samples on the page.
+        samples: those samples.
     """
     match entry:
         case Comparison():
@@ -92,6 +113,9 @@ def said(entry: FeedbackBase, letters: Mapping[str, str]) -> dict[str, Any]:
         case Implicit():
             letter = None if entry.over is None else letters[entry.sample]
             return {"code": entry.signal, "letter": letter}
+        case Correction() | Demonstration() if not _is_typed(sample := samples[str(_given(entry))]):
+            better = "better_" if isinstance(entry, Correction) else ""
+            return {"code": f"{better}{sample.content.type}"}
         case _:
             return {"code": "wrote"}
 

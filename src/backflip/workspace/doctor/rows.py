@@ -1,5 +1,6 @@
 """Rows held to what they are named by, and to the rows that they speak of."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.errors import BackflipError
-from backflip.records import Prompt, Sample, content_from, content_id
+from backflip.records import Content, Prompt, Sample, content_from, content_id
+from backflip.records.checks import check_content
 from backflip.records.feedback import parse_feedback
 from backflip.workspace.database import schema
 from backflip.workspace.doctor.reading import Finding, rows_of, telling
@@ -91,15 +93,17 @@ def _references(connection: Connection, missing: set[str]) -> Iterator[Finding]:
 
 
 def _listed(found: Iterator[Finding]) -> Iterator[Finding]:
-    """The first of many, and how many more there are."""
-    more, last = 0, None
-    for number, finding in enumerate(found):
-        if number < _LISTED:
+    """The first of many in each state, and how many more there are."""
+    number, last = Counter[str](), dict[str, Finding]()
+    for finding in found:
+        number[finding.state] += 1
+        if number[finding.state] <= _LISTED:
             yield finding
         else:
-            more, last = more + 1, finding
-    if last is not None:
-        yield last.model_copy(update={"what": f"{last.what} (and {more - 1} more of this kind)"})
+            last[finding.state] = finding
+    for state, finding in last.items():
+        more = f"(and {number[state] - _LISTED - 1} more of this kind)"
+        yield finding.model_copy(update={"what": f"{finding.what} {more}"})
 
 
 def _contents(connection: Connection, missing: set[str]) -> Iterator[Finding]:
@@ -137,6 +141,8 @@ def _of_table(
             told, spoken = "holds what it cannot", ()
         if told:
             yield Finding(state="damaged", what=told, where=where)
+        elif table is schema.samples and (odd := _oddness(row)):
+            yield Finding(state="note", what=odd, where=where)
         for name in spoken:
             if name not in samples:
                 what = f"is gone, and {where} speaks of it"
@@ -169,8 +175,21 @@ def _content_fault(table: sa.Table, row: _Row, erased: set[str]) -> str | None:
     return None
 
 
+def _content(row: _Row) -> Content:
+    return content_from(row["header"], safetensors.load(bytes(row["arrays"])))
+
+
+def _oddness(row: _Row) -> str | None:
+    """Why a sample would not be kept today: one that is what it says is still read and used."""
+    try:
+        check_content(_content(row))
+    except ValueError as error:
+        return f"is read as it was kept, but would be refused today: {error}"
+    return None
+
+
 def _is_sample(row: _Row) -> bool:
-    content = content_from(row["header"], safetensors.load(bytes(row["arrays"])))
+    content = _content(row)
     asked = Prompt.from_text("").under(row["prompt_id"])
     origin = {"model": row["model"], "weights_version": row["weights_version"], **row["origin"]}
     return Sample(id=row["id"], prompt=asked, content=content, **origin).is_what_it_says

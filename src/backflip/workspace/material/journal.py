@@ -5,16 +5,16 @@ update or delete rows of the journal, whoever asks; only the words of somebody w
 may go (see `backflip.workspace.privacy.erasing`).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backflip.errors import NotFoundError, WorkspaceError
+from backflip.errors import DamageError, NotFoundError, WorkspaceError
 from backflip.records.feedback import FeedbackBase
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
@@ -34,6 +34,21 @@ from backflip.workspace.material.entries import (
 )
 
 _journal = schema.journal
+OnDamaged = Callable[[str, DamageError], None]
+"""Takes the id of an entry and why it, or a sample that it speaks of, cannot be read."""
+
+
+def stop_at_damaged(name: str, error: DamageError) -> NoReturn:
+    """What readers do with damage unless told otherwise."""
+    raise error
+
+
+def _said_by(row: sa.Row[*tuple[Any, ...]], on_damaged: OnDamaged) -> FeedbackBase | None:
+    try:
+        return as_said(row)
+    except DamageError as error:
+        on_damaged(row.id, error)
+        return None
 
 
 @dataclass(frozen=True)
@@ -110,8 +125,20 @@ class Journal:
         annotator: str | Collection[str] | None = None,
         rounds: int | Collection[int] | None = None,
         run: str | Collection[str] | None = None,
+        *,
+        on_damaged: OnDamaged = stop_at_damaged,
     ) -> list[FeedbackBase]:
-        """Entries that nobody took back, in journal order; each filter takes a value or several."""
+        """Entries that nobody took back, in journal order; each filter takes a value or several.
+
+        Args:
+            kinds: of the entries, and so on; None for all.
+            axis: likewise.
+            origin: likewise.
+            annotator: likewise.
+            rounds: likewise.
+            run: likewise.
+            on_damaged: called with each entry that cannot be read; by default it is raised.
+        """
         query = (
             sa.select(_journal.c.id, _journal.c.body).where(IS_ACTIVE).order_by(_journal.c.number)
         )
@@ -128,7 +155,8 @@ class Journal:
                 values = [value] if isinstance(value, str | int) else list(value)
                 query = query.where(_journal.c[name].in_(values))
         with self._database.read() as connection:
-            return [as_said(row) for row in connection.execute(query)]
+            read = (_said_by(row, on_damaged) for row in connection.execute(query))
+            return [entry for entry in read if entry is not None]
 
     def newest(
         self,
