@@ -10,16 +10,11 @@ import torch
 from backflip.algorithms import Algorithm, LossTerm, Outputs, PPOSettings, TrainBatch
 from backflip.config import (
     ModelSettings,
-    PretrainSettings,
-    PromptSettings,
-    RewardSettings,
-    SamplingSettings,
-    SftSettings,
 )
 from backflip.data import Chat, heldout_ids, load_prompts, read_texts
-from backflip.data.lengths import Limit, encode_samples, fit_prompts, fit_samples
+from backflip.data.lengths import encode_samples
 from backflip.errors import SettingsError
-from backflip.feedback.gold import find_gold
+from backflip.feedback.gold import Gold, find_gold
 from backflip.files.manifest import require_whole
 from backflip.models import (
     TextInputs,
@@ -37,15 +32,15 @@ from backflip.models import (
 from backflip.models.limits import vocabulary_size
 from backflip.models.load import load_config
 from backflip.models.padding import same_tokens
-from backflip.records import Order, Prompt, Sample, derive_seed, pick
+from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.problems import Findings
 from backflip.rewards.sources.text import TextReward
 from backflip.sampling import TextSampler, model_end_tokens
 from backflip.training.domains.domain import Given, Save
 from backflip.training.domains.text_checks import TextCheck
+from backflip.training.domains.text_readers import TextReaders
 from backflip.training.fit import Trainer
 from backflip.training.learner import LossPart
-from backflip.training.limits import Reader, feedback_limits, prompt_limits
 from backflip.training.trainers.language import (
     encode_texts,
     finetuning,
@@ -55,66 +50,15 @@ from backflip.training.trainers.language import (
 from backflip.training.trainers.on_policy import AuxiliaryLoss
 
 
-class TextDomain:
-    """Makes policies, reward networks and samplers from folders of language models.
+class TextDomain(TextReaders):
+    """Makes policies, reward networks and samplers from folders of language models."""
 
-    Args:
-        gold: name of the gold measure; None where people judge and nobody knows it.
-    """
-
-    def __init__(
-        self,
-        *,
-        model: ModelSettings,
-        prompts: PromptSettings,
-        sampling: SamplingSettings,
-        reward: RewardSettings,
-        pretrain: PretrainSettings | None = None,
-        sft: SftSettings | None = None,
-        gold: str | None = None,
-        seed: int = 0,
-        trains_reward: bool = True,
-    ):
-        self.model = model
-        self.prompt_settings = prompts
-        self.sampling = sampling
-        self.reward_settings = reward
-        self.pretrain = pretrain
-        self.sft = sft
-        self.seed = seed
-        self.trains_reward = trains_reward
-        self._gold = find_gold(gold) if gold else None
-        self._chat: Chat | None = None
-        self._positions: int | None = None
-        self._home: Path | None = None
-        self._reader: Reader | None = None
-        self._reward_reader: Reader | None = None
+    _chat: Chat | None = None
+    _positions: int | None = None
 
     @property
     def precision(self) -> torch.dtype:
         return pick_precision(self.model.precision, pick_device(self.model.device))
-
-    def prompts(self) -> list[Prompt]:
-        return self._prompts
-
-    @cached_property
-    def _prompts(self) -> list[Prompt]:
-        found = load_prompts(self.prompt_settings, self.seed)
-        if self.prompt_settings.too_long == "refuse":  # which is said before the run begins
-            return found
-        fitted = fit_prompts(found, self.limits_of_prompts(), self.prompt_settings.too_long)
-        fitted.require()
-        return fitted.kept
-
-    def read_with(self, folder: Path) -> None:
-        if folder != self._home:
-            self._home, self._reader, self._reward_reader = folder, None, None
-
-    def too_long(self, samples: Sequence[Sample], *, reward: bool | None = None) -> set[str]:
-        if self.reward_settings.too_long == "refuse":
-            return set()
-        fitted = fit_samples(samples, self.limits_of_feedback(reward=reward), "drop")
-        return {excess.item.id for excess in fitted.dropped}
 
     def check(
         self, folder: Path, given: Given, *, seed: int, model: Path | None = None
@@ -128,43 +72,6 @@ class TextDomain:
             self.read_with(model)
             checking.lengths()
         return checking.found, model
-
-    def limits_of_prompts(self, *, scored: bool = True) -> list[Limit]:
-        """What prompts must keep within; `scored` says whether reward models read them too."""
-        reward = self.reward_reader() if scored and self.trains_reward else None
-        return prompt_limits(self.sampling, self.reader(), reward, self.reward_settings)
-
-    def limits_of_feedback(self, *, reward: bool | None = None) -> list[Limit]:
-        """What samples must keep within that feedback is learned from.
-
-        `reward` says whether a reward model learns from it; None: whether the recipe trains one.
-        """
-        reward = self.trains_reward if reward is None else reward
-        reader = self.reward_reader() if reward else self.reader()
-        return feedback_limits(self.reward_settings, reader, reward=reward)
-
-    def reader(self) -> Reader:
-        """How the policy reads."""
-        if self._reader is None:
-            self._reader = Reader.of(self._place(), self.model.chat)
-        return self._reader
-
-    def reward_reader(self) -> Reader:
-        """How reward models read."""
-        if self._reward_reader is None:
-            home = self._place()
-            start = self._reward_start(home)
-            policy, chat = self.reader(), self.reward_settings.model.chat
-            same = start == home and chat == self.model.chat
-            self._reward_reader = policy if same else Reader.of(start, chat, policy)
-        return self._reward_reader
-
-    def _place(self) -> str:
-        if self._home is not None:
-            return str(self._home)
-        if self.pretrain is not None and self.pretrain.scratch is not None:
-            raise ValueError("say first where the model lies that was made: read_with")
-        return str(find_model(self.model.name))
 
     def start(self, folder: Path, *, seed: int) -> Path:
         """The model named in the settings; one of random weights where `pretrain.scratch` asks."""
@@ -246,16 +153,11 @@ class TextDomain:
 
     def scorer(self, folder: Path, *, seed: int) -> TextReward:
         own = self.reward_settings.model
-        settings = own.model_copy(update={"name": self._reward_start(folder)})
+        settings = own.model_copy(update={"name": self.reward_start(folder)})
         scale = self.reward_settings.head_scale
         return TextReward(
             TextScorer.load(settings, seed=seed, head_scale=scale), chat=settings.chat
         )
-
-    def _reward_start(self, home: Path | str) -> str:
-        """What reward models grow from in a run that starts from the model in `home`."""
-        own = self.reward_settings.model.name
-        return str(home) if own == self.model.name else own
 
     def value(self, folder: Path, *, seed: int) -> TextScorer:
         settings = self.reward_settings.model.model_copy(update={"name": str(folder)})
@@ -286,6 +188,10 @@ class TextDomain:
 
     def gold(self, sample: Sample) -> float | None:
         return self._gold(sample) if self._gold else None
+
+    @cached_property
+    def _gold(self) -> Gold | None:
+        return find_gold(self.gold_name) if self.gold_name else None
 
     def mixed_in(self, algorithm: Algorithm, *, seed: int) -> AuxiliaryLoss | None:
         """Next-token loss beside PPO's own (InstructGPT's PPO-ptx), where it is asked for."""

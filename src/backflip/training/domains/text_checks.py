@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backflip.data import Codec, heldout_ids, load_prompts, read_demonstrations, read_texts
 from backflip.data.files import Rejected, may_be_on_hub
@@ -12,6 +11,7 @@ from backflip.data.opening import look_up, no_such_file
 from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings, Problem
 from backflip.training.domains.domain import Given
+from backflip.training.domains.text_readers import TextReaders
 from backflip.training.limits import Reader, dialogue_limits, scored_limits
 from backflip.training.trainers.language import (
     encode_texts,
@@ -20,9 +20,6 @@ from backflip.training.trainers.language import (
     without_heldout,
 )
 
-if TYPE_CHECKING:
-    from backflip.training.domains.text import TextDomain
-
 SIDES = ("train", "heldout")
 BAD_ROW = "Mend the row, or take it out."
 
@@ -30,7 +27,7 @@ BAD_ROW = "Mend the row, or take it out."
 class TextCheck:
     """Reads all texts of a run as its stages will, and notes everything that is wrong."""
 
-    def __init__(self, domain: "TextDomain", given: Given):
+    def __init__(self, domain: TextReaders, given: Given):
         self._domain = domain
         self._given = given
         self._pretrain = domain.pretrain if "pretrain" in given.ahead else None
