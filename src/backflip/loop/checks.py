@@ -1,13 +1,10 @@
 """What no single setting tells: recipes that could only fail late, or would ignore a setting."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from backflip.algorithms import OfflineSettings, OnlineSettings, PPOSettings, type_of
+from backflip.loop.recipe_settings import RecipeSettings
 from backflip.records.feedback import KINDS, WRITTEN_KINDS
-
-if TYPE_CHECKING:
-    from backflip.loop.recipe import Recipe
 
 PAIRED_KINDS = ("comparison", "ranking", "correction", "demonstration")
 """Kinds whose questions have an answer that prefers one sample over another."""
@@ -16,16 +13,16 @@ GENERAL_AXIS = KINDS["comparison"].model_fields["axis"].default
 """The axis of kinds that are asked on any."""
 
 
-def faults(recipe: "Recipe") -> list[str]:
+def faults(recipe: RecipeSettings) -> list[str]:
     """What is wrong with a recipe as a whole; each fault begins with the key to change."""
     return [fault for rule in RULES if (fault := rule(recipe)) is not None]
 
 
-def _in_environment(recipe: "Recipe") -> bool:
+def _in_environment(recipe: RecipeSettings) -> bool:
     return recipe.prompts.source.startswith("env:")
 
 
-def _filters(recipe: "Recipe") -> str | None:
+def _filters(recipe: RecipeSettings) -> str | None:
     if isinstance(recipe.algorithm, OnlineSettings) and not recipe.sampling.is_plain:
         return (
             f"sampling: {type_of(recipe.algorithm)} learns from the policy's own distribution; "
@@ -34,13 +31,13 @@ def _filters(recipe: "Recipe") -> str | None:
     return None
 
 
-def _gold(recipe: "Recipe") -> str | None:
+def _gold(recipe: RecipeSettings) -> str | None:
     if _in_environment(recipe) and recipe.feedback.gold == "sentiment":
         return 'feedback.gold: an environment\'s clips have gold "environment"'
     return None
 
 
-def _clips(recipe: "Recipe") -> str | None:
+def _clips(recipe: RecipeSettings) -> str | None:
     if not _in_environment(recipe):
         return None
     if recipe.feedback.source == "judge":
@@ -55,7 +52,7 @@ def _clips(recipe: "Recipe") -> str | None:
     return None
 
 
-def _agent(recipe: "Recipe") -> str | None:
+def _agent(recipe: RecipeSettings) -> str | None:
     model = recipe.model
     ignored = [name for name in ("name", "lora") if getattr(model, name) != _default(model, name)]
     if _in_environment(recipe) and ignored:
@@ -70,7 +67,7 @@ def _default(settings: object, name: str) -> object:
     return type(settings).model_fields[name].default  # pyright: ignore
 
 
-def _length_penalty(recipe: "Recipe") -> str | None:
+def _length_penalty(recipe: RecipeSettings) -> str | None:
     penalty = getattr(recipe.algorithm, "missing_eos_penalty", None)
     if not _in_environment(recipe) or penalty in (None, 0.0):
         return None
@@ -82,7 +79,7 @@ def _length_penalty(recipe: "Recipe") -> str | None:
     )
 
 
-def _judge(recipe: "Recipe") -> str | None:
+def _judge(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     if feedback.source != "judge":
         return None
@@ -97,7 +94,7 @@ def _judge(recipe: "Recipe") -> str | None:
     return None
 
 
-def _crowd(recipe: "Recipe") -> str | None:
+def _crowd(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     number = sum(group.count for group in feedback.teachers)
     if feedback.source == "teachers" and feedback.overlap > number:
@@ -108,7 +105,7 @@ def _crowd(recipe: "Recipe") -> str | None:
     return None
 
 
-def _pairs(recipe: "Recipe") -> str | None:
+def _pairs(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     # All that the workspace holds may have pairs that this run's own questions do not give.
     if not isinstance(recipe.algorithm, OfflineSettings) or feedback.use == "workspace":
@@ -122,7 +119,7 @@ def _pairs(recipe: "Recipe") -> str | None:
     )
 
 
-def _axes(recipe: "Recipe") -> str | None:
+def _axes(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     if not isinstance(recipe.algorithm, OnlineSettings) or feedback.use == "workspace":
         return None
@@ -136,7 +133,7 @@ def _axes(recipe: "Recipe") -> str | None:
     )
 
 
-def _selection(recipe: "Recipe") -> str | None:
+def _selection(recipe: RecipeSettings) -> str | None:
     settings, reward = recipe.feedback.selection, recipe.reward
     key, strategy = "feedback.selection.strategy", settings.strategy
     if strategy == "random":
@@ -164,7 +161,7 @@ def _selection(recipe: "Recipe") -> str | None:
     return None
 
 
-def _minibatches(recipe: "Recipe") -> str | None:
+def _minibatches(recipe: RecipeSettings) -> str | None:
     settings = recipe.algorithm
     if not isinstance(settings, OnlineSettings):
         return None
@@ -177,7 +174,7 @@ def _minibatches(recipe: "Recipe") -> str | None:
     )
 
 
-def _mixed_text(recipe: "Recipe") -> str | None:
+def _mixed_text(recipe: RecipeSettings) -> str | None:
     settings = recipe.algorithm
     if not isinstance(settings, PPOSettings):
         return None
@@ -188,7 +185,7 @@ def _mixed_text(recipe: "Recipe") -> str | None:
     return None
 
 
-def _positions(recipe: "Recipe") -> str | None:
+def _positions(recipe: RecipeSettings) -> str | None:
     scratch = recipe.pretrain.scratch if recipe.pretrain else None
     if scratch is None or recipe.sampling.max_tokens < scratch.max_positions:
         return None
@@ -198,7 +195,7 @@ def _positions(recipe: "Recipe") -> str | None:
     )
 
 
-RULES: tuple[Callable[["Recipe"], str | None], ...] = (
+RULES: tuple[Callable[[RecipeSettings], str | None], ...] = (
     _filters,
     _gold,
     _clips,

@@ -6,77 +6,30 @@ the run. `Recipe.algorithm` takes the settings of any registered algorithm, told
 
 import difflib
 from collections.abc import Sequence
-from functools import reduce
 from importlib import resources
-from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from backflip.algorithms import ALGORITHMS, AlgorithmSettings, PPOSettings
 from backflip.config import (
-    EvaluationSettings,
-    FeedbackSettings,
-    LoopSettings,
-    ModelSettings,
-    PretrainSettings,
-    PromptSettings,
-    RewardSettings,
-    SamplingSettings,
-    Settings,
-    SftSettings,
     apply_overrides,
     lines_of,
     merge,
     read_toml,
 )
-from backflip.config.bounds import Name, Seed
 from backflip.config.faults import shortened
 from backflip.config.identity import named_by
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
+from backflip.loop.recipe_settings import RecipeSettings
 from backflip.records import content_id
 
 _NAME_LENGTH = 100
 
-if TYPE_CHECKING:
-    AnyAlgorithm = AlgorithmSettings
-else:
-    AnyAlgorithm = Annotated[
-        reduce(or_, [a.settings_type for a in ALGORITHMS.values()]), Field(discriminator="type")
-    ]
 
-
-class Recipe(Settings):
+class Recipe(RecipeSettings):
     """The settings of a run."""
-
-    name: Name = Field(
-        default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run, for people"
-    )
-    seed: Seed = Field(default=0, description="all random decisions follow from it")
-    model: ModelSettings = Field(
-        default=ModelSettings(), description="the model that the run starts from"
-    )
-    prompts: PromptSettings = Field(
-        default=PromptSettings(), description="what the policy is asked"
-    )
-    pretrain: PretrainSettings | None = Field(default=None, description="none: no such stage")
-    sft: SftSettings | None = Field(default=None, description="none: no such stage")
-    sampling: SamplingSettings = Field(
-        default=SamplingSettings(), description="how replies are drawn"
-    )
-    feedback: FeedbackSettings = Field(
-        default=FeedbackSettings(), description="who judges, how many samples, in which kinds"
-    )
-    reward: RewardSettings = Field(default=RewardSettings(), description="the reward model")
-    algorithm: AnyAlgorithm = Field(
-        default_factory=PPOSettings, description="how the policy is trained, told by its type"
-    )
-    evaluation: EvaluationSettings = Field(
-        default=EvaluationSettings(), description="how the policy is measured"
-    )
-    loop: LoopSettings = Field(default=LoopSettings(), description="rounds and checkpoints")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,60 @@
+"""What a recipe may say: the settings of every part of a run, each held to its own bounds."""
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from backflip.algorithms import ALGORITHMS, AlgorithmSettings, PPOSettings
+from backflip.config import (
+    EvaluationSettings,
+    FeedbackSettings,
+    LoopSettings,
+    ModelSettings,
+    PretrainSettings,
+    PromptSettings,
+    RewardSettings,
+    SamplingSettings,
+    Settings,
+    SftSettings,
+)
+from backflip.config.bounds import Name, Seed
+
+if TYPE_CHECKING:
+    AnyAlgorithm = AlgorithmSettings
+else:
+    AnyAlgorithm = Annotated[
+        reduce(or_, [a.settings_type for a in ALGORITHMS.values()]), Field(discriminator="type")
+    ]
+
+
+class RecipeSettings(Settings):
+    """The settings of a run; `Recipe` holds them to one another, too."""
+
+    name: Name = Field(
+        default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run, for people"
+    )
+    seed: Seed = Field(default=0, description="all random decisions follow from it")
+    model: ModelSettings = Field(
+        default=ModelSettings(), description="the model that the run starts from"
+    )
+    prompts: PromptSettings = Field(
+        default=PromptSettings(), description="what the policy is asked"
+    )
+    pretrain: PretrainSettings | None = Field(default=None, description="none: no such stage")
+    sft: SftSettings | None = Field(default=None, description="none: no such stage")
+    sampling: SamplingSettings = Field(
+        default=SamplingSettings(), description="how replies are drawn"
+    )
+    feedback: FeedbackSettings = Field(
+        default=FeedbackSettings(), description="who judges, how many samples, in which kinds"
+    )
+    reward: RewardSettings = Field(default=RewardSettings(), description="the reward model")
+    algorithm: AnyAlgorithm = Field(
+        default_factory=PPOSettings, description="how the policy is trained, told by its type"
+    )
+    evaluation: EvaluationSettings = Field(
+        default=EvaluationSettings(), description="how the policy is measured"
+    )
+    loop: LoopSettings = Field(default=LoopSettings(), description="rounds and checkpoints")
