@@ -79,9 +79,9 @@ def run(recipe, domain, start: Path, folder: Path, options) -> dict:
         "left_out": len(entries) - len(kept),
         "epochs": settings.epochs,
         "seconds": round(seconds, 1),
-        "accuracy": report["accuracy"]["overall"],
-        "by_length": report["accuracy"]["by_length"],
-        "calibration_error": report["calibration"]["error"],
+        "accuracy": report.accuracy.overall.model_dump(),
+        "by_length": {name: part.model_dump() for name, part in report.accuracy.by_length.items()},
+        "calibration_error": report.calibration.error,
     }
 
 

@@ -107,6 +107,6 @@ def test_replies_in_a_report_are_the_first_and_not_the_best():
     before, after = samples("Old"), samples("New")
     gold = [0.0, 1.0, 2.0, 3.0, 4.0]
     shown = _examples(before, after, {"gold": (gold, gold)}, 2)
-    assert [example["before"]["sample"] for example in shown] == [s.id for s in before[:2]]
-    assert [example["after"]["sample"] for example in shown] == [s.id for s in after[:2]]
-    assert [example["after"]["gold"] for example in shown] == [0.0, 1.0]
+    assert [example.before.sample for example in shown] == [s.id for s in before[:2]]
+    assert [example.after.sample for example in shown] == [s.id for s in after[:2]]
+    assert [example.after.measures["gold"] for example in shown] == [0.0, 1.0]

@@ -9,12 +9,12 @@ docs/images/curve-ALGORITHM.svg. Prints the figures that the page quotes.
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from backflip.loop import Run, load_recipe, make_domain
+from backflip.records.results import EvaluationResult
 from backflip.workspace import Workspace
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -37,15 +37,15 @@ def main() -> None:
     options = parser.parse_args()
     for algorithm in options.algorithms:
         runs = [evaluations(algorithm, seed) for seed in range(options.seeds)]
-        gold = np.array([[r[0]["means"]["gold"]["before"], *after(r)] for r in runs])
-        kl = np.array([[0.0, *(e["kl"]["value"] for e in r)] for r in runs])
+        gold = np.array([[r[0].means["gold"].before, *after(r)] for r in runs])
+        kl = np.array([[0.0, *(e.kl.value for e in r)] for r in runs])
         draw(algorithm, gold, kl)
         for name, values in (("gold", gold), ("KL", kl)):
             ends = ", ".join(f"{v:.2f}" for v in values[:, -1])
             print(f"{algorithm}: {name} after round {ROUNDS} by seed: {ends}", flush=True)
 
 
-def evaluations(algorithm: str, seed: int) -> list[dict[str, Any]]:
+def evaluations(algorithm: str, seed: int) -> list[EvaluationResult]:
     """The evaluation of each round."""
     overrides = [f"seed={seed}", f"loop.rounds={ROUNDS}"]
     recipe = load_recipe("point", [*OVERRIDES[algorithm], *overrides])
@@ -53,8 +53,8 @@ def evaluations(algorithm: str, seed: int) -> list[dict[str, Any]]:
         return Run(workspace, recipe, make_domain(recipe, workspace)).go()
 
 
-def after(run: list[dict[str, Any]]) -> list[float]:
-    return [evaluation["means"]["gold"]["after"] for evaluation in run]
+def after(run: list[EvaluationResult]) -> list[float]:
+    return [evaluation.means["gold"].after for evaluation in run]
 
 
 def draw(algorithm: str, gold: np.ndarray, kl: np.ndarray) -> None:

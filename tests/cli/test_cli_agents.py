@@ -1,13 +1,17 @@
 """The whole loop of agents by one command, its report, and stages of its own."""
 
 import fcntl
+import random
 import re
 from pathlib import Path
 
 import pytest
 from cli_desk import Outcome, backflip, done
 
+from backflip.records.plan import stage_of
 from backflip.workspace import Workspace
+from fuzzing import copied
+from stored_results import damages, store, stored
 
 
 def test_run_tells_what_it_does_and_what_came_of_it(agent_run: Outcome) -> None:
@@ -102,3 +106,41 @@ def test_two_processes_do_not_work_on_one_run(agent_run: Outcome) -> None:
     assert "another process" in outcome.json["error"]["what"]
     with Workspace.open("agents") as workspace:
         assert workspace.runs.get(run.name).status == "finished"
+
+
+READS = {
+    "run": ("check", "start", "baseline", "sample", "feedback", "reward", "policy", "evaluate"),
+    "report": ("feedback", "reward", "policy", "evaluate"),
+    "sample": ("start", "sample"),
+    "label": ("start", "sample", "feedback"),
+    "reward": ("start", "baseline"),
+    "policy": ("start",),
+    "evaluate": ("start", "baseline"),
+}
+"""Results that a command goes on from, or tells."""
+
+
+@pytest.mark.parametrize("command", READS)
+def test_a_damaged_result_is_told_in_words_by_who_reads_it(
+    agent_run: Outcome, tmp_path: Path, command: str
+) -> None:
+    folder, draw = copied(Path("agents"), tmp_path / "w"), random.Random(0)
+    given = [] if command == "report" else ["point.toml"]
+    with Workspace.open(folder) as workspace:
+        run = re.findall(r"\((run-[0-9a-f]+)\)", agent_run.out)[0]
+        keys = reversed(stored(workspace, run))  # the first of a kind is the run's own
+        kept = {kind.name: key for key in keys if (kind := stage_of(key)) is not None}
+        models = {model.stage: model.id for model in workspace.models.all() if model.run == run}
+        given = {"report": [run], "evaluate": [models["policy"], *given]}.get(command, given)
+        given += ["--reward", models["reward"]] if command == "policy" else []
+        for name in READS[command]:
+            key = kept[name]
+            whole = stored(workspace, run)[key]
+            place, damaged = draw.choice([*damages(name)][1:])
+            store(workspace, run, key, damaged)
+            told = backflip(command, *given, "-w", folder)
+            store(workspace, run, key, whole)
+            assert told.code == 1, (place, told.err)
+            for word in (f"stage {key} of run {run}", place, "backflip doctor"):
+                assert word in told.err, (place, told.err)
+            assert "Traceback" not in told.err

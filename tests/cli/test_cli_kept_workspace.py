@@ -18,6 +18,7 @@ from cli_desk import done
 
 from backflip.loop import Run, load_recipe, make_domain
 from backflip.records.feedback import parse_feedback
+from backflip.records.plan import STAGES
 from backflip.reporter import Silent
 from backflip.workspace import Workspace
 from backflip.workspace.database import schema
@@ -95,16 +96,24 @@ def test_nothing_of_it_is_damaged(old: Path) -> None:
     assert done("doctor", "work", "--json").json["findings"] == []
 
 
+def results_of(workspace: Workspace, run: str) -> dict[str, Any]:
+    """What is kept of every stage that is done."""
+    return {
+        key: result.kept()
+        for kind in STAGES.values()
+        for key, result in workspace.stages.results(run, kind).items()
+    }
+
+
 def test_a_run_that_was_killed_goes_on(workspace: Workspace, expected: dict[str, Any]) -> None:
-    before = {stage.key: stage.result for stage in workspace.stages.all(expected["agent_run"])}
+    before = results_of(workspace, expected["agent_run"])
+    assert before
     recipe = load_recipe(Path("agent.toml"))
     run = Run(workspace, recipe, make_domain(recipe, workspace), Silent())
     assert run.id == expected["agent_run"]
     run.go()
-    after = {stage.key: stage.result for stage in workspace.stages.all(run.id)}
-    assert {key: after[key] for key in before if before[key]} == {
-        key: result for key, result in before.items() if result
-    }
+    after = results_of(workspace, run.id)
+    assert {key: after[key] for key in before} == before
     assert set(after) == set(expected["agent_results"])
     for key, result in expected["agent_results"].items():
         assert set(after[key]) == set(result), key

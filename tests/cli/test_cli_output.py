@@ -13,6 +13,8 @@ import pytest
 
 from backflip.cli.output import TerminalReporter, print_json, show, table
 from backflip.cli.results import reward_lines
+from backflip.records.figures import BenchReport
+from backflip.records.results import RewardResult
 
 
 def test_json_is_json_whatever_was_measured() -> None:
@@ -103,15 +105,18 @@ def test_a_benchmark_is_told_by_subset_with_what_was_left_out() -> None:
     def share(value: float, count: int) -> dict[str, float]:
         return {"value": value, "low": 0.125, "high": 0.875, "count": count}
 
+    parts = {f"by_{part}": {} for part in ("strength", "length", "annotator", "kind")}
     scores = {
-        "accuracy": {"overall": share(0.75, 8)},
+        "accuracy": {"overall": share(0.75, 8), **parts},
         "calibration": None,
+        "reliabilities": {},
         "entries": 8,
         "rejected_rows": 1,
         "subsets": {"chat": share(1.0, 2), "maths": share(0.6667, 6)},
         "reasons": ["b.jsonl:9: no field chosen"],
     }
-    told = reward_lines({"reports": {}, "rewards": {}, "bench": {"b.jsonl": scores}})
+    trained = RewardResult(rewards={"overall": ("model-1",)}, snapshot="s", reports={})
+    told = reward_lines(trained, {"b.jsonl": BenchReport.model_validate(scores)})
     rows = [line.split() for line in told.splitlines()]
     assert ["0.75", "0.125", "0.875", "8", "-", "8", "1"] in rows
     assert ["chat", "1", "0.125", "0.875", "2"] in rows

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from terminal_person import Process, at_terminal
 
+from backflip.records.plan import FEEDBACK, SAMPLE
 from backflip.workspace import Workspace
 
 PEOPLE = ("run", "point.toml", "feedback=people", "feedback.prompts=8", "reward.heldout=0.4")
@@ -26,7 +27,7 @@ def test_a_run_waits_for_people_through_ctrl_c(desk: Path, tmp_path: Path) -> No
     with Workspace.open(folder) as workspace:
         (run,) = workspace.runs.all()
         assert run.status == "stopped"
-        shown = workspace.stages.result(run.id, "round-1/sample")
+        shown = workspace.stages.result(run.id, "round-1/sample", SAMPLE)
 
     def keys(question: str, number: int) -> str:
         """Two answers, the second taken back and given again otherwise; one skip; then leave."""
@@ -54,10 +55,11 @@ def test_a_run_waits_for_people_through_ctrl_c(desk: Path, tmp_path: Path) -> No
     assert code == 0, second.said
     result = json.loads(out)
     with Workspace.open(folder) as workspace:
-        assert workspace.stages.result(run.id, "round-1/sample") == shown, "not drawn again"
-        told = workspace.stages.result(run.id, "round-1/feedback")
+        assert workspace.stages.result(run.id, "round-1/sample", SAMPLE) == shown, "not drawn again"
+        told = workspace.stages.result(run.id, "round-1/feedback", FEEDBACK)
         assert workspace.runs.get(run.id).status == "finished"
-    assert (told["new_entries"], told["skipped"]) == (7, 1)
+    assert told is not None
+    assert (told.new_entries, told.skipped) == (7, 1)
     assert result["rounds"][0]["judged_by"] is None, "nobody knows a gold measure"
 
 

@@ -14,6 +14,8 @@ from backflip.loop import Run
 from backflip.records import Prompt
 from backflip.sampling import TextSampler
 from backflip.workspace import Workspace
+from fuzzing import copied
+from stored_results import damages, store, stored
 
 
 def test_training_stages_name_the_model_that_they_made(text_stages: dict[str, Outcome]) -> None:
@@ -134,7 +136,7 @@ def test_run_goes_on_from_single_stages(text_stages: dict[str, Outcome]) -> None
     """`run` of the same recipe takes over what the commands of stages did."""
     result = done("run", "tiny.toml", "-w", "text", "--json").json
     with Workspace.open("text") as workspace:
-        stages = {stage.key: stage.result for stage in workspace.stages.all(result["run"])}
+        stages = stored(workspace, result["run"])
         assert workspace.runs.get(result["run"]).status == "finished"
         policy = workspace.models.get(stages["round-1/policy"]["model"])
     assert stages["sft"]["model"] == text_stages["sft"].json["id"]
@@ -142,6 +144,22 @@ def test_run_goes_on_from_single_stages(text_stages: dict[str, Outcome]) -> None
     assert policy.parents[0] == text_stages["sft"].json["id"]
     assert Path(result["report"]).read_text().startswith("<!doctype html>")
     assert result["rounds"] == [stages["round-1/evaluate"]]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "sft"])
+def test_a_damaged_preparation_is_told_in_words(
+    text_stages: dict[str, Outcome], tmp_path: Path, name: str
+) -> None:
+    folder = copied(Path("text"), tmp_path / "w")
+    with Workspace.open(folder) as workspace:
+        (run,) = [run.id for run in workspace.runs.all() if name in stored(workspace, run.id)]
+        for place, damaged in damages(name):
+            store(workspace, run, name, damaged)
+            told = backflip("sample", "tiny.toml", "-w", folder)
+            assert told.code == 1
+            assert f"the result of stage {name} of run {run} is damaged" in told.err
+            assert (place or "is no object") in told.err
+            assert "Traceback" not in told.err
 
 
 class TestChat:

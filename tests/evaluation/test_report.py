@@ -10,6 +10,7 @@ from backflip.evaluation.report import gather, summary, write_report
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Comparison
 from backflip.workspace import ModelRecord
+from stored_results import store
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \u202eevil {{ 7 * 7 }}"
 SHARE = {"value": 0.75, "low": 0.5, "high": 0.9, "count": 8.0}
@@ -44,7 +45,11 @@ REPORT = {
     "heldout": 8,
     "trained_on": 40,
 }
+FEEDBACK = {"entries": 48, "new_entries": 48, "annotators": ["mia"], "skipped": 2}
+REWARD = {"rewards": {"overall": ["reward"]}, "reports": {"overall": REPORT}}
 EVALUATION = {
+    "model": "policy",
+    "against": "base",
     "judged_by": "gold",
     "prompts": 1,
     "win_rate": {"value": 0.8125, "low": 0.7, "high": 0.9},
@@ -63,21 +68,21 @@ def run(workspace):
     workspace.journal.add([entry], run="run-1", round=1)
     recipe = {"feedback": {"source": "teachers", "gold": "sentiment"}, "seed": 3}
     workspace.runs.start("run-1", "night <b>shift</b>", recipe, "1.2.3")
-    register_models(workspace, workspace.snapshots.take([entry.id]).id)
+    snapshot = workspace.snapshots.take([entry.id]).id
+    register_models(workspace, snapshot)
     example = {
         "prompt": prompt.text,
         "before": {"sample": before.id, "gold": 0.1},
         "after": {"sample": after.id, "gold": 0.6},
     }
     results = {
-        "round-1/feedback": {"new_entries": 48, "entries": 48, "annotators": ["mia"], "skipped": 2},
-        "round-1/reward": {"reports": {"overall": REPORT}},
-        "round-1/policy": {"model": "policy"},
+        "round-1/feedback": {**FEEDBACK, "snapshot": snapshot},
+        "round-1/reward": {**REWARD, "snapshot": snapshot},
+        "round-1/policy": {"model": "policy", "trained": "runs/run-1/trained"},
         "round-1/evaluate": {**EVALUATION, "examples": [example]},
     }
     for key, result in results.items():
-        workspace.stages.begin("run-1", key)
-        workspace.stages.finish("run-1", key, result)
+        store(workspace, "run-1", key, result)
     for step in (1, 2, 3):
         workspace.metrics.log("run-1", "round-1/policy", step, {"reward": 0.1 * step, "kl": step})
     workspace.metrics.log("run-1", "round-1/policy/flags", 3, {"kl": 1.0})
@@ -163,9 +168,9 @@ def test_single_stages_make_no_round(workspace):
     """`backflip sample` and `backflip label --model` keep their results under a round's name."""
     recipe = {"feedback": {"source": "people", "gold": "sentiment"}}
     workspace.runs.start("run-3", "parts", recipe, "1.2.3")
-    for key in ("round-1/sample", "round-1/feedback-0123456789abcdef0123"):
-        workspace.stages.begin("run-3", key)
-        workspace.stages.finish("run-3", key, {"model": "m", "samples": []})
+    store(workspace, "run-3", "round-1/sample", {"model": "m", "samples": []})
+    told = {**FEEDBACK, "snapshot": "s"}
+    store(workspace, "run-3", "round-1/feedback-0123456789abcdef0123", told)
     workspace.stages.begin("run-3", "round-2/policy")  # begun, and nothing said yet
     text = summary(workspace, "run-3")
     page = write_report(workspace, "run-3").read_text(encoding="utf-8")
@@ -176,9 +181,9 @@ def test_single_stages_make_no_round(workspace):
 
 
 def test_a_round_under_way_is_told_as_far_as_it_went(run):
-    run.stages.begin("run-1", "round-2/feedback")
     told = {"new_entries": 7, "entries": 9, "annotators": ["mia", "ann"], "skipped": 0}
-    run.stages.finish("run-1", "round-2/feedback", told)
+    snapshot = run.snapshots.take([]).id
+    store(run, "run-1", "round-2/feedback", {**told, "snapshot": snapshot})
     text = summary(run, "run-1")
     assert text.splitlines()[-2:] == [
         "Round 2",

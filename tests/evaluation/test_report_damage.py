@@ -12,6 +12,7 @@ from test_report import run  # noqa: F401  the run that is damaged
 
 from backflip.errors import BackflipError, DamageError
 from backflip.evaluation.report import gather, summary
+from backflip.records.plan import STAGES
 from backflip.workspace import Workspace, lineage
 from damage import change_letter
 from fuzzing import seeds
@@ -34,7 +35,7 @@ def read(workspace: Workspace) -> str:
         lambda: gather(workspace, "run-1"),
         lambda: summary(workspace, "run-1"),
         lambda: lineage(workspace, "policy").annotators,
-        lambda: [workspace.stages.result("run-1", s.key) for s in workspace.stages.all("run-1")],
+        lambda: [workspace.stages.results("run-1", kind) for kind in STAGES.values()],
     ):
         try:
             work()

@@ -16,6 +16,8 @@ from backflip.evaluation.report.page import render
 from backflip.evaluation.verdict import preference_of_reward, win_rate_of
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Comparison
+from backflip.records.figures import KeptInterval, RewardReport
+from backflip.records.results import EvaluationResult, FeedbackResult, PeopleCounts, RewardResult
 from backflip.statistics import wilson
 from backflip.workspace import ModelRecord, Workspace
 
@@ -51,24 +53,34 @@ def desk(sqlite_template: Path, tmp_path: Path) -> Iterator[Workspace]:
         yield opened
 
 
-def evaluated(by: str | None, win: dict[str, float] | None) -> dict[str, Any]:
-    """The result of an evaluation; of an earlier version where the reward is said to judge."""
-    return {
+def evaluated(
+    by: str | None, win: dict[str, float] | None, prompts: int | None = None
+) -> EvaluationResult:
+    """The result of an evaluation; of an earlier version where the reward is said to judge.
+
+    Args:
+        by: whose word it is.
+        win: the win rate.
+        prompts: that it is of; None: as many as each who judges has above.
+    """
+    counted = {"prompts": prompts} if prompts is not None else {}
+    values = {
         "model": "policy",
         "against": "base",
         "judged_by": by,
-        "prompts": 64,
+        "prompts": prompts or 64,
         "kl": {"value": 4.5, "low": 4.0, "high": 5.0},
         "means": {"reward": {"before": 0.1, "after": 0.6}},
         "examples": [],
         **({"win_rate": win} if win else {}),
-        **({"judge": SAID} if by == "judge" else {}),
-        **({"people": PEOPLE} if by == "people" else {}),
+        **({"judge": SAID | counted} if by == "judge" else {}),
+        **({"people": PEOPLE | counted} if by == "people" else {}),
         **({"reward_prefers": WINS["better"]} if by != "reward" else {}),
     }
+    return EvaluationResult.model_validate(values)
 
 
-def texts(desk: Workspace, evaluation: dict[str, Any], source: str) -> dict[str, str]:
+def texts(desk: Workspace, evaluation: EvaluationResult, source: str) -> dict[str, str]:
     """Everything that tells how a round came out."""
     recipe = {"feedback": {"source": source, "gold": "sentiment"}, "prompts": {"source": "p.txt"}}
     run = f"run-{next(NUMBERS)}"
@@ -119,8 +131,7 @@ def test_a_verdict_on_too_few_prompts_is_none_in_any_text(desk: Workspace, by: s
         for won, side in ((count, "is better than"), (0, "is worse than")):
             found = wilson(won, count)
             win = {"value": won / count, "low": found.low, "high": found.high}
-            evaluation = evaluated(by, win)
-            evaluation |= {by: evaluation.get(by, {}) | {"prompts": count}, "prompts": count}
+            evaluation = evaluated(by, win, count)
             for name, text in texts(desk, evaluation, "teachers").items():
                 assert ("too few to tell" in text) == few, (name, count, text)
                 assert bool(re.search("is better than|is worse than", text)) != few, (name, count)
@@ -142,15 +153,34 @@ def test_what_the_reward_prefers_is_never_a_win_rate() -> None:
     assert win_rate_of(evaluated("reward", WINS["better"])) is None
     assert win_rate_of(evaluated(None, None)) is None
     for by in (*WHO, "reward"):
-        assert preference_of_reward(evaluated(by, WINS["better"])) == WINS["better"]
-    old = evaluated("gold", WINS["unclear"])
-    del old["reward_prefers"]
-    assert preference_of_reward(old) is None
+        prefers = preference_of_reward(evaluated(by, WINS["better"]))
+        assert prefers is not None
+        assert prefers.model_dump() == WINS["better"]
+    kept = evaluated("gold", WINS["unclear"]).kept()
+    del kept["reward_prefers"]
+    assert preference_of_reward(EvaluationResult.model_validate(kept)) is None
 
 
 def share(right: float, count: float) -> dict[str, float]:
     found = wilson(right, count)
     return {"value": found.value, "low": found.low, "high": found.high, "count": count}
+
+
+def reported(**values: Any) -> RewardReport:
+    """What was measured of a reward model."""
+    plain = {"accuracy": None, "calibration": None, "reliabilities": {}, "trained_on": 40}
+    return RewardReport.model_validate({**plain, **values})
+
+
+def accurate(overall: dict[str, float]) -> dict[str, Any]:
+    parts = ("by_strength", "by_length", "by_annotator", "by_kind")
+    return {"overall": overall, **{part: {} for part in parts}}
+
+
+def told_by(**values: Any) -> FeedbackResult:
+    """What a round was told."""
+    plain = {"snapshot": "s", "entries": 80, "new_entries": 80, "skipped": 0}
+    return FeedbackResult.model_validate({**plain, "annotators": ["judge:m"], **values})
 
 
 def test_a_reward_model_that_is_not_shown_to_beat_chance_is_doubted() -> None:
@@ -159,35 +189,36 @@ def test_a_reward_model_that_is_not_shown_to_beat_chance_is_doubted() -> None:
     """
     for right, count, shown in ((27, 48, False), (33, 48, True), (5, 5, False), (6, 6, True)):
         chance = {**share(right, count), "of": "pairs"}
-        doubt = doubt_of_reward("overall", {"chance": chance, "heldout": count})
+        doubt = doubt_of_reward("overall", reported(chance=chance, heldout=count))
         assert (doubt is None) == shown, (right, count)
-    doubt = doubt_of_reward("safe", {"chance": {**share(26, 48), "of": "pairs"}, "heldout": 50})
+    doubt = doubt_of_reward("safe", reported(chance={**share(26, 48), "of": "pairs"}, heldout=50))
     assert doubt == (
         "the reward model of 'safe' is not shown to beat chance: 54% [40%, 67%] of 48 held-out "
         "pairs"
     )
     few = {**share(4, 4), "of": "prompts rated apart"}
-    told = str(doubt_of_reward("overall", {"chance": few, "heldout": 9}))
+    told = str(doubt_of_reward("overall", reported(chance=few, heldout=9)))
     assert told.endswith("100% [51%, 100%] of 4 held-out prompts rated apart, too few to tell")
-    assert "none of 7 held-out answers" in str(doubt_of_reward("x", {"chance": None, "heldout": 7}))
+    assert "none of 7 held-out answers" in str(
+        doubt_of_reward("x", reported(chance=None, heldout=7))
+    )
 
 
 def test_reports_of_earlier_versions_are_doubted_by_their_accuracy() -> None:
-    old = {"accuracy": {"overall": share(26, 48)}, "heldout": 50}
+    old = reported(accuracy=accurate(share(26, 48)), heldout=50)
     assert "54% [40%, 67%] of 48 held-out pairs" in str(doubt_of_reward("overall", old))
-    assert (
-        doubt_of_reward("overall", {"accuracy": {"overall": share(40, 48)}, "heldout": 50}) is None
-    )
-    assert "none of 50" in str(doubt_of_reward("overall", {"accuracy": None, "heldout": 50}))
+    shown = reported(accuracy=accurate(share(40, 48)), heldout=50)
+    assert doubt_of_reward("overall", shown) is None
+    assert "none of 50" in str(doubt_of_reward("overall", reported(heldout=50)))
 
 
 def test_answers_that_tell_nothing_apart_are_doubted() -> None:
-    assert doubt_of_feedback({"holds": {"comparison": {"turned": 80}}}) == (
+    assert doubt_of_feedback(told_by(holds={"comparison": {"turned": 80}})) == (
         "no answer tells two samples apart: 80 comparison answers: none decide a pair, "
         "80 turned with the order"
     )
-    assert doubt_of_feedback({"holds": {"comparison": {"turned": 79, "decides": 1}}}) is None
-    assert doubt_of_feedback({"new_entries": 3}) is None, "of an earlier version: not known"
+    assert doubt_of_feedback(told_by(holds={"comparison": {"turned": 79, "decides": 1}})) is None
+    assert doubt_of_feedback(told_by()) is None, "of an earlier version: not known"
 
 
 @pytest.mark.parametrize(
@@ -199,26 +230,23 @@ def test_a_judge_that_goes_by_the_order_is_doubted(
     first: int, decided: int, told: str | None
 ) -> None:
     held = {"comparison": {"decides": decided}} if decided else {}
-    said = doubt_of_feedback({"holds": held, "order": {"first": first, "decided": decided}})
+    said = doubt_of_feedback(told_by(holds=held, order={"first": first, "decided": decided}))
     assert (said is None) if told is None else f"that it read {told}" in said
 
 
 def test_doubts_stand_on_top_of_every_text(desk: Workspace) -> None:
     recipe = {"feedback": {"source": "judge", "gold": "sentiment"}}
-    report = {
-        "accuracy": None,
-        "calibration": None,
-        "chance": None,
-        "reliabilities": {},
-        "heldout": 9,
-        "trained_on": 40,
-    }
+    reward = RewardResult(
+        rewards={"overall": ("model-1",)},
+        snapshot="s",
+        reports={"overall": reported(chance=None, heldout=9)},
+    )
     desk.runs.start("run-1", "night", recipe, "1.2.3")
-    told = {"new_entries": 80, "entries": 80, "annotators": ["judge:m"], "skipped": 0}
-    told["holds"] = {"comparison": {"tie": 80}}
+    snapshot = desk.snapshots.take([]).id
+    told = told_by(holds={"comparison": {"tie": 80}}, snapshot=snapshot)
     for key, result in (
         ("feedback", told),
-        ("reward", {"reports": {"overall": report}}),
+        ("reward", reward),
         ("evaluate", evaluated("gold", WINS["better"])),
     ):
         desk.stages.finish("run-1", f"round-1/{key}", result)
@@ -229,8 +257,8 @@ def test_doubts_stand_on_top_of_every_text(desk: Workspace) -> None:
     ):
         assert text.index("is better than") < text.index(doubt) < text.index("KL  ")
         assert page.index("is better than") < page.index(doubt) < page.index("<h2>Round by round")
-    rows = {"reports": {"overall": report}, "rewards": {"overall": ["model-1"]}}
-    assert "Doubt: the reward model is not shown to beat chance: none of 9" in reward_lines(rows)
+    doubt = "Doubt: the reward model is not shown to beat chance: none of 9"
+    assert doubt in reward_lines(reward, {})
 
 
 ORIGINS = {
@@ -258,8 +286,7 @@ def test_the_page_says_who_answered(desk: Workspace, origin: str) -> None:
     source = origin if origin in SOURCES else "people"
     recipe = {"feedback": {"source": source, "gold": "sentiment"}}
     desk.runs.start("run-1", "night", recipe, "1.2.3")
-    told = {"new_entries": 3, "entries": 3, "annotators": ["x"], "skipped": 0}
-    told["snapshot"] = desk.snapshots.take([entry.id for entry in entries]).id
+    told = told_by(snapshot=desk.snapshots.take([entry.id for entry in entries]).id)
     desk.stages.finish("run-1", "round-1/feedback", told)
     page = render(gather(desk, "run-1"))
     assert f"Answers came from {ORIGINS[origin]}." in page
@@ -315,14 +342,12 @@ def test_people_who_compare_the_two_models_judge_them(desk: Workspace) -> None:
     desk.journal.add(votes)
     evaluation = gather(desk, "run-1").rounds[0].evaluation
     assert evaluation is not None
-    assert evaluation["judged_by"] == "people"
-    assert evaluation["people"] == {"votes": 4, "prompts": 3, "annotators": 2}
+    assert evaluation.judged_by == "people"
+    assert evaluation.people == PeopleCounts(votes=4, prompts=3, annotators=2)
     expected = wilson(1 + 0.5 + 0.5, 3)
-    assert evaluation["win_rate"] == {
-        "value": expected.value,
-        "low": expected.low,
-        "high": expected.high,
-    }
+    assert evaluation.win_rate == KeptInterval(
+        value=expected.value, low=expected.low, high=expected.high
+    )
     assert "by 2 people: it wins 66.7% of 3 prompts" in summary(desk, "run-1")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from backflip.loop import Recipe, Run, make_domain
 from backflip.reporter import Silent
 from backflip.workspace import Workspace
+from stored_results import stored
 
 SUBJECTS = ("river", "kettle", "lighthouse", "garden", "letter", "window", "morning", "train")
 MOODS = ("calm and bright", "sad and slow", "lovely", "awful", "warm", "terrible and cold")
@@ -164,7 +165,7 @@ def remains(workspace: Workspace, run: Run) -> dict[str, Any]:
             (s.stage, s.name, s.steps, s.values)
             for s in sorted(workspace.metrics.series(run.id), key=lambda s: (s.stage, s.name))
         ],
-        "results": {s.key: s.result for s in workspace.stages.all(run.id)},
+        "results": stored(workspace, run.id),
         "annotators": sorted(a.name for a in workspace.annotators.all()),
     }
 

@@ -8,6 +8,7 @@ from loop_helpers import agent_recipe
 from backflip.loop import Run
 from backflip.records import Sample, derive_seed
 from backflip.workspace import Workspace
+from stored_results import stored
 
 Result = dict[str, Any]
 NUMBER = 14
@@ -26,7 +27,7 @@ def picking(strategy: str, change: dict[str, Any] | None = None, **more: Any) ->
 
 
 def results(workspace: Workspace, run: Run) -> dict[str, Result]:
-    return {s.key: s.result or {} for s in workspace.stages.all(run.id)}
+    return stored(workspace, run.id)
 
 
 def sets_of(result: Result, by_lot: bool) -> list[tuple[str, ...]]:

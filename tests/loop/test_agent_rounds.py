@@ -19,6 +19,7 @@ from backflip.records import Sample, derive_seed
 from backflip.records.feedback import Comparison
 from backflip.rewards import split_by_prompt
 from backflip.workspace import Workspace, lineage, touched
+from stored_results import stored
 
 PUSH = "test/Push-v0"
 
@@ -83,7 +84,7 @@ def test_two_rounds_and_what_they_leave(environment, workspace: Workspace):
     results = run.go()
     assert warned(reporter) == []
     assert workspace.runs.get(run.id).status == "finished"
-    stages = {s.key: s.result for s in workspace.stages.all(run.id)}
+    stages = stored(workspace, run.id)
     checked, *keys = stages
     assert checked.startswith("check-")
     assert keys == [
@@ -91,7 +92,7 @@ def test_two_rounds_and_what_they_leave(environment, workspace: Workspace):
         "baseline",
         *(f"round-{n}/{k}" for n in (1, 2) for k in KINDS_OF_STAGE),
     ]
-    assert [stages["round-1/evaluate"], stages["round-2/evaluate"]] == results
+    assert [stages["round-1/evaluate"], stages["round-2/evaluate"]] == [r.kept() for r in results]
     check_feedback(workspace, run, stages)
     check_lineage(workspace, stages)
     check_evaluation(workspace, run, stages)
@@ -221,7 +222,7 @@ def test_the_next_round_goes_on_from_the_policy_of_the_last(workspace: Workspace
     assert series("round-1/policy", "kl")[0] == pytest.approx(0, abs=1e-6)
     assert abs(series("round-2/policy", "kl")[0]) > 1e-4
     assert max(map(abs, series("round-2/policy", "sampler_gap"))) < 1e-5
-    stages = {s.key: s.result for s in workspace.stages.all(run.id)}
+    stages = stored(workspace, run.id)
     second = workspace.models.get(stages["round-2/policy"]["model"])
     assert second.parents[0] == stages["round-1/policy"]["model"]
     assert second.parents[1:] == tuple(stages["round-2/reward"]["rewards"]["overall"])
@@ -233,11 +234,11 @@ def test_dpo_needs_no_reward_model(workspace: Workspace):
     recipe = agent_recipe(algorithm=algorithm)
     run, _ = make_run(workspace, recipe)
     results = run.go()
-    stages = {s.key: s.result for s in workspace.stages.all(run.id)}
+    stages = stored(workspace, run.id)
     assert not any(key.endswith("/reward") for key in stages)
     assert {m.stage for m in workspace.models.all()} == {"base", "policy"}
-    assert set(results[0]["means"]) == {"gold", "length", "truncated"}
-    final = lineage(workspace, results[-1]["model"])
+    assert set(results[0].means) == {"gold", "length", "truncated"}
+    final = lineage(workspace, results[-1].model)
     assert set(final.annotators) == {e.annotator for e in workspace.journal.active()}
     (loss,) = workspace.metrics.series(run.id, "round-1/policy", ["loss"])
     # Teachers err, so that some pairs cannot be learned; a dozen runs all stayed below 0.6.
@@ -273,13 +274,13 @@ def test_every_setting_of_loop_and_evaluation_changes_it(change, grows, tmp_path
         with Workspace.create(tmp_path / str(i)) as workspace:
             run, _ = make_run(workspace, agent_recipe(**settings))
             results = run.go()
-            stages = {s.key: s.result for s in workspace.stages.all(run.id)}
-            win = results[0]["win_rate"]
+            stages = stored(workspace, run.id)
+            win = results[0].win_rate
             found.append(
                 {
                     "clips": len(stages["baseline"]["samples"]),
-                    "examples": len(results[0]["examples"]),
-                    "width": win["high"] - win["low"],
+                    "examples": len(results[0].examples),
+                    "width": win.high - win.low,
                     "rounds": len(results),
                 }
             )
@@ -312,7 +313,7 @@ def test_feedback_of_the_whole_workspace_or_of_the_run(workspace: Workspace):
         feedback = {"gold": "environment", "prompts": 14, "use": use}
         run, _ = make_run(workspace, agent_recipe(seed=1, feedback=feedback, loop={"rounds": 1}))
         run.go()
-        stages = {s.key: s.result for s in workspace.stages.all(run.id)}
+        stages = stored(workspace, run.id)
         sizes[use] = stages["round-1/feedback"]["entries"]
     total = len(workspace.journal.active())
     assert sizes["run"] < sizes["workspace"] == total
@@ -330,9 +331,9 @@ def test_the_shipped_recipe_of_an_agent_learns(tmp_path: Path):
     with Workspace.create(tmp_path / "w") as workspace:
         run, _ = make_run(workspace, recipe.model_dump(mode="json"))
         (result,) = run.go()
-    means = result["means"]["gold"]
-    assert means["after"] > means["before"] + 5
-    assert result["win_rate"]["low"] > 0.5
+    means = result.means["gold"]
+    assert means.after > means.before + 5
+    assert result.win_rate.low > 0.5
 
 
 def test_teachers_are_asked_on_each_axis_that_has_a_reward_model(workspace: Workspace):

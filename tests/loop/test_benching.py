@@ -10,6 +10,7 @@ from loop_helpers import agent_recipe, make_run
 from backflip.errors import FormatError
 from backflip.loop.run import Stage
 from backflip.loop.stages import benchmarks as benching
+from backflip.records.results import RewardModels
 from backflip.workspace import Workspace
 
 
@@ -18,6 +19,9 @@ class Longest:
 
     def score(self, samples: Any) -> list[float]:
         return [float(len(sample.text)) for sample in samples]
+
+
+MODELS = RewardModels(rewards={"overall": ("model-1",)})
 
 
 @pytest.fixture
@@ -41,28 +45,27 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> str:
 def test_accuracy_is_told_by_subset(stage: Stage, tmp_path: Path):
     rights = [("chat", True), ("chat", False), ("chat", True), ("code", False), ("maths", True)]
     rows = [row(i, *given) for i, given in enumerate(rights)]
-    found = benching.score_file(stage, {}, write(tmp_path, rows))
-    told = {name: (s["value"], s["count"]) for name, s in found["subsets"].items()}
+    found = benching.score_file(stage, MODELS, write(tmp_path, rows))
+    told = {name: (s.value, s.count) for name, s in found.subsets.items()}
     assert told == {"chat": (pytest.approx(2 / 3), 3.0), "code": (0.0, 1.0), "maths": (1.0, 1.0)}
-    assert found["accuracy"]["overall"]["value"] == pytest.approx(3 / 5)
-    assert (found["rejected_rows"], found["reasons"]) == (0, [])
+    assert found.accuracy.overall.value == pytest.approx(3 / 5)
+    assert (found.rejected_rows, found.reasons) == (0, ())
 
 
 def test_files_without_subsets_have_none(stage: Stage, tmp_path: Path):
     rows = [{"prompt": "Well?", "chosen": "Longer.", "rejected": "No."}]
-    assert benching.score_file(stage, {}, write(tmp_path, rows))["subsets"] == {}
+    assert benching.score_file(stage, MODELS, write(tmp_path, rows)).subsets == {}
 
 
 def test_rows_that_cannot_be_read_are_counted_and_the_first_explained(stage: Stage, tmp_path: Path):
     good = row(0, "chat", True)
     bad = [good | {"id": "x"}, *(good | {"rejected": good["chosen"]} for _ in range(7))]
-    found = benching.score_file(stage, {}, write(tmp_path, [good, *bad]))
-    assert found["rejected_rows"] == 8
-    assert len(found["reasons"]) == 5
+    found = benching.score_file(stage, MODELS, write(tmp_path, [good, *bad]))
+    assert found.rejected_rows == 8
+    assert len(found.reasons) == 5
     assert (
-        found["reasons"][0]
-        == "bench.jsonl:2: field 'id' is missing or not a whole number of 64 bits"
+        found.reasons[0] == "bench.jsonl:2: field 'id' is missing or not a whole number of 64 bits"
     )
-    assert found["reasons"][1] == "bench.jsonl:3: chosen and rejected are the same reply"
+    assert found.reasons[1] == "bench.jsonl:3: chosen and rejected are the same reply"
     with pytest.raises(FormatError, match=r"no row that can be scored: bench\.jsonl:1: field 'id'"):
-        benching.score_file(stage, {}, write(tmp_path, bad))
+        benching.score_file(stage, MODELS, write(tmp_path, bad))

@@ -11,6 +11,7 @@ from backflip.config.identity import ADDED, made_of, named_by
 from backflip.errors import SettingsError
 from backflip.loop import Recipe, Run
 from backflip.workspace import Workspace
+from stored_results import stored
 
 SECTIONS = {
     "pretrain": {"scratch": {}},
@@ -132,13 +133,13 @@ def test_a_limit_that_is_raised_goes_on_with_what_was_asked(
         with pytest.raises(SettingsError, match=r"reward\.max_tokens"):
             run.go()
     asked = {entry.id for entry in desk.journal.active()}
-    done = {s.key: s.result for s in desk.stages.all(run.id) if s.result is not None}
+    done = {key: kept for key, kept in stored(desk, run.id).items() if kept is not None}
     assert "round-1/feedback" in done
     raised, _ = make_run(desk, with_value(recipe, "reward.max_tokens", 200))
     assert raised.id == run.id
     raised.go()
     assert {entry.id for entry in desk.journal.active()} == asked
-    kept = {s.key: s.result for s in desk.stages.all(run.id)}
+    kept = stored(desk, run.id)
     assert {key: kept[key] for key in done} == done
     assert desk.runs.get(run.id).status == "finished"
 

@@ -13,6 +13,7 @@ from people_helpers import answer_all, people, under_way
 from backflip.errors import TrainingError
 from backflip.evaluation.report import summary, write_report
 from backflip.loop import stages
+from backflip.records.plan import REWARD
 from backflip.workspace import Workspace
 
 CLAIM = re.compile(r"is better than|is worse than|cannot be told apart|\bwins\b", re.I)
@@ -75,7 +76,7 @@ def test_what_a_round_holds_is_counted_alike_after_a_stop(
                 run.stage("round-1/feedback", stages.feedback, asked)
         judge.fail = staticmethod(lambda number: False)
         told = run.stage("round-1/feedback", stages.feedback, asked)
-    assert told["holds"] == {"comparison": {"turned": 10}}
+    assert told.holds == {"comparison": {"turned": 10}}
     assert len(judge.asked) == 8 + 6 + 2 * 6  # the failures are asked again, one order at a time
     assert "10 turned with the order" in reporter.said[-1]
     assert "no answer tells two samples apart" in reporter.warnings[-1]
@@ -92,7 +93,7 @@ def test_a_judge_that_goes_by_the_place_alone_is_not_believed(
     data = always(tmp_path, judge, "A", both_orders=False)
     run, reporter = make_run(desk, data)
     (result,) = run.go()
-    assert result["judged_by"] == "judge"
+    assert result.judged_by == "judge"
     (doubt,) = [w for w in reporter.warnings if "is not shown to beat chance" in w]
     text = summary(desk, run.id)
     top = text.split("Round 1\n")[0]
@@ -109,19 +110,23 @@ def test_the_judge_says_who_is_better_and_the_report_shows_its_words(
     run, _ = make_run(desk, judged(tmp_path, judge))
     (result,) = run.go()
     samples = desk.samples.get(
-        [example[side]["sample"] for example in result["examples"] for side in ("before", "after")]
+        [
+            getattr(example, side).sample
+            for example in result.examples
+            for side in ("before", "after")
+        ]
     )
-    for example in result["examples"]:
-        old, new = (samples[example[side]["sample"]].text for side in ("before", "after"))
-        outcome = example["judge"]["outcome"]
+    for example in result.examples:
+        old, new = (samples[getattr(example, side).sample].text for side in ("before", "after"))
+        outcome = example.judge.outcome
         if old == new:
             assert outcome == "same"
         elif old.count("e") != new.count("e"):
             assert outcome == ("policy" if new.count("e") > old.count("e") else "start")
-    told = result["judge"]
-    points = told["policy"] + 0.5 * (told["pairs"] - told["policy"] - told["start"])
-    assert result["win_rate"]["value"] == pytest.approx(points / told["pairs"])
-    assert (told["name"], told["pairs"], told["prompts"]) == ("judge:m", 4, 4)
+    told = result.judge
+    points = told.policy + 0.5 * (told.pairs - told.policy - told.start)
+    assert result.win_rate.value == pytest.approx(points / told.pairs)
+    assert (told.name, told.pairs, told.prompts) == ("judge:m", 4, 4)
     heldout = {p.id for p in run.domain.prompts() if p.split == "heldout"}
     entries = desk.journal.active()
     asked = desk.samples.get({name for entry in entries for name in entry.sample_ids})
@@ -137,7 +142,7 @@ def test_guessing_teachers_give_a_reward_that_is_doubted_on_top(desk: Workspace)
     feedback = {"gold": "environment", "prompts": 14, "teachers": teachers}
     run, reporter = make_run(desk, agent_recipe(feedback=feedback, loop={"rounds": 1}))
     (result,) = run.go()
-    assert result["judged_by"] == "gold"
+    assert result.judged_by == "gold"
     (doubt,) = [w for w in reporter.warnings if "is not shown to beat chance" in w]
     top = summary(desk, run.id).split("\nRound 1\n")[0]
     assert doubt.removeprefix("round-1/reward: ") in top
@@ -152,7 +157,7 @@ def test_where_people_judge_no_text_says_that_it_is_better(desk: Workspace, algo
     with under_way(desk, data) as outcome:
         answer_all(desk, ("mia",), outcome)
     (result,) = outcome["results"]
-    assert result["judged_by"] is None
+    assert result.judged_by is None
     run = outcome["run"]
     page = write_report(desk, run.id).read_text(encoding="utf-8")
     for text in (summary(desk, run.id), page):
@@ -170,12 +175,12 @@ def test_answers_on_single_samples_are_measured_within_a_prompt(desk: Workspace,
     data["reward"]["heldout"] = 0.5
     run, _ = make_run(desk, data)
     run.go()
-    found = desk.stages.result(run.id, "round-1/reward")
+    found = desk.stages.result(run.id, "round-1/reward", REWARD)
     assert found is not None
-    report = found["reports"]["overall"]
-    assert report["accuracy"] is None
-    assert report["chance"]["of"] == "prompts rated apart"
-    assert 1 <= report["chance"]["count"] <= 14
+    report = found.reports["overall"]
+    assert report.accuracy is None
+    assert report.chance.of == "prompts rated apart"
+    assert 1 <= report.chance.count <= 14
     assert "held-out prompts rated apart" in summary(desk, run.id)
 
 

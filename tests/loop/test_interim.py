@@ -11,6 +11,7 @@ from people_helpers import answer_all, people, preference, under_way
 from backflip.errors import BusyError, SettingsError
 from backflip.loop.stages import interim
 from backflip.quality.report import measure_quality
+from backflip.records.plan import FEEDBACK, REWARD
 from backflip.workspace import Workspace
 
 
@@ -75,15 +76,15 @@ def test_a_reward_model_is_measured_while_answers_come(workspace: Workspace, tmp
     steps = [number for number, _, _ in found["round-1/feedback/overall"]]
     assert steps
     assert all(4 <= number <= 20 for number in steps)
-    told = workspace.stages.result(run.id, "round-1/reward")["reports"]["overall"]
+    told = workspace.stages.result(run.id, "round-1/reward", REWARD).reports["overall"]
     (last,) = found["round-1/reward/overall"]
-    overall = told["accuracy"]["overall"]
-    assert last == (told["trained_on"] + told["heldout"], overall["value"], overall["count"])
+    overall = told.accuracy.overall
+    assert last == (told.trained_on + told.heldout, overall.value, overall.count)
     assert any("held-out answers" in text for text in outcome["reporter"].said)
     scores = workspace.scores.of_run(run.id)["overall"]
     compared = {name for e in workspace.journal.active() for name in e.sample_ids}
     assert set(scores) == compared
-    assert sum(score.heldout for score in scores.values()) == 2 * told["heldout"]
+    assert sum(score.heldout for score in scores.values()) == 2 * told.heldout
     # What is trained meanwhile changes nothing of the round's own models.
     with Workspace.create(tmp_path / "without") as other:
         answered(other, one_round(retrain_every=0))
@@ -179,8 +180,8 @@ def test_anchors_are_asked_again_in_later_rounds(workspace: Workspace):
         ("point, round 2", "point, round 3", 3),
     ]
     # They are answers like others: the snapshot of the round holds them.
-    told = workspace.stages.result(run.id, "round-3/feedback")
-    assert told["entries"] == 8 + 11 + 11
+    told = workspace.stages.result(run.id, "round-3/feedback", FEEDBACK)
+    assert told.entries == 8 + 11 + 11
 
 
 def test_more_anchors_than_there_were_questions(workspace: Workspace):
@@ -193,7 +194,7 @@ def test_a_run_may_learn_from_all_of_its_project(workspace: Workspace):
     def entries(seed: int, **change: Any) -> int:
         data = people(**change) | {"loop": {"rounds": 1}, "seed": seed}
         run = answered(workspace, data)["run"]
-        return workspace.stages.result(run.id, "round-1/feedback")["entries"]
+        return workspace.stages.result(run.id, "round-1/feedback", FEEDBACK).entries
 
     assert entries(1, project="Ours") == 8
     assert entries(2, project="Others") == 8

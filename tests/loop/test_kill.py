@@ -189,7 +189,7 @@ def progress(folder: Path) -> set[str]:
             f"{run.id} {stage.key}"
             for run in workspace.runs.all()
             for stage in workspace.stages.all(run.id)
-            if stage.result is not None
+            if stage.is_done
         }
         models = {model.id for model in workspace.models.all()}
         found = workspace.artifacts.rglob("step-*")
@@ -331,7 +331,7 @@ def test_stopped_by_the_keyboard_it_says_so_and_goes_on(driver: Driver, tmp_path
     with Workspace.open(folder) as workspace:
         (run,) = workspace.runs.all()
         assert run.status == "stopped"
-        done = {s.key for s in workspace.stages.all(run.id) if s.result is not None}
+        done = {s.key for s in workspace.stages.all(run.id) if s.is_done}
     assert "round-1/feedback" in done
     assert "round-1/evaluate" not in done
     driver.check(command=command)

@@ -15,6 +15,8 @@ from backflip.loop.stages import baseline, learning, preparing, start
 from backflip.loop.stages.training_data import learnable
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Comparison, Correction, Demonstration
+from backflip.records.plan import FEEDBACK
+from backflip.records.results import ModelResult, SnapshotResult
 from backflip.training.trainers.language import finetuning
 from backflip.workspace import Workspace, lineage
 
@@ -69,11 +71,11 @@ def recipe(tmp_path: Path) -> dict[str, Any]:
     return data
 
 
-def snapshot(workspace: Workspace, ids: list[str]) -> dict[str, Any]:
-    return {"snapshot": workspace.snapshots.take(ids).id}
+def snapshot(workspace: Workspace, ids: list[str]) -> SnapshotResult:
+    return SnapshotResult(snapshot=workspace.snapshots.take(ids).id)
 
 
-def begun(run: Run) -> dict[str, Any]:
+def begun(run: Run) -> ModelResult:
     run.begin()
     return run.stage("start", start)
 
@@ -98,8 +100,8 @@ def test_a_reward_model_is_not_fitted_to_what_is_held_out(
         said = run.stage("baseline", baseline, first)
         result = learning.reward(Stage(run, "reward"), first, told, said)
         assert fitted == set(mine)
-        report = result["reports"]["overall"]
-        assert report["trained_on"] + report["heldout"] == 6
+        report = result.reports["overall"]
+        assert report.trained_on + report.heldout == 6
         alone = snapshot(workspace, others)
         with pytest.raises(TrainingError, match="every entry is on prompts that are held out"):
             learning.reward(Stage(run, "reward-2"), first, alone, said)
@@ -138,7 +140,7 @@ def test_fine_tuning_takes_demonstrations_and_corrections_but_none_held_out(tmp_
 
         run.domain.finetuning = watch
         result = run.stage("sft", preparing.sft, first)
-        behind = [e.id for e in lineage(workspace, result["model"]).all_entries]
+        behind = [e.id for e in lineage(workspace, result.model).all_entries]
         assert sorted(behind) == sorted([*shown, mended])
         assert len(learned) == 3
         assert text in learned  # the corrected reply, not the one that it mends
@@ -161,7 +163,7 @@ def test_fine_tuning_on_files_takes_none_held_out(
     monkeypatch.setattr("backflip.training.domains.text.finetuning", watch)
     run, reporter = make_run(workspace, data)
     first = begun(run)
-    run.domain.read_with(run.model_folder(first["model"]))
+    run.domain.read_with(run.model_folder(first.model))
     every = [prompt for prompt in run.domain.prompts() if prompt.text.startswith("How")]
     held = [prompt.id for prompt in every if prompt.split == "heldout"]
     if too_long != "refuse":  # no prompt of the recipe is left as it was
@@ -214,8 +216,8 @@ def test_the_whole_workspace_is_that_of_the_runs_own_kind(tmp_path: Path, recipe
         other = compare(workspace, heldout_prompts(1)[0])
         run, _ = make_run(workspace, recipe)
         run.go()
-        told = workspace.stages.result(run.id, "round-1/feedback")
-        learned = {e.id for e in workspace.snapshots.rows(told["snapshot"])}
+        told = workspace.stages.result(run.id, "round-1/feedback", FEEDBACK)
+        learned = {e.id for e in workspace.snapshots.rows(told.snapshot)}
         own = {e.id for e in workspace.journal.active(run=run.id)}
         assert own
         assert learned == own | set(mine)

@@ -10,6 +10,7 @@ from loop_helpers import agent_recipe, make_run, weights_of
 from backflip.algorithms import PPO, LossTerm
 from backflip.errors import TrainingError
 from backflip.loop.run import Stage
+from backflip.records.plan import POLICY
 from backflip.training.checkpoints import Checkpoints
 from backflip.workspace import Workspace
 
@@ -51,7 +52,7 @@ def test_a_loss_that_becomes_nan_leaves_the_last_checkpoint(
         assert len(calls) == 6
         assert "algorithm.optimizer" in str(caught.value.hint)
         assert "learning_rate" in str(caught.value.hint)
-        assert workspace.stages.result(run.id, "round-1/policy") is None
+        assert workspace.stages.result(run.id, "round-1/policy", POLICY) is None
         assert {m.stage for m in workspace.models.all()} == {"base", "reward"}
         found = Checkpoints(Stage(run, "round-1/policy").folder).latest()
         assert found is not None

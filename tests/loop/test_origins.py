@@ -18,6 +18,7 @@ from backflip.loop.stages import sft, start
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Demonstration
 from backflip.workspace import Workspace, lineage, touched
+from stored_results import stored
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def show(workspace: Workspace, annotator: str, number: int) -> list[str]:
 
 
 def results(workspace: Workspace, run: Run) -> dict[str, Any]:
-    return {s.key: s.result for s in workspace.stages.all(run.id)}
+    return stored(workspace, run.id)
 
 
 def shown_recipe(folder: Path, **change: Any) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def test_no_demonstrations_are_no_beginning(tmp_path: Path):
         assert "import them" in str(caught.value.hint)
         ids = show(workspace, "mia", 3)
         result = sft_of(run)
-        assert [e.id for e in lineage(workspace, result["model"]).all_entries] == ids
+        assert [e.id for e in lineage(workspace, result.model).all_entries] == ids
 
 
 @pytest.mark.parametrize("by", ["id", "name", "folder"])

@@ -14,7 +14,9 @@ from people_helpers import answer_all, people, preference, under_way
 
 from backflip.errors import JudgeError
 from backflip.records.feedback import Critique
+from backflip.records.plan import FEEDBACK, REWARD
 from backflip.workspace import Workspace, lineage
+from stored_results import stored
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +45,12 @@ def test_a_run_waits_for_people_and_learns_from_them(workspace: Workspace):
     for number in (1, 2):
         assert workspace.queue.progress(run.id, number).finished
     # Nobody knows the gold of a person, and the reward that was optimised is no judge.
-    assert [r["judged_by"] for r in results] == [None, None]
-    assert [set(r) & {"win_rate", "reward_prefers"} for r in results] == [{"reward_prefers"}] * 2
-    assert "gold" not in results[0]["means"]
-    behind = lineage(workspace, results[-1]["model"])
+    assert [r.judged_by for r in results] == [None, None]
+    assert [r.model_fields_set & {"win_rate", "reward_prefers"} for r in results] == [
+        {"reward_prefers"}
+    ] * 2
+    assert "gold" not in results[0].means
+    behind = lineage(workspace, results[-1].model)
     assert set(behind.annotators) == set(names)
 
 
@@ -70,9 +74,9 @@ def test_skips_count_as_asked_and_undone_answers_do_not_count(workspace: Workspa
                 workspace.queue.answer(again.id, "mia", entry)
                 undone += 1
     assert "error" not in outcome
-    (stage,) = [s for s in workspace.stages.all(outcome["run"].id) if "feedback" in s.key]
-    assert stage.result["skipped"] == 2
-    assert stage.result["entries"] == stage.result["new_entries"] == 6
+    (told,) = workspace.stages.results(outcome["run"].id, FEEDBACK).values()
+    assert told.skipped == 2
+    assert told.entries == told.new_entries == 6
     choices = Counter(e.choice for e in workspace.journal.active())
     assert choices["tie"] == 1
 
@@ -93,7 +97,7 @@ def test_answers_given_while_nobody_waited_are_there_when_it_goes_on(workspace: 
     again, _ = make_run(workspace, data)
     (result,) = again.go()
     assert len(workspace.journal.active()) == 8
-    assert lineage(workspace, result["model"]).annotators == {"mia": 8}
+    assert lineage(workspace, result.model).annotators == {"mia": 8}
 
 
 def test_dpo_on_people_has_no_one_to_judge_by(workspace: Workspace):
@@ -102,10 +106,10 @@ def test_dpo_on_people_has_no_one_to_judge_by(workspace: Workspace):
     with under_way(workspace, data) as outcome:
         answer_all(workspace, ("mia",), outcome)
     (result,) = outcome["results"]
-    assert result["judged_by"] is None
-    assert "win_rate" not in result
-    assert "reward_prefers" not in result
-    assert set(result["means"]) == {"length", "truncated"}
+    assert result.judged_by is None
+    assert result.win_rate is None
+    assert result.reward_prefers is None
+    assert set(result.means) == {"length", "truncated"}
 
 
 def stop_after(
@@ -175,7 +179,7 @@ def test_a_judge_that_fails_on_some_pairs_is_warned_of_and_on_all_is_an_error(
     with Workspace.create(tmp_path / "some") as workspace:
         run, reporter = make_run(workspace, judged(tmp_path, judge))
         run.go()
-        stages = {s.key: s.result for s in workspace.stages.all(run.id)}
+        stages = stored(workspace, run.id)
         told = [w for w in warned(reporter) if not w.startswith("round-1/evaluate")]
         assert stages["round-1/feedback"]["skipped"] == len(told) == 3
         assert stages["round-1/feedback"]["new_entries"] == 7
@@ -205,9 +209,10 @@ def test_a_judge_reads_the_levels_of_what_people_wrote(judge: type[Judging], wor
     assert len(found) == len(judge.asked) == 16
     assert all(entry.level == entry.text.count("!") for entry in found)
     assert {(e.annotator, e.origin) for e in found} <= {("mia", "people"), ("noah", "people")}
-    told = workspace.stages.result(run.id, "round-1/feedback")
-    assert told["new_entries"] == told["entries"] == 8 + 16
-    learned = {e.id for e in workspace.snapshots.rows(told["snapshot"])}
+    told = workspace.stages.result(run.id, "round-1/feedback", FEEDBACK)
+    assert told is not None
+    assert told.new_entries == told.entries == 8 + 16
+    learned = {e.id for e in workspace.snapshots.rows(told.snapshot)}
     assert {e.id for e in found} <= learned
     # What was said stays as it was said, and says who read it.
     for entry in found:
@@ -220,7 +225,7 @@ def test_a_judge_reads_the_levels_of_what_people_wrote(judge: type[Judging], wor
         )
     groups = {a.name: a.group for a in workspace.annotators.all()}
     assert groups == {"mia": "people", "noah": "people", "judge:m": "judge"}
-    trained = lineage(workspace, outcome["results"][-1]["model"])
+    trained = lineage(workspace, outcome["results"][-1].model)
     assert {e.id for e in found} <= {e.id for e in trained.all_entries}
 
 
@@ -275,8 +280,9 @@ def test_people_are_asked_on_each_axis_and_one_person_is_enough(workspace: Works
     assert "error" not in outcome
     assert Counter(said) == {"smooth": 6, "overall": 6}
     assert warned(outcome["reporter"]) == []
-    rewards = workspace.stages.result(outcome["run"].id, "round-1/reward")
-    assert set(rewards["rewards"]) == {"smooth", "overall"}
+    rewards = workspace.stages.result(outcome["run"].id, "round-1/reward", REWARD)
+    assert rewards is not None
+    assert set(rewards.rewards) == {"smooth", "overall"}
 
 
 def test_a_judge_is_asked_about_each_axis_by_its_name(judge: type[Judging], tmp_path: Path):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning
+from backflip.records.results import RewardModels
 from backflip.rewards import AnnotatorModel, GatedReward
 from backflip.training import Domain, OnPolicyTrainer
 from backflip.workspace import Workspace
@@ -63,7 +64,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         asked = run.stage("round-1/sample", stages.sample, start)
         told = run.stage("round-1/feedback", stages.feedback, asked)
         reward = run.stage("round-1/reward", stages.reward, start, told, baseline)
-        samples = workspace.samples.get(baseline["samples"])
+        samples = workspace.samples.get(baseline.samples)
         yield SimpleNamespace(
             workspace=workspace,
             run=run,
@@ -71,22 +72,23 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
             told=told,
             reward=reward,
             fitted=fitted,
-            samples=[samples[i] for i in baseline["samples"]],
+            samples=[samples[i] for i in baseline.samples],
         )
 
 
 def member_scores(done: SimpleNamespace, axis: str) -> np.ndarray:
     """(M, S) the score of each sample by each member of an axis, one by one."""
     models = done.workspace.models
-    folders = [models.folder(models.get(i)) for i in done.reward["rewards"][axis]]
+    folders = [models.folder(models.get(i)) for i in done.reward.rewards[axis]]
     return np.array([done.run.domain.reward(f).score(done.samples) for f in folders])
 
 
 def rewards(done: SimpleNamespace, **settings: Any) -> list[float | None]:
     """What the policy would be paid for each sample with these settings of the reward."""
     run, _ = make_run(done.workspace, recipe_of(settings))
-    chosen = {axis: done.reward["rewards"][axis] for axis in settings.get("axes", AXES)}
-    return learning.load_reward(Stage(run, "round-1/policy"), chosen).score(done.samples)
+    chosen = {axis: done.reward.rewards[axis] for axis in settings.get("axes", AXES)}
+    models = RewardModels(rewards=chosen)
+    return learning.load_reward(Stage(run, "round-1/policy"), models).score(done.samples)
 
 
 def trainee_of(done: SimpleNamespace, monkeypatch: Any, **algorithm: Any) -> OnPolicyTrainer:
@@ -121,7 +123,7 @@ def test_the_axes_of_the_gate_are_those_that_are_named(done: SimpleNamespace):
 
 
 def test_without_a_threshold_the_gate_opens_at_a_probability_of_15_in_100(done: SimpleNamespace):
-    gate = learning.load_reward(Stage(done.run, "round-1/policy"), done.reward["rewards"])
+    gate = learning.load_reward(Stage(done.run, "round-1/policy"), done.reward)
     assert isinstance(gate, GatedReward)
     assert gate.threshold == pytest.approx(math.log(0.15 / 0.85), abs=0.005)
 
@@ -155,7 +157,7 @@ def test_a_gate_keeps_the_zero_and_unit_of_safety_and_no_other_axis(done: Simple
     """Safety stays the log odds of being safe; the rest has mean 0 and deviation 1."""
     models = done.workspace.models
     for axis, fitted in zip(AXES, (done.fitted[:2], done.fitted[2:]), strict=True):
-        for i, annotators in zip(done.reward["rewards"][axis], fitted, strict=True):
+        for i, annotators in zip(done.reward.rewards[axis], fitted, strict=True):
             reward = done.run.domain.reward(models.folder(models.get(i)))
             scores = np.array(reward.score(done.samples))
             if axis == "safe":

@@ -17,6 +17,7 @@ from backflip.loop import stages
 from backflip.loop.run import Stage
 from backflip.loop.stages import learning, measuring
 from backflip.records import Sample
+from backflip.records.results import ModelResult
 from backflip.training import OnPolicyTrainer, PreferenceTrainer, Trainer
 from backflip.workspace import Workspace
 
@@ -53,7 +54,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Sim
             workspace=workspace,
             recipe=recipe,
             results=(start, start, feedback, reward),
-            samples=list(workspace.samples.get(asked["samples"]).values()),
+            samples=list(workspace.samples.get(asked.samples).values()),
             text=str(write_text(folder)),
             folder=models,
         )
@@ -177,12 +178,13 @@ def test_distance_is_measured_at_the_temperature_of_the_draw(told, given, used):
         domain=run.domain, recipe=run.recipe, model_folder=lambda name: told.folder / name
     )
     run.domain.policy(told.folder / "one", seed=0)
-    found = measuring._kl(stage, {"model": "one"}, {"model": "two"}, told.samples)
+    one, two = (ModelResult(model=name) for name in ("one", "two"))
+    found = measuring._kl(stage, one, two, told.samples)
     sums = []
     with torch.no_grad():
         for name in ("two", "one"):
             twin = AutoModelForCausalLM.from_pretrained(told.folder / name, dtype=torch.float64)
             sums.append([float(row.sum()) for row in said(told, twin, told.samples, used)])
     expected = np.mean(np.subtract(*sums))
-    assert found["value"] == pytest.approx(expected, abs=1e-3)
+    assert found.value == pytest.approx(expected, abs=1e-3)
     assert abs(expected) > 0.1

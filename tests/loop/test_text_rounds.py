@@ -21,8 +21,10 @@ from backflip.loop.stages.learning import load_reward
 from backflip.models import TextScorer
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import KINDS, Demonstration
+from backflip.records.results import RewardModels
 from backflip.rewards import MixtureReward
 from backflip.workspace import Workspace, lineage
+from stored_results import stored
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,7 @@ def _one_thread():
 
 
 def stages_of(workspace: Workspace, run: Run) -> dict[str, Any]:
-    return {s.key: s.result for s in workspace.stages.all(run.id)}
+    return stored(workspace, run.id)
 
 
 def folder_of(workspace: Workspace, model: str) -> Path:
@@ -81,16 +83,16 @@ def test_all_stages_and_what_they_leave(workspace: Workspace, tmp_path: Path, lo
     ]
     before, after = ([side[p] for p in sorted(heldout)] for side in sides)
     golds = [[sentiment_gold(s) for s in side] for side in (before, after)]
-    means = result["means"]
-    assert means["gold"]["before"] == pytest.approx(np.mean(golds[0]))
-    assert means["gold"]["after"] == pytest.approx(np.mean(golds[1]))
-    assert means["length"]["after"] == np.mean([len(s.completion.tokens) for s in after])
-    assert means["truncated"]["after"] == np.mean([s.completion.finish == "length" for s in after])
+    means = result.means
+    assert means["gold"].before == pytest.approx(np.mean(golds[0]))
+    assert means["gold"].after == pytest.approx(np.mean(golds[1]))
+    assert means["length"].after == np.mean([len(s.completion.tokens) for s in after])
+    assert means["truncated"].after == np.mean([s.completion.finish == "length" for s in after])
     wins = sum((b > a) + 0.5 * (b == a) for a, b in zip(*golds, strict=True))
-    assert result["win_rate"]["value"] == pytest.approx(wins / 4)
-    assert result["win_rate"]["high"] == pytest.approx(wilson(wins, 4, 0.95).high)
+    assert result.win_rate.value == pytest.approx(wins / 4)
+    assert result.win_rate.high == pytest.approx(wilson(wins, 4, 0.95).high)
     gaps = np.subtract(logprob(workspace, policy, after), logprob(workspace, start, after))
-    assert result["kl"]["value"] == pytest.approx(gaps.mean(), abs=1e-3)
+    assert result.kl.value == pytest.approx(gaps.mean(), abs=1e-3)
     check_reward(workspace, stages, before, after, means)
 
 
@@ -110,8 +112,8 @@ def check_reward(workspace, stages, before, after, means) -> None:
 
     reference = raw(before)
     center, scale = reference.mean(), reference.std(ddof=1)
-    assert means["reward"]["before"] == pytest.approx(0, abs=1e-4)
-    assert means["reward"]["after"] == pytest.approx(
+    assert means["reward"].before == pytest.approx(0, abs=1e-4)
+    assert means["reward"].after == pytest.approx(
         ((raw(after) - center) / scale).mean(), rel=1e-3, abs=1e-3
     )
 
@@ -136,11 +138,12 @@ def test_what_is_done_is_not_done_again_even_where_the_folder_was_moved(tmp_path
 
         real = workspace.stages.finish
 
-        def finish(run_id: str, key: str, result: dict[str, Any]) -> None:
-            real(run_id, key, result)
+        def finish(run_id: str, key: str, result: Any) -> Any:
+            kept = real(run_id, key, result)
             done.append(key)
             if key == "round-1/reward":
                 raise Stop
+            return kept
 
         workspace.stages.finish = finish
         with pytest.raises(Stop):
@@ -169,8 +172,8 @@ def test_dpo_on_text_raises_the_preferred_replies(workspace: Workspace, tmp_path
     (loss,) = workspace.metrics.series(run.id, "round-1/policy", ["loss"])
     assert loss.values[0] == pytest.approx(np.log(2), abs=1e-4)
     assert np.mean(accuracy.values[-2:]) > 0.9
-    assert set(result["means"]) == {"gold", "length", "truncated"}
-    assert lineage(workspace, result["model"]).annotators
+    assert set(result.means) == {"gold", "length", "truncated"}
+    assert lineage(workspace, result.model).annotators
 
 
 def test_tokens_that_were_drawn_are_those_that_are_trained_on(workspace: Workspace, tmp_path: Path):
@@ -247,7 +250,7 @@ def test_every_kind_of_feedback_on_several_axes_trains_a_mixture(
     rewards = stages["round-1/reward"]["rewards"]
     stage = Stage(run, "round-1/reward")
     samples = list(workspace.samples.get(stages["baseline"]["samples"]).values())
-    mixed = load_reward(stage, rewards)
+    mixed = load_reward(stage, RewardModels(rewards=rewards))
     assert isinstance(mixed, MixtureReward)
     own = {axis: run.domain.reward(folder_of(workspace, ids[0])) for axis, ids in rewards.items()}
     expected = np.array(own["overall"].score(samples)) + 0.5 * np.array(own["safe"].score(samples))
@@ -284,7 +287,7 @@ def test_safety_gates_helpfulness(tmp_path: Path):
         threshold = float(np.median(own["safe"]))
         recipe["reward"]["mixture"]["threshold"] = threshold
         later, _ = make_run(workspace, recipe)
-        gated = load_reward(Stage(later, "round-1/policy"), rewards)
+        gated = load_reward(Stage(later, "round-1/policy"), RewardModels(rewards=rewards))
         expected = np.where(own["safe"] < threshold, own["safe"], own["overall"])
         assert set(expected.tolist()) & set(own["safe"].tolist())
         assert set(expected.tolist()) & set(own["overall"].tolist())
@@ -315,14 +318,14 @@ def test_a_run_may_start_from_a_model_of_the_workspace(tmp_path: Path):
         first, _ = make_run(workspace, recipe)
         (result,) = first.go()
         later = text_recipe(tmp_path, name="later", pretrain=None, sft=None)
-        later["model"]["name"] = result["model"]
+        later["model"]["name"] = result.model
         second, _ = make_run(workspace, later)
         second.go()
         stages = stages_of(workspace, second)
         before = weights_of(workspace)
         start = workspace.models.get(stages["start"]["model"])
-        assert before[start.id] == before[result["model"]]
-        assert second.recipe.reward.model.name == result["model"]
+        assert before[start.id] == before[result.model]
+        assert second.recipe.reward.model.name == result.model
 
 
 def test_model_files_that_are_gone_are_an_error_that_says_where(tmp_path: Path):
@@ -352,7 +355,7 @@ def test_a_reward_model_that_reads_other_tokens_cannot_start_the_values(tmp_path
         (result,) = first.go()
         other = text_recipe(tmp_path)
         other["pretrain"]["scratch"]["vocabulary"] = 300
-        other["reward"]["model"]["name"] = result["model"]
+        other["reward"]["model"]["name"] = result.model
         second, _ = make_run(workspace, other)
         with pytest.raises(SettingsError, match="reads other tokens than the policy"):
             second.go()

@@ -11,6 +11,9 @@ from backflip.loop import Run
 from backflip.loop.run import Stage
 from backflip.loop.stages import baseline, start
 from backflip.loop.stages.monitoring import PolicyMonitor, flag_measured, usual_length
+from backflip.records.figures import KeptInterval
+from backflip.records.plan import EVALUATE
+from backflip.records.results import EvaluationResult, KeptSides
 from backflip.reporter import Silent
 from backflip.workspace import Workspace
 
@@ -108,16 +111,24 @@ def test_what_is_usual_is_the_mean_number_of_actions_of_the_baseline(workspace: 
     run.begin()
     begun = run.stage("start", start)
     stage = Stage(run, "round-1/policy")
-    assert usual_length(stage, begun["model"]) is None
-    said = run.stage("baseline", baseline, begun)["samples"]
+    assert usual_length(stage, begun.model) is None
+    said = run.stage("baseline", baseline, begun).samples
     steps = [len(s.clip.actions) for s in workspace.samples.get(said).values()]
     assert len(steps) == 6
-    assert usual_length(stage, begun["model"]) == sum(steps) / 6
+    assert usual_length(stage, begun.model) == sum(steps) / 6
     assert usual_length(stage, "another") is None
 
 
-def measured(kl: float, after: float) -> dict[str, Any]:
-    return {"kl": {"value": kl}, "means": {"length": {"before": 8.0, "after": after}}}
+def measured(kl: float, after: float) -> EvaluationResult:
+    return EvaluationResult(
+        model="policy",
+        against="base",
+        prompts=4,
+        judged_by=None,
+        means={"length": KeptSides(before=8.0, after=after)},
+        kl=KeptInterval(value=kl, low=kl, high=kl),
+        examples=(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,8 +154,8 @@ def test_a_policy_trained_on_pairs_that_runs_away_is_flagged(tmp_path: Path):
         loop = {"rounds": 1, "warn_kl": limit, "warn_length": 99.0}
         with Workspace.create(tmp_path / str(limit)) as workspace:
             run, reporter = flagged(workspace, agent_recipe(algorithm=algorithm, loop=loop))
-            result = workspace.stages.result(run.id, "round-1/evaluate")
-            assert result["kl"]["value"] > 0.5
+            result = workspace.stages.result(run.id, "round-1/evaluate", EVALUATE)
+            assert result.kl.value > 0.5
             found = workspace.metrics.series(run.id, "round-1/policy/flags")
             assert {series.name for series in found} == names
             assert len(reporter.warnings) == len(names)

@@ -4,6 +4,8 @@ import hashlib
 import json
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from store_helpers import completion_sample
 
 from backflip.errors import BackflipError, WorkspaceError
 from backflip.records.feedback import Demonstration, GoodBad
+from backflip.records.results import PolicyResult
 from backflip.workspace import Workspace, erase
 from backflip.workspace.database import schema
 from backflip.workspace.doctor.diagnosis import Diagnosis, diagnose
@@ -35,7 +38,7 @@ def fill(workspace: Workspace) -> None:
     put(workspace.artifacts / "runs" / "run-live" / "policy" / "trained.safetensors", WEIGHTS)
     seal(workspace.artifacts / "runs" / "run-live" / "policy")
     trained = "runs/run-live/policy/trained.safetensors"
-    workspace.stages.finish("run-live", "policy", {"model": "model-2", "trained": trained})
+    workspace.stages.finish("run-live", "policy", PolicyResult(model="model-2", trained=trained))
     put(workspace.artifacts / "reports" / "run-live.html")
 
 
@@ -199,6 +202,26 @@ def test_a_lost_file_is_told_once_by_its_row_or_by_the_backup(work: Path, kept: 
     assert not any(place.startswith("artifacts/models/model-1/") for place in places)
     assert found.backup is not None
     assert len(found.backup.files) >= 4
+
+
+def test_a_lost_row_is_told_once_whoever_speaks_of_it(work: Path, kept: Path) -> None:
+    """By the rows that speak of it, or where none does by the backup, which brings it back."""
+    tables = ("samples", "runs", "metrics")
+    held = {name: state_of(work)[name] for name in tables}
+    with closing(sqlite3.connect(work / "backflip.db")) as connection, connection:
+        for name in tables:
+            connection.execute(f"DELETE FROM {name}")  # noqa: S608
+    found = examined(work, backup_of(kept))
+    places = [place for state, place in told(found) if state == "lost"]
+    assert len(places) == len(set(places))
+    spoken = [place for place in places if place.startswith("samples ")]
+    assert spoken
+    assert "runs run-live" in places
+    assert "table metrics" in places
+    assert "table runs" not in places
+    assert ("table samples" in places) == (len(spoken) < len(held["samples"]))
+    assert found.backup is not None
+    assert found.backup.rows == {name: len(rows) for name, rows in held.items()}
 
 
 def test_a_backup_of_another_workspace_is_refused(work: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import math
 import pytest
 
 from backflip.errors import WorkspaceError
+from backflip.records.plan import BASELINE, POLICY, SAMPLE
+from backflip.records.results import RolloutResult
 from backflip.workspace import Workspace
 
 
@@ -40,23 +42,25 @@ def test_unknown_runs_are_named(workspace: Workspace) -> None:
 
 def test_a_stage_is_done_once(workspace: Workspace) -> None:
     workspace.runs.start("run-1", "first", {}, "0.1")
-    stages = workspace.stages
-    stages.begin("run-1", "round-0/reward")
-    stages.begin("run-1", "round-0/reward")
-    assert stages.result("run-1", "round-0/reward") is None
-    result = {"model": "model-1", "accuracy": 0.7}
-    stages.finish("run-1", "round-0/reward", result)
-    stages.finish("run-1", "round-0/reward", dict(result))
-    stages.begin("run-1", "round-0/reward")
-    assert stages.result("run-1", "round-0/reward") == result
+    stages, key = workspace.stages, SAMPLE.key(1)
+    stages.begin("run-1", key)
+    stages.begin("run-1", key)
+    assert stages.result("run-1", key, SAMPLE) is None
+    result = RolloutResult(model="model-1", samples=("s1", "s2"))
+    assert stages.finish("run-1", key, result) == result
+    assert stages.finish("run-1", key, result) == result
+    stages.begin("run-1", key)
+    assert stages.result("run-1", key, SAMPLE) == result
     with pytest.raises(WorkspaceError, match="another result already"):
-        stages.finish("run-1", "round-0/reward", {"model": "model-2"})
-    stages.finish("run-1", "round-0/policy", {})
-    assert [(s.key, s.result) for s in stages.all("run-1")] == [
-        ("round-0/reward", result),
-        ("round-0/policy", {}),
+        stages.finish("run-1", key, RolloutResult(model="model-2", samples=()))
+    stages.begin("run-1", POLICY.key(1))
+    assert [(s.key, s.is_done) for s in stages.all("run-1")] == [
+        ("round-1/sample", True),
+        ("round-1/policy", False),
     ]
-    assert stages.result("run-1", "never") is None
+    assert stages.results("run-1", SAMPLE) == {key: result}
+    assert stages.results("run-1", BASELINE) == {}
+    assert stages.result("run-1", "never", SAMPLE) is None
 
 
 def test_a_repeated_step_is_the_same_row(workspace: Workspace) -> None:

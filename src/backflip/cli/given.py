@@ -11,8 +11,8 @@ from backflip.errors import SettingsError, WorkspaceError
 if TYPE_CHECKING:
     from backflip.loop import Recipe, Run
     from backflip.loop.scope import StageName
-
-Result = dict[str, Any]
+    from backflip.records.plan import StageKind
+    from backflip.records.results import ModelResult, RewardModels, RolloutResult
 
 
 @contextmanager
@@ -28,31 +28,25 @@ def start_of(
     stage: "StageName",
     model: str | None,
     snapshot: str | None = None,
-    rewards: Result | None = None,
-) -> Result:
+    rewards: "RewardModels | None" = None,
+) -> "ModelResult":
     """The model that a stage begins with: a named one, or what the recipe comes to before it.
 
     That the stage can be done is checked first: with the feedback of `snapshot` and the reward
     models of `rewards`, where they are given.
     """
-    from backflip.loop import stages
+    from backflip.records.plan import PREPARING
+    from backflip.records.results import ModelResult
 
-    scoring = [name for names in (rewards or {"rewards": {}})["rewards"].values() for name in names]
-    before = stage if stage in ("pretrain", "sft") else None
+    scoring = [name for names in (rewards.rewards if rewards else {}).values() for name in names]
+    before = next((kind for kind in PREPARING if kind.name == stage), None)
     if model is not None:
         chosen = acting_model(run, model)
-        ahead = [] if before is None else [before]
+        ahead = [] if before is None else [before.name]
         run.check(chosen, ahead, snapshot, stage=stage, rewards=scoring)
         run.domain.read_with(run.model_folder(chosen))
-        return {"model": chosen}
-    ahead = ("pretrain",) if before == "pretrain" else ("pretrain", "sft")
-    start = run.start(snapshot, ahead=ahead, stage=stage, rewards=scoring)
-    for name in ("pretrain", "sft"):
-        if name == before:
-            break
-        if getattr(run.recipe, name) is not None:
-            start = run.stage(name, getattr(stages, name), start)
-    return start
+        return ModelResult(model=chosen)
+    return run.prepared(before, snapshot, stage=stage, rewards=scoring)
 
 
 def acting_model(run: "Run", name: str) -> str:
@@ -63,28 +57,37 @@ def acting_model(run: "Run", name: str) -> str:
     return model.id
 
 
-def samples_of(run: "Run", stage: "StageName", model: str | None) -> Result:
+def samples_of(run: "Run", stage: "StageName", model: str | None) -> "RolloutResult":
     """What the model does with the prompts of the first round, for a stage that needs that."""
     from backflip.loop import stages
+    from backflip.records.plan import SAMPLE
 
     start = start_of(run, stage, model)
-    key = "round-1/sample" if model is None else "round-1/" + stage_key("sample", start)
+    key = SAMPLE.key(1) if model is None else f"round-1/{stage_key(SAMPLE, start)}"
     return run.stage(key, stages.sample, start)
 
 
-def baseline_of(run: "Run", start: Result, model: str | None) -> Result:
+def baseline_of(run: "Run", start: "ModelResult", model: str | None) -> "RolloutResult":
     """What the starting model does with the held-out prompts."""
     from backflip.loop import stages
+    from backflip.records.plan import BASELINE
 
-    key = "baseline" if model is None else stage_key("baseline", start)
+    key = BASELINE.name if model is None else stage_key(BASELINE, start)
     return run.stage(key, stages.baseline, start)
 
 
-def stage_key(name: str, *inputs: Any) -> str:
-    """A key of its own for a stage with inputs that are not the recipe's."""
-    from backflip.records import content_id
+def stage_key(kind: "StageKind[Any]", *inputs: Any) -> str:
+    """A key of its own for a stage with inputs that are not the recipe's.
 
-    return content_id(name, inputs)
+    Args:
+        kind: the stage.
+        inputs: results that it is given, or what JSON can hold of them.
+    """
+    from backflip.records import content_id
+    from backflip.records.results import StageResult
+
+    told = [each.kept() if isinstance(each, StageResult) else each for each in inputs]
+    return content_id(kind.name, told)
 
 
 def snapshot_of(run: "Run", named: str | None) -> str:
@@ -107,8 +110,10 @@ def snapshot_of(run: "Run", named: str | None) -> str:
     return workspace.snapshots.take([entry.id for entry in entries]).id
 
 
-def rewards_of(run: "Run", names: list[str]) -> Result:
+def rewards_of(run: "Run", names: list[str]) -> "RewardModels":
     """Reward models by the axis that they are named for; the recipe's only one needs no name."""
+    from backflip.records.results import RewardModels
+
     axes = run.recipe.reward.axes
     found: dict[str, list[str]] = {}
     for name in names:
@@ -123,13 +128,13 @@ def rewards_of(run: "Run", names: list[str]) -> Result:
             where="--reward",
             hint=f"Name one: --reward {min(missing)}=MODEL; backflip models lists them.",
         )
-    return {"rewards": found}
+    return RewardModels(rewards={axis: tuple(members) for axis, members in found.items()})
 
 
 def rewards_needed(
     run: "Run", names: list[str] | None, snapshot: str | None
-) -> tuple[Result, Result]:
-    """For an algorithm that learns from a reward: the models, and the feedback behind them."""
+) -> "tuple[RewardModels, str | None]":
+    """For an algorithm that learns from a reward: the models, and the snapshot behind them."""
     algorithm = _algorithm(run)
     if snapshot is not None:
         raise SettingsError(
@@ -143,18 +148,18 @@ def rewards_needed(
             "backflip models lists those there are.",
         )
     rewards = rewards_of(run, names)
-    first = next(iter(rewards["rewards"].values()))[0]
-    return rewards, {"snapshot": run.workspace.models.get(first).snapshot}
+    first = next(iter(rewards.rewards.values()))[0]
+    return rewards, run.workspace.models.get(first).snapshot
 
 
-def pairs_needed(run: "Run", names: list[str] | None, snapshot: str | None) -> tuple[None, Result]:
+def pairs_needed(run: "Run", names: list[str] | None, snapshot: str | None) -> str:
     """For an algorithm that learns from pairs: the snapshot that they come from."""
     if names:
         raise SettingsError(
             f"{_algorithm(run)} learns from feedback itself, not from a reward model",
             where="--reward",
         )
-    return None, {"snapshot": snapshot_of(run, snapshot)}
+    return snapshot_of(run, snapshot)
 
 
 def _algorithm(run: "Run") -> str:

@@ -107,7 +107,11 @@ def _go(folder: Path, recipe: Any, *, as_json: bool, database: str | None = None
     with run_in(folder, recipe, database=database) as active:
         results = active.go()
         path = write_report(active.workspace, active.id)
-        facts = {"run": active.id, "report": str(path), "rounds": results}
+        facts = {
+            "run": active.id,
+            "report": str(path),
+            "rounds": [result.kept() for result in results],
+        }
         show(facts, as_json, lambda: f"{summary(active.workspace, active.id)}\n\nReport: {path}")
 
 

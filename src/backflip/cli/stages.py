@@ -7,7 +7,7 @@ that was cut off goes on when the same command is given again.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,8 +44,9 @@ from backflip.errors import SettingsError
 
 if TYPE_CHECKING:
     from backflip.loop import Run
+    from backflip.records.figures import BenchReport
+    from backflip.records.results import RewardModels
 
-Result = dict[str, Any]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -103,6 +104,7 @@ def _prepare(
     as_json: bool,
 ) -> None:
     from backflip.loop import load_recipe, stages
+    from backflip.records.plan import STAGES
 
     recipe = load_recipe(source, overrides or [])
     if getattr(recipe, name) is None:
@@ -119,10 +121,11 @@ def _prepare(
             hint="Leave --model out, or say pretrain.scratch=none.",
         )
     with stages_of(workspace, recipe, database=database) as run:
+        kind = STAGES[name]
         start = start_of(run, name, model)
-        key = name if model is None else stage_key(name, start)
-        result = run.stage(key, getattr(stages, name), start)
-        trained = run.workspace.models.get(result["model"])
+        key = kind.name if model is None else stage_key(kind, start)
+        result = run.stage(key, stages.PREPARE[kind.name], start)
+        trained = run.workspace.models.get(result.model)
         show(trained.model_dump(mode="json"), as_json, lambda: model_lines(run, trained))
 
 
@@ -138,7 +141,7 @@ def sample(
     from backflip.loop import load_recipe
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
-        found = run.workspace.samples.get(samples_of(run, "sample", model)["samples"])
+        found = run.workspace.samples.get(samples_of(run, "sample", model).samples)
         rows = [
             {
                 "id": s.id,
@@ -193,12 +196,13 @@ def label(
     if recipe is None:
         raise SettingsError("name a recipe, or answer yourself with --terminal")
     from backflip.loop import load_recipe, stages
+    from backflip.records.plan import FEEDBACK
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
         asked = samples_of(run, "label", model)
-        key = "round-1/feedback" if model is None else "round-1/" + stage_key("feedback", asked)
+        key = FEEDBACK.key(1) if model is None else f"round-1/{stage_key(FEEDBACK, asked)}"
         result = run.stage(key, stages.feedback, asked)
-        show(result, as_json, lambda: feedback_lines(result))
+        show(result.kept(), as_json, lambda: feedback_lines(result))
 
 
 def _label_here(folder: Path, annotator: str, only_run: str | None, as_json: bool) -> None:
@@ -239,16 +243,22 @@ def reward(
 ) -> None:
     """Train a reward model on the workspace's feedback, and say how far it can be trusted."""
     from backflip.loop import load_recipe, stages
+    from backflip.records.plan import REWARD
+    from backflip.records.results import SnapshotResult
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
-        told = {"snapshot": snapshot_of(run, snapshot)}
-        start = start_of(run, "reward", model, told["snapshot"])
+        told = SnapshotResult(snapshot=snapshot_of(run, snapshot))
+        start = start_of(run, "reward", model, told.snapshot)
         baseline = baseline_of(run, start, model)
-        key = stage_key("reward", start, told)
+        key = stage_key(REWARD, start, told)
         result = run.stage(key, stages.reward, start, told, baseline)
-        if bench:
-            result = result | {"bench": _score_files(run, result, bench)}
-        show(result, as_json, lambda: reward_lines(result))
+        scored = _score_files(run, result, bench or [])
+        facts = result.kept()
+        if scored:
+            facts |= {
+                "bench": {file: report.model_dump(mode="json") for file, report in scored.items()}
+            }
+        show(facts, as_json, lambda: reward_lines(result, scored))
 
 
 def policy(
@@ -264,17 +274,20 @@ def policy(
     """Train a policy with the recipe's algorithm: on a reward model, or on pairs of feedback."""
     from backflip.algorithms import OnlineSettings
     from backflip.loop import load_recipe, stages
+    from backflip.records.plan import POLICY
+    from backflip.records.results import SnapshotResult
 
     settings = load_recipe(recipe, overrides or [])
     with stages_of(workspace, settings, database=database) as run:
         if isinstance(settings.algorithm, OnlineSettings):
             rewards, told = rewards_needed(run, reward, snapshot)
         else:
-            rewards, told = pairs_needed(run, reward, snapshot)
-        start = start_of(run, "policy", model, None if rewards else told["snapshot"], rewards)
-        key = stage_key("policy", start, told, rewards)
-        result = run.stage(key, stages.policy, start, start, told, rewards)
-        trained = run.workspace.models.get(result["model"])
+            rewards, told = None, pairs_needed(run, reward, snapshot)
+        start = start_of(run, "policy", model, None if rewards else told, rewards)
+        key = stage_key(POLICY, start, {"snapshot": told}, rewards)
+        learned = None if told is None else SnapshotResult(snapshot=told)
+        result = run.stage(key, stages.policy, start, start, learned, rewards)
+        trained = run.workspace.models.get(result.model)
         show(trained.model_dump(mode="json"), as_json, lambda: model_lines(run, trained))
 
 
@@ -298,26 +311,31 @@ def evaluate(
 ) -> None:
     """Hold a model against another on held-out prompts: win rate, distance, length, gold."""
     from backflip.loop import load_recipe, stages
+    from backflip.records.plan import EVALUATE
+    from backflip.records.results import ModelResult
 
     with stages_of(workspace, load_recipe(recipe, overrides or []), database=database) as run:
-        chosen = {"model": acting_model(run, model)}
+        chosen = ModelResult(model=acting_model(run, model))
         rewards = rewards_of(run, reward) if reward else None
         start = start_of(run, "evaluate", against, rewards=rewards)
         baseline = baseline_of(run, start, against)
-        key = stage_key("evaluate", start, chosen, rewards)
+        key = stage_key(EVALUATE, start, chosen, rewards)
         result = run.stage(key, stages.evaluate, start, baseline, chosen, rewards)
-        show(result, as_json, lambda: evaluation_lines(result))
+        show(result.kept(), as_json, lambda: evaluation_lines(result))
 
 
-def _score_files(run: "Run", result: Result, files: list[str]) -> Result:
+def _score_files(run: "Run", models: "RewardModels", files: list[str]) -> "dict[str, BenchReport]":
+    """How good the models are on each of the files."""
+    if not files:
+        return {}
     from backflip.loop import Stage
     from backflip.loop.stages.benchmarks import score_file
 
     stage: Stage = Stage(run, "bench")
-    scores: Result = {}
+    scores: dict[str, BenchReport] = {}
     with run.reporter.bar("Benchmarks", len(files), "files") as advance:
         for file in files:
-            scores[file] = score_file(stage, result["rewards"], file)
+            scores[file] = score_file(stage, models, file)
             advance(1)
     return scores
 

@@ -5,12 +5,9 @@ the policy is better holds also where it learned nothing (Gao, Schulman & Hilton
 for Reward Model Overoptimization"). A verdict rests on a gold measure, a judge or people.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from backflip.evaluation.holding import holding_lines, tells_apart
-
-Result = Mapping[str, Any]
+from backflip.records.figures import KeptChance, KeptInterval, RewardReport
+from backflip.records.results import EvaluationResult, FeedbackResult
 
 JUDGES = ("gold", "judge", "people")
 """Who may say that a policy is better."""
@@ -21,22 +18,22 @@ MIN_ANSWERS = 6
 is right on all in more than 1 of 40 cases."""
 
 
-def win_rate_of(evaluation: Result) -> Result | None:
-    """The win rate that somebody judged: "value", "low", "high"; None where nobody did.
+def win_rate_of(evaluation: EvaluationResult) -> KeptInterval | None:
+    """The win rate that somebody judged; None where nobody did.
 
     Results of earlier versions name the reward as the one that judged; that was no judgement.
     """
-    return evaluation.get("win_rate") if evaluation["judged_by"] in JUDGES else None
+    return evaluation.win_rate if evaluation.judged_by in JUDGES else None
 
 
-def preference_of_reward(evaluation: Result) -> Result | None:
+def preference_of_reward(evaluation: EvaluationResult) -> KeptInterval | None:
     """How often the reward that was optimised prefers the policy's samples; None if unknown."""
-    if evaluation["judged_by"] == "reward":
-        return evaluation.get("win_rate")
-    return evaluation.get("reward_prefers")
+    if evaluation.judged_by == "reward":
+        return evaluation.win_rate
+    return evaluation.reward_prefers
 
 
-def headline(evaluation: Result, *, rounds: int = 0) -> str:
+def headline(evaluation: EvaluationResult, *, rounds: int = 0) -> str:
     """Whether the policy is better than the one it is held against, by whose word.
 
     Args:
@@ -54,120 +51,118 @@ def headline(evaluation: Result, *, rounds: int = 0) -> str:
     other = "starting model" if rounds else "model that it is held against"
     return (
         f"{after} policy {verdict} the {other}, by {_who(evaluation)}: it wins "
-        f"{win['value']:.1%} of {_where(evaluation)} (interval {win['low']:.1%} to "
-        f"{win['high']:.1%}){_if_few(_judged_on(evaluation))}.{_turned(evaluation)}"
+        f"{win.value:.1%} of {_where(evaluation)} (interval {win.low:.1%} to "
+        f"{win.high:.1%}){_if_few(_judged_on(evaluation))}.{_turned(evaluation)}"
     )
 
 
-def proxy_line(evaluation: Result) -> str | None:
+def proxy_line(evaluation: EvaluationResult) -> str | None:
     """What the optimised reward prefers, said as what it is; None where it was not asked."""
     prefers = preference_of_reward(evaluation)
     if prefers is None:
         return None
     return (
-        f"the reward model that was optimised prefers the policy in {prefers['value']:.1%} "
-        f"[{prefers['low']:.1%}, {prefers['high']:.1%}]: no verdict"
+        f"the reward model that was optimised prefers the policy in {prefers.value:.1%} "
+        f"[{prefers.low:.1%}, {prefers.high:.1%}]: no verdict"
     )
 
 
-def win_line(evaluation: Result) -> str | None:
+def win_line(evaluation: EvaluationResult) -> str | None:
     """The win rate and whose word it is; None where nobody judged."""
     win = win_rate_of(evaluation)
     if win is None:
         return None
     return (
-        f"{win['value']:.1%} [{win['low']:.1%}, {win['high']:.1%}] by {_who(evaluation)}, against "
+        f"{win.value:.1%} [{win.low:.1%}, {win.high:.1%}] by {_who(evaluation)}, against "
         f"the starting model, on {_where(evaluation)}{_if_few(_judged_on(evaluation))}"
     )
 
 
-def judge_line(evaluation: Result) -> str | None:
+def judge_line(evaluation: EvaluationResult) -> str | None:
     """What the judge said of how many pairs; None where none was asked."""
-    said = evaluation.get("judge")
+    said = evaluation.judge
     if said is None:
         return None
     counts = [
-        (said["policy"], "for the policy"),
-        (said["start"], "for the starting model"),
-        (said["tie"], "a tie"),
-        (said["both_bad"], "both bad"),
-        (said["turned"], "turned with the order"),
-        (said["same"], "word for word the same"),
-        (said["unanswered"], "without an answer"),
+        (said.policy, "for the policy"),
+        (said.start, "for the starting model"),
+        (said.tie, "a tie"),
+        (said.both_bad, "both bad"),
+        (said.turned, "turned with the order"),
+        (said.same, "word for word the same"),
+        (said.unanswered, "without an answer"),
     ]
     told = ", ".join(f"{number} {what}" for number, what in counts if number)
-    return f"{said['name']} on {said['pairs']} pairs: {told}"
+    return f"{said.name} on {said.pairs} pairs: {told}"
 
 
-def doubt_of_reward(axis: str, report: Result) -> str | None:
+def doubt_of_reward(axis: str, report: RewardReport) -> str | None:
     """What to say of a reward model that is not shown to beat chance; None for one that is.
 
     Args:
         axis: that it was trained on.
-        report: see `reward_report`, with the number of its "heldout" entries.
+        report: of its training.
     """
     chance = chance_of(report)
     of = "" if axis == "overall" else f" of {axis!r}"
     doubt = f"the reward model{of} is not shown to beat chance"
     if chance is None:
         return (
-            f"{doubt}: none of {report['heldout']} held-out answers tells two samples of one "
+            f"{doubt}: none of {report.heldout} held-out answers tells two samples of one "
             "prompt apart"
         )
-    if _side(chance, chance["count"]) == "better":
+    if _side(chance, chance.count) == "better":
         return None
     return (
-        f"{doubt}: {chance['value']:.0%} [{chance['low']:.0%}, {chance['high']:.0%}] of "
-        f"{chance['count']:.0f} held-out {chance['of']}{_if_few(chance['count'])}"
+        f"{doubt}: {chance.value:.0%} [{chance.low:.0%}, {chance.high:.0%}] of "
+        f"{chance.count:.0f} held-out {chance.of}{_if_few(chance.count)}"
     )
 
 
-def chance_of(report: Result) -> Result | None:
+def chance_of(report: RewardReport) -> KeptChance | None:
     """What a reward model's accuracy is held against one half by; see `reward_report`."""
-    if "chance" in report:
-        return report["chance"]
-    accuracy = report["accuracy"]  # of an earlier version
-    return {**accuracy["overall"], "of": "pairs"} if accuracy else None
+    if "chance" in report.model_fields_set:
+        return report.chance
+    accuracy = report.accuracy  # of an earlier version
+    return KeptChance(**dict(accuracy.overall), of="pairs") if accuracy else None
 
 
-def doubt_of_feedback(told: Result) -> str | None:
+def doubt_of_feedback(told: FeedbackResult) -> str | None:
     """What to say of a round whose answers tell nothing apart, or only in which order the replies
     were read; None where they tell more or what they tell is not known.
 
     Args:
-        told: the result of the round's feedback; earlier versions kept no "holds" and no "order".
+        told: the result of the round's feedback.
     """
-    held = told.get("holds")
+    held, order = told.holds, told.order
     if held and not tells_apart(held):
         return f"no answer tells two samples apart: {'; '.join(holding_lines(held))}"
-    order = told.get("order", {"decided": 0, "first": 0})
-    for of, number in (
-        ("first", order["first"]),
-        ("last", order["decided"] - order["first"]),
-    ):
-        if order["decided"] >= MIN_ANSWERS and number >= ORDER_ALONE * order["decided"]:
+    if order is None or order.decided < MIN_ANSWERS:
+        return None
+    for of, number in (("first", order.first), ("last", order.decided - order.first)):
+        if number >= ORDER_ALONE * order.decided:
             return (
                 f"the judge chose the reply that it read {of} in {number} of the "
-                f"{order['decided']} pairs in which it chose one: its answers may say no more "
+                f"{order.decided} pairs in which it chose one: its answers may say no more "
                 "than that (feedback.judge.both_orders asks in both)"
             )
     return None
 
 
-def _who(evaluation: Result) -> str:
-    if evaluation["judged_by"] == "judge":
-        return f"the judge {evaluation['judge']['name'].removeprefix('judge:')}"
-    if evaluation["judged_by"] == "people":
-        number = evaluation["people"]["annotators"]
+def _who(evaluation: EvaluationResult) -> str:
+    if evaluation.judged_by == "judge" and evaluation.judge:
+        return f"the judge {evaluation.judge.name.removeprefix('judge:')}"
+    if evaluation.judged_by == "people" and evaluation.people:
+        number = evaluation.people.annotators
         return "one person" if number == 1 else f"{number} people"
     return "the gold measure"
 
 
-def _side(share: Result, count: float) -> str | None:
+def _side(share: KeptInterval, count: float) -> str | None:
     """Whether a share of so many answers is shown to be "better" or "worse" than one half."""
     if count < MIN_ANSWERS:
         return None
-    return "better" if share["low"] > 0.5 else "worse" if share["high"] < 0.5 else None
+    return "better" if share.low > 0.5 else "worse" if share.high < 0.5 else None
 
 
 def _if_few(count: float) -> str:
@@ -175,26 +170,29 @@ def _if_few(count: float) -> str:
     return ", too few to tell" if count < MIN_ANSWERS else ""
 
 
-def _judged_on(evaluation: Result) -> int:
+def _judged_on(evaluation: EvaluationResult) -> int:
     """The number of prompts that the win rate is of."""
-    by = evaluation["judged_by"]
-    return (evaluation[by] if by in ("judge", "people") else evaluation)["prompts"]
+    if evaluation.judged_by == "judge" and evaluation.judge:
+        return evaluation.judge.prompts
+    if evaluation.judged_by == "people" and evaluation.people:
+        return evaluation.people.prompts
+    return evaluation.prompts
 
 
-def _where(evaluation: Result) -> str:
+def _where(evaluation: EvaluationResult) -> str:
     """On how many of which prompts it was judged."""
     number = _judged_on(evaluation)
-    if evaluation["judged_by"] == "people":
+    if evaluation.judged_by == "people":
         return f"{number} prompts that nothing was trained on"
     return f"{number} held-out prompts"
 
 
-def _turned(evaluation: Result) -> str:
+def _turned(evaluation: EvaluationResult) -> str:
     """A warning where the judge's verdicts hang on the order."""
-    said = evaluation.get("judge")
-    if said is None or evaluation["judged_by"] != "judge" or not said["turned"]:
+    said = evaluation.judge
+    if said is None or evaluation.judged_by != "judge" or not said.turned:
         return ""
     return (
-        f" Its verdict turned with the order on {said['turned']} of {said['pairs']} pairs, which "
+        f" Its verdict turned with the order on {said.turned} of {said.pairs} pairs, which "
         "count as ties."
     )

@@ -21,6 +21,7 @@ from backflip.loop.stages.training_data import learnable, usable_entries
 from backflip.models.matching import require_finite
 from backflip.records import Prompt, Sample, derive_seed
 from backflip.records.feedback import WRITTEN_KINDS
+from backflip.records.plan import PREPARING, START
 from backflip.records.problems import Findings, Problem
 from backflip.training import Given
 
@@ -37,7 +38,7 @@ def preflight(
     folder: Path,
     *,
     model: Path | None = None,
-    ahead: Sequence[str] = ("pretrain", "sft"),
+    ahead: Sequence[str] = tuple(kind.name for kind in PREPARING),
     snapshot: str | None = None,
     stage: StageName | None = None,
     rewards: Sequence[Path] = (),
@@ -68,7 +69,7 @@ def preflight(
         # People may add a correction to an answer of any kind.
         written=asked.source == "people" or bool(set(asked.kinds) & set(WRITTEN_KINDS)),
     )
-    seed = derive_seed(recipe.seed, "start")
+    seed = derive_seed(recipe.seed, START.name)
     found, home = domain.check(folder, given, seed=seed, model=model)
     for problem in _of_the_whole(recipe, scope, ahead, found.facts.get("prompts")):
         found.note(problem)

@@ -11,7 +11,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from backflip import __version__
 from backflip.algorithms import OnlineSettings
@@ -23,14 +23,27 @@ from backflip.loop.scope import StageName
 from backflip.loop.stages.model_registration import ANEW, discard_damaged, require_kept
 from backflip.models.files import read_record
 from backflip.records import content_id, derive_seed
+from backflip.records.plan import (
+    BASELINE,
+    CHECK,
+    EVALUATE,
+    FEEDBACK,
+    POLICY,
+    PREPARING,
+    REWARD,
+    SAMPLE,
+    START,
+    StageKind,
+    round_of,
+    stage_of,
+)
+from backflip.records.results import EvaluationResult, ModelResult, RewardResult, StageResult
 from backflip.reporter import Reporter, Silent
 from backflip.training import Domain
 from backflip.workspace import Workspace
 
-Result = dict[str, Any]
-CHECK = "check"
-"""How the keys of checks begin."""
-PREPARING = ("pretrain", "sft")
+R = TypeVar("R", bound=StageResult)
+P = ParamSpec("P")
 
 
 class Run:
@@ -54,7 +67,7 @@ class Run:
         """Its id, by the name that a stage knows it by."""
         return self.id
 
-    def go(self) -> list[Result]:
+    def go(self) -> list[EvaluationResult]:
         """Do what is not done yet.
 
         Returns:
@@ -63,25 +76,21 @@ class Run:
         with self.alone():
             return self._go()
 
-    def _go(self) -> list[Result]:
-        recipe = self.recipe
+    def _go(self) -> list[EvaluationResult]:
         self.begin()
-        start = self.start()
-        if recipe.pretrain is not None:
-            start = self.stage("pretrain", stages.pretrain, start)
-        if recipe.sft is not None:
-            start = self.stage("sft", stages.sft, start)
-        baseline = self.stage("baseline", stages.baseline, start)
-        policy, reward, results = start, None, []
-        for number in range(1, recipe.loop.rounds + 1):
-            key = f"round-{number}"
-            asked = self.stage(f"{key}/sample", stages.sample, policy, reward)
-            told = self.stage(f"{key}/feedback", stages.feedback, asked, reward, start)
-            if isinstance(recipe.algorithm, OnlineSettings):
-                reward = self.stage(f"{key}/reward", stages.reward, start, told, baseline)
-            policy = self.stage(f"{key}/policy", stages.policy, start, policy, told, reward)
+        start = self.prepared()
+        baseline = self.stage(BASELINE.name, stages.baseline, start)
+        policy: ModelResult = start
+        reward: RewardResult | None = None
+        results: list[EvaluationResult] = []
+        for n in range(1, self.recipe.loop.rounds + 1):
+            asked = self.stage(SAMPLE.key(n), stages.sample, policy, reward)
+            told = self.stage(FEEDBACK.key(n), stages.feedback, asked, reward, start)
+            if isinstance(self.recipe.algorithm, OnlineSettings):
+                reward = self.stage(REWARD.key(n), stages.reward, start, told, baseline)
+            policy = self.stage(POLICY.key(n), stages.policy, start, policy, told, reward)
             results.append(
-                self.stage(f"{key}/evaluate", stages.evaluate, start, baseline, policy, reward)
+                self.stage(EVALUATE.key(n), stages.evaluate, start, baseline, policy, reward)
             )
         self.workspace.runs.finish(self.id)
         return results
@@ -124,14 +133,40 @@ class Run:
             runs.change_recipe(self.id, resolved)
         runs.start(self.id, recipe.name, resolved, __version__)
 
+    def prepared(
+        self,
+        before: StageKind[Any] | None = None,
+        snapshot: str | None = None,
+        *,
+        stage: StageName | None = None,
+        rewards: Sequence[str] = (),
+    ) -> ModelResult:
+        """The model that the rounds begin with: what the recipe makes of the one it starts from.
+
+        Args:
+            before: the stage that is still to come; None: none of those that prepare.
+            snapshot: of feedback that is learned from; None: what the recipe says.
+            stage: the one that is to be done; None: all of them.
+            rewards: ids of reward models that this stage is given.
+        """
+        ahead = PREPARING[: PREPARING.index(before) + 1] if before else PREPARING
+        names = [kind.name for kind in ahead]
+        model = self.start(snapshot, ahead=names, stage=stage, rewards=rewards)
+        for kind in PREPARING:
+            if kind is before:
+                break
+            if getattr(self.recipe, kind.name) is not None:
+                model = self.stage(kind.name, stages.PREPARE[kind.name], model)
+        return model
+
     def start(
         self,
         snapshot: str | None = None,
         *,
-        ahead: Sequence[str] = PREPARING,
+        ahead: Sequence[str] = tuple(kind.name for kind in PREPARING),
         stage: StageName | None = None,
         rewards: Sequence[str] = (),
-    ) -> Result:
+    ) -> ModelResult:
         """The stage that finds or makes the model, behind a check of what is to be done.
 
         Args:
@@ -140,20 +175,20 @@ class Run:
             stage: the one that is to be done; None: all of them.
             rewards: ids of reward models that this stage is given.
         """
-        begun = {kept.key for kept in self.workspace.stages.all(self.id) if kept.result is not None}
-        if "start" not in begun:
-            discard_damaged(self.place("start"), self.reporter.warn)
+        done = {stage_of(kept.key) for kept in self.workspace.stages.all(self.id) if kept.is_done}
+        if START not in done:
+            discard_damaged(self.place(START.name), self.reporter.warn)
         # A run that got past its start in a version without checks goes on without one.
-        if "start" not in begun or any(key.startswith(CHECK) for key in begun):
+        if START not in done or CHECK in done:
             self.check(ahead=ahead, snapshot=snapshot, stage=stage, rewards=rewards)
-        start = self.stage("start", stages.start)
-        self.domain.read_with(self.model_folder(start["model"]))
+        start = self.stage(START.name, stages.start)
+        self.domain.read_with(self.model_folder(start.model))
         return start
 
     def check(
         self,
         model: str | None = None,
-        ahead: Sequence[str] = PREPARING,
+        ahead: Sequence[str] = tuple(kind.name for kind in PREPARING),
         snapshot: str | None = None,
         *,
         stage: StageName | None = None,
@@ -173,7 +208,7 @@ class Run:
         """
         settings = self.recipe.model_dump(mode="json")
         alone = () if stage is None else (stage, rewards)
-        key = content_id(CHECK, settings, model, ahead, snapshot, *alone)
+        key = content_id(CHECK.name, settings, model, ahead, snapshot, *alone)
         self.stage(key, stages.check, model, ahead, snapshot, stage, rewards)
 
     def model_folder(self, model_id: str) -> Path:
@@ -201,14 +236,26 @@ class Run:
         """Where the files of a stage lie."""
         return self.workspace.artifacts / "runs" / self.id / key
 
-    def stage(self, key: str, work: Callable[..., Result], *inputs: Any) -> Result:
-        """The result of a stage: the one that is kept, or that of doing it now."""
-        result = self.workspace.stages.result(self.id, key)
-        stage = Stage(self, key)
+    def stage(
+        self,
+        key: str,
+        work: Callable[Concatenate["Stage", P], R],
+        *inputs: P.args,
+        **named: P.kwargs,
+    ) -> R:
+        """The result of a stage as it is kept, now or since it was done.
+
+        Raises:
+            DamageError: what is kept is not what was written.
+        """
+        kind: StageKind[Any] | None = stage_of(key)
+        if kind is None:
+            raise ValueError(f"no stage of the plan has the key {key!r}")
+        kept, stage = self.workspace.stages, Stage(self, key)
+        result: R | None = kept.result(self.id, key, kind)
         if result is None:
-            self.workspace.stages.begin(self.id, key)
-            result = work(stage, *inputs)
-            self.workspace.stages.finish(self.id, key, result)
+            kept.begin(self.id, key)
+            result = kept.finish(self.id, key, work(stage, *inputs, **named))
         stages.discard(stage.folder)
         return result
 
@@ -234,8 +281,11 @@ class Stage:
 
     @property
     def round(self) -> int:
-        """The number of the round that the stage belongs to."""
-        return int(self.key.split("/")[0].removeprefix("round-"))
+        """The number of the round that the stage belongs to; a `ValueError` where it is of none."""
+        number = round_of(self.key)
+        if number is None:
+            raise ValueError(f"{self.key} is of no round")
+        return number
 
     @property
     def folder(self) -> Path:

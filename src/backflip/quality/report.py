@@ -17,6 +17,7 @@ from backflip.quality.conflicts import contradictions, disagreements
 from backflip.quality.drift import measure_drift
 from backflip.records import Completion
 from backflip.records.feedback import Comparison, FeedbackBase
+from backflip.records.plan import REWARD, round_of
 from backflip.statistics.figures import Withheld
 from backflip.workspace import TaskBatch, Workspace
 from backflip.workspace.labelling.adjudication import ADJUDICATED
@@ -135,11 +136,10 @@ def _reliabilities(workspace: Workspace, runs: Iterable[str]) -> dict[str, float
     """Beta of each annotator in the newest reward model of the project's runs."""
     found: dict[str, float] = {}
     for run in runs:
-        for stage in workspace.stages.all(run):
-            if stage.result is None or not stage.key.endswith("/reward"):
-                continue
-            for report in stage.result.get("reports", {}).values():
-                found |= report.get("reliabilities", {})
+        for key, result in workspace.stages.results(run, REWARD).items():
+            if round_of(key):  # a model that is trained alone is none of the run's
+                for report in result.reports.values():
+                    found |= report.reliabilities
     return found
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from backflip.records import Record
+from backflip.records.plan import FEEDBACK, REWARD
 from backflip.statistics.intervals import wilson
 from backflip.web.lead import names_of
 from backflip.workspace import Project, Series, TaskBatch, Workspace
@@ -142,8 +143,8 @@ def accuracies_of(workspace: Workspace, project: str) -> tuple[AccuracyView, ...
     for batch in workspace.batches.all(project):
         if batch.run not in known:
             known[batch.run] = workspace.metrics.series(batch.run, names=MEASURED)
-        for kind in ("feedback", "reward"):  # while people answered, and when they had
-            start = f"round-{batch.round}/{kind}/"
+        for kind in (FEEDBACK, REWARD):  # while people answered, and when they had
+            start = f"{kind.key(batch.round)}/"
             rows = _accuracies(batch, start, known[batch.run])
             found += sorted(rows, key=lambda row: row.answers)
     return tuple(found[::-1][:MOST_ACCURACIES])

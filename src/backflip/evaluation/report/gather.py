@@ -1,15 +1,25 @@
 """What a report tells, read from the workspace."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from backflip.evaluation.report.voting import with_votes
 from backflip.feedback.gold import describe_gold
 from backflip.records.feedback import FeedbackBase
+from backflip.records.figures import RewardReport
+from backflip.records.plan import EVALUATE, FEEDBACK, POLICY, REWARD, StageKind, round_of
+from backflip.records.results import (
+    EvaluationResult,
+    FeedbackResult,
+    PolicyResult,
+    RewardResult,
+    StageResult,
+    VerdictResult,
+)
 from backflip.workspace import Series, Workspace, lineage
 
+R = TypeVar("R", bound=StageResult)
 Curves = dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 
@@ -25,10 +35,10 @@ class Round:
     """
 
     number: int
-    feedback: dict[str, Any] | None
-    reward: dict[str, Any] | None
-    policy: dict[str, Any] | None
-    evaluation: dict[str, Any] | None
+    feedback: FeedbackResult | None
+    reward: RewardResult | None
+    policy: PolicyResult | None
+    evaluation: EvaluationResult | None
     curves: Curves
     flags: tuple[str, ...]
 
@@ -38,12 +48,17 @@ class Round:
         done = (self.feedback, self.reward, self.policy, self.evaluation)
         return any(result is not None for result in done) or bool(self.curves)
 
+    @property
+    def reports(self) -> dict[str, RewardReport]:
+        """What was measured of its reward models, by axis; of none there is nothing."""
+        return self.reward.reports if self.reward else {}
+
 
 @dataclass(frozen=True)
 class Example:
     """A prompt and what the starting model and the last policy did with it.
 
-    `judged` is what the judge said of the two, its "outcome" and "reason"; None where none did.
+    `judged` is what the judge said of the two; None where none did.
     """
 
     prompt: str
@@ -51,7 +66,7 @@ class Example:
     after: str
     before_scores: dict[str, float]
     after_scores: dict[str, float]
-    judged: dict[str, Any] | None
+    judged: VerdictResult | None
 
 
 @dataclass(frozen=True)
@@ -105,11 +120,10 @@ def gather(workspace: Workspace, run_id: str) -> Facts:
         WorkspaceError: there is no such run.
     """
     run = workspace.runs.get(run_id)
-    results = {stage.key: stage.result for stage in workspace.stages.all(run_id)}
-    numbers = sorted({_number(key) for key in results} - {0})
+    numbers = {n for stage in workspace.stages.all(run_id) if (n := round_of(stage.key))}
     # Single stages, as of `backflip sample`, have keys in a round too, and say nothing of it.
     rounds = tuple(
-        found for n in numbers if (found := _round(workspace, run_id, n, results)).says_something
+        found for n in sorted(numbers) if (found := _round(workspace, run_id, n)).says_something
     )
     done = [r.evaluation for r in rounds if r.evaluation is not None]
     teachers = run.recipe["feedback"]["source"] == "teachers"
@@ -128,21 +142,19 @@ def gather(workspace: Workspace, run_id: str) -> Facts:
     )
 
 
-def _number(key: str) -> int:
-    found = re.match(r"round-([0-9]{1,9})(/|$)", key)
-    return int(found[1]) if found else 0
+def _round(workspace: Workspace, run_id: str, number: int) -> Round:
+    def result(kind: StageKind[R]) -> R | None:
+        return workspace.stages.result(run_id, kind.key(number), kind)
 
-
-def _round(workspace: Workspace, run_id: str, number: int, results: dict[str, Any]) -> Round:
-    key = f"round-{number}"
-    evaluation = results.get(f"{key}/evaluate")
-    series: list[Series] = workspace.metrics.series(run_id, stage=f"{key}/policy")
-    flags = workspace.metrics.series(run_id, stage=f"{key}/policy/flags")
+    evaluation = result(EVALUATE)
+    training = POLICY.key(number)
+    series: list[Series] = workspace.metrics.series(run_id, stage=training)
+    flags = workspace.metrics.series(run_id, stage=f"{training}/flags")
     return Round(
         number=number,
-        feedback=results.get(f"{key}/feedback"),
-        reward=results.get(f"{key}/reward"),
-        policy=results.get(f"{key}/policy"),
+        feedback=result(FEEDBACK),
+        reward=result(REWARD),
+        policy=result(POLICY),
         evaluation=with_votes(workspace, evaluation) if evaluation else None,
         curves={s.name: (s.steps, s.values) for s in series},
         flags=tuple(s.name for s in flags),
@@ -151,32 +163,27 @@ def _round(workspace: Workspace, run_id: str, number: int, results: dict[str, An
 
 def _origins(workspace: Workspace, rounds: tuple[Round, ...]) -> dict[str, int]:
     """Where the entries of the last snapshot came from, most first."""
-    told = [r.feedback for r in rounds if r.feedback is not None and "snapshot" in r.feedback]
-    entries: list[FeedbackBase] = workspace.snapshots.rows(told[-1]["snapshot"]) if told else []
+    told = [r.feedback.snapshot for r in rounds if r.feedback is not None]
+    entries: list[FeedbackBase] = workspace.snapshots.rows(told[-1]) if told else []
     return dict(Counter(entry.origin for entry in entries).most_common())
 
 
-def _examples(workspace: Workspace, evaluation: dict[str, Any]) -> tuple[Example, ...]:
-    rows = evaluation["examples"]
-    samples = workspace.samples.get(
-        row[side]["sample"] for row in rows for side in ("before", "after")
-    )
+def _examples(workspace: Workspace, evaluation: EvaluationResult) -> tuple[Example, ...]:
+    rows = evaluation.examples
+    samples = workspace.samples.get(side.sample for row in rows for side in (row.before, row.after))
 
     def told(sample_id: str) -> str:
         content = samples[sample_id].content
         return getattr(content, "text", f"a clip of {content.length} steps")
 
-    def scores(side: dict[str, Any]) -> dict[str, float]:
-        return {name: value for name, value in side.items() if name != "sample"}
-
     return tuple(
         Example(
-            prompt=row["prompt"],
-            before=told(row["before"]["sample"]),
-            after=told(row["after"]["sample"]),
-            before_scores=scores(row["before"]),
-            after_scores=scores(row["after"]),
-            judged=row.get("judge"),
+            prompt=row.prompt,
+            before=told(row.before.sample),
+            after=told(row.after.sample),
+            before_scores=row.before.measures,
+            after_scores=row.after.measures,
+            judged=row.judge,
         )
         for row in rows
     )

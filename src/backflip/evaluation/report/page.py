@@ -46,9 +46,9 @@ def render(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     tables = {
-        f"round {number.number}, {axis}": (report["calibration"] or {}).get("table", ())
+        f"round {number.number}, {axis}": report.calibration.table if report.calibration else ()
         for number in facts.rounds
-        for axis, report in (number.reward or {}).get("reports", {}).items()
+        for axis, report in number.reports.items()
     }
     return environment.get_template("page.html").render(
         facts=facts,
@@ -68,15 +68,15 @@ def _accuracies(facts: Facts) -> list[dict[str, Any]]:
     """One row a part of the held-out pairs: by strength, length and annotator."""
     rows: list[dict[str, Any]] = []
     for number in facts.rounds:
-        for axis, report in (number.reward or {}).get("reports", {}).items():
-            accuracy = report["accuracy"]
+        for axis, report in number.reports.items():
+            accuracy = report.accuracy
             if accuracy is None:
                 continue
             parts = {
-                ("all", ""): accuracy["overall"],
-                **{("strength", k): v for k, v in accuracy["by_strength"].items()},
-                **{("preferred was", k): v for k, v in accuracy["by_length"].items()},
-                **{("annotator", k): v for k, v in accuracy["by_annotator"].items()},
+                ("all", ""): accuracy.overall,
+                **{("strength", k): v for k, v in accuracy.by_strength.items()},
+                **{("preferred was", k): v for k, v in accuracy.by_length.items()},
+                **{("annotator", k): v for k, v in accuracy.by_annotator.items()},
             }
             for (part, value), share in parts.items():
                 rows.append(
@@ -85,7 +85,7 @@ def _accuracies(facts: Facts) -> list[dict[str, Any]]:
                         "axis": axis,
                         "part": f"{part} {value}".strip(),
                         "share": share,
-                        "beta": report["reliabilities"].get(value),
+                        "beta": report.reliabilities.get(value),
                     }
                 )
     return rows

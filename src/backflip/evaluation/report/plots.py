@@ -2,11 +2,12 @@
 
 import io
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from backflip.evaluation.report.gather import Round
 from backflip.evaluation.verdict import win_rate_of
+from backflip.records.figures import KeptBin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def training_curves(rounds: Sequence[Round]) -> str | None:
     return _svg(figure, "Reward, gold, KL and length over training steps; dotted: end of a round")
 
 
-def reliability(tables: dict[str, Sequence[dict[str, Any]]]) -> str | None:
+def reliability(tables: Mapping[str, Sequence[KeptBin]]) -> str | None:
     """Reliability diagram of held-out pairs for each reward model."""
     tables = {name: rows for name, rows in tables.items() if rows}
     if not tables:
@@ -52,10 +53,10 @@ def reliability(tables: dict[str, Sequence[dict[str, Any]]]) -> str | None:
     for place, (name, rows) in enumerate(tables.items()):
         axes = figure.add_subplot(1, len(tables), place + 1)
         axes.plot([0.5, 1], [0.5, 1], color=_GREY, linestyle=":", linewidth=1)
-        xs = [row["predicted"] for row in rows]
-        ys = [row["observed"]["value"] for row in rows]
-        low = [y - row["observed"]["low"] for y, row in zip(ys, rows, strict=True)]
-        high = [row["observed"]["high"] - y for y, row in zip(ys, rows, strict=True)]
+        xs = [row.predicted for row in rows]
+        ys = [row.observed.value for row in rows]
+        low = [y - row.observed.low for y, row in zip(ys, rows, strict=True)]
+        high = [row.observed.high - y for y, row in zip(ys, rows, strict=True)]
         axes.errorbar(xs, ys, yerr=[low, high], fmt="o", color=_BLUE, markersize=4, linewidth=1)
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_xlabel("how sure the model is", fontsize=8)
@@ -68,7 +69,7 @@ def reliability(tables: dict[str, Sequence[dict[str, Any]]]) -> str | None:
 def win_rates(rounds: Sequence[Round]) -> str | None:
     """Win rate with its interval against KL, of the rounds that somebody judged."""
     done = [
-        (r.number, r.evaluation["kl"]["value"], win)
+        (r.number, r.evaluation.kl.value, win)
         for r in rounds
         if r.evaluation and (win := win_rate_of(r.evaluation))
     ]
@@ -77,12 +78,12 @@ def win_rates(rounds: Sequence[Round]) -> str | None:
     figure = _figure(6.4, 2.6)
     axes = figure.add_subplot(1, 1, 1)
     kls = [kl for _, kl, _ in done]
-    wins = [win["value"] for _, _, win in done]
-    low = [win["value"] - win["low"] for _, _, win in done]
-    high = [win["high"] - win["value"] for _, _, win in done]
+    wins = [win.value for _, _, win in done]
+    low = [win.value - win.low for _, _, win in done]
+    high = [win.high - win.value for _, _, win in done]
     axes.errorbar(kls, wins, yerr=[low, high], fmt="o-", color=_ORANGE, markersize=5, linewidth=1)
     for number, kl, win in done:
-        axes.annotate(f" round {number}", (kl, win["value"]), fontsize=8)
+        axes.annotate(f" round {number}", (kl, win.value), fontsize=8)
     axes.axhline(0.5, color=_GREY, linestyle=":", linewidth=1)
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("KL from the starting model, nats a sample", fontsize=8)

@@ -1,17 +1,17 @@
 """What people said of a policy and the model that it started from, asked by nobody."""
 
-from typing import Any
-
 import numpy as np
 
 from backflip.evaluation.verdict import win_rate_of
 from backflip.records import Sample
 from backflip.records.feedback import Comparison
+from backflip.records.figures import KeptInterval
+from backflip.records.results import EvaluationResult, PeopleCounts
 from backflip.statistics import wilson
 from backflip.workspace import Workspace, lineage
 
 
-def with_votes(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, Any]:
+def with_votes(workspace: Workspace, evaluation: EvaluationResult) -> EvaluationResult:
     """The result of an evaluation, judged by people where nobody else did and some compared both.
 
     The playground and chats are where they do. On prompts that something was trained on no answer
@@ -19,7 +19,7 @@ def with_votes(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, An
     """
     if win_rate_of(evaluation) is not None:
         return evaluation
-    votes = _votes(workspace, evaluation["model"], evaluation["against"])
+    votes = _votes(workspace, evaluation.model, evaluation.against)
     if not votes:
         return evaluation
     prompts: dict[str, list[float]] = {}
@@ -27,15 +27,15 @@ def with_votes(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, An
         prompts.setdefault(prompt, []).append(points)
     share = float(np.mean([np.mean(points) for points in prompts.values()]))
     win = wilson(share * len(prompts), len(prompts))
-    return evaluation | {
-        "judged_by": "people",
-        "win_rate": {"value": win.value, "low": win.low, "high": win.high},
-        "people": {
-            "votes": len(votes),
-            "prompts": len(prompts),
-            "annotators": len({annotator for _, annotator, _ in votes}),
-        },
-    }
+    people = PeopleCounts(
+        votes=len(votes),
+        prompts=len(prompts),
+        annotators=len({annotator for _, annotator, _ in votes}),
+    )
+    found = KeptInterval(value=win.value, low=win.low, high=win.high)
+    return evaluation.model_copy(
+        update={"judged_by": "people", "win_rate": found, "people": people}
+    )
 
 
 def _votes(workspace: Workspace, policy: str, start: str) -> list[tuple[str, str, float]]:

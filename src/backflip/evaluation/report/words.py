@@ -1,6 +1,5 @@
 """The summary of a run for the terminal."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from backflip.evaluation.holding import holding_lines
@@ -16,6 +15,8 @@ from backflip.evaluation.verdict import (
 )
 from backflip.evaluation.verdict import headline as say_headline
 from backflip.plain_text import counted
+from backflip.records.figures import RewardReport
+from backflip.records.results import FeedbackResult
 from backflip.workspace import Workspace
 
 IMPORT = "import:"
@@ -38,9 +39,9 @@ def summary(workspace: Workspace, run_id: str) -> str:
     return "\n".join(lines)
 
 
-def annotators(told: Mapping[str, Any]) -> str:
+def annotators(told: FeedbackResult) -> str:
     """From how many annotators a round's feedback is, that of rounds before included."""
-    return counted(len(told["annotators"]), "annotator")
+    return counted(len(told.annotators), "annotator")
 
 
 def round_lines(number: Round) -> list[str]:
@@ -48,11 +49,11 @@ def round_lines(number: Round) -> list[str]:
     lines: list[str] = []
     if told := number.feedback:
         lines.append(
-            f"feedback      {told['new_entries']} new entries, {told['skipped']} skipped; "
-            f"{told['entries']} in all from {annotators(told)}"
+            f"feedback      {told.new_entries} new entries, {told.skipped} skipped; "
+            f"{told.entries} in all from {annotators(told)}"
         )
-        lines += [f"{'':<13} {line}" for line in holding_lines(told.get("holds", {}))]
-    for axis, report in (number.reward or {}).get("reports", {}).items():
+        lines += [f"{'':<13} {line}" for line in holding_lines(told.holds or {})]
+    for axis, report in number.reports.items():
         lines.append(f"reward model  {axis}: {accuracy_line(report)}")
     if (done := number.evaluation) is not None:
         lines.append(f"win rate      {win_line(done) or 'not known: nobody judged'}")
@@ -60,36 +61,33 @@ def round_lines(number: Round) -> list[str]:
             lines.append(f"judge         {said}")
         if proxy := proxy_line(done):
             lines.append(f"proxy         {proxy}")
-        kl = done["kl"]
-        lines.append(
-            f"KL            {kl['value']:.2f} [{kl['low']:.2f}, {kl['high']:.2f}] nats a sample"
-        )
-        for name, sides in done["means"].items():
-            lines.append(f"{name:<13} {sides['before']:.3f} before, {sides['after']:.3f} after")
+        kl = done.kl
+        lines.append(f"KL            {kl.value:.2f} [{kl.low:.2f}, {kl.high:.2f}] nats a sample")
+        for name, sides in done.means.items():
+            lines.append(f"{name:<13} {sides.before:.3f} before, {sides.after:.3f} after")
     lines += [f"flagged       {flag} grew beyond its limit" for flag in number.flags]
     return lines
 
 
-def accuracy_line(report: dict[str, Any]) -> str:
+def accuracy_line(report: RewardReport) -> str:
     """Held-out accuracy and calibration of a reward model in words."""
-    accuracy, calibrated, chance = report["accuracy"], report["calibration"], chance_of(report)
+    accuracy, calibrated, chance = report.accuracy, report.calibration, chance_of(report)
     if accuracy is None or calibrated is None:
         if chance is None:
-            return f"{report['heldout']} held-out entries, none of which tells samples apart"
+            return f"{report.heldout} held-out entries, none of which tells samples apart"
         return (
-            f"right on {chance['value']:.1%} [{chance['low']:.1%}, {chance['high']:.1%}] of "
-            f"{chance['count']:.0f} held-out {chance['of']}"
+            f"right on {chance.value:.1%} [{chance.low:.1%}, {chance.high:.1%}] of "
+            f"{chance.count:.0f} held-out {chance.of}"
         )
-    overall = accuracy["overall"]
+    overall, gold = accuracy.overall, report.gold
     line = (
-        f"right on {overall['value']:.1%} [{overall['low']:.1%}, {overall['high']:.1%}] of "
-        f"{overall['count']:.0f} held-out pairs, calibration error {calibrated['error']:.3f}"
+        f"right on {overall.value:.1%} [{overall.low:.1%}, {overall.high:.1%}] of "
+        f"{overall.count:.0f} held-out pairs, calibration error {calibrated.error:.3f}"
     )
-    gold = report.get("gold") or {}
-    if gold.get("accuracy"):
-        line += f"; gold itself is right on {gold['accuracy']['value']:.1%} of them"
-    if gold.get("correlation") is not None:
-        line += f", rank correlation with it {gold['correlation']:.2f}"
+    if gold and gold.accuracy:
+        line += f"; gold itself is right on {gold.accuracy.value:.1%} of them"
+    if gold and gold.correlation is not None:
+        line += f", rank correlation with it {gold.correlation:.2f}"
     return line
 
 
@@ -117,8 +115,8 @@ def doubts(facts: Facts) -> list[str]:
     """What a reader must know before any figure: where nothing was learned, or may have been."""
     found: list[str] = []
     for number in facts.rounds:
-        told = [doubt_of_feedback(number.feedback or {})]
-        for axis, report in (number.reward or {}).get("reports", {}).items():
+        told = [doubt_of_feedback(number.feedback) if number.feedback else None]
+        for axis, report in number.reports.items():
             told.append(doubt_of_reward(axis, report))
         found += [f"Round {number.number}: {doubt}." for doubt in told if doubt is not None]
     return found

@@ -1,7 +1,7 @@
 """Letting the policy act, and asking what people think of what it did."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
@@ -15,22 +15,29 @@ from backflip.loop.stages.query_selection import num_prompts, picks, questions
 from backflip.loop.stages.training_data import usable_entries
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
 from backflip.records.feedback import Comparison, Critique
+from backflip.records.results import (
+    FeedbackResult,
+    ModelResult,
+    ReadingOrder,
+    RewardModels,
+    RolloutResult,
+)
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
 
-Result = dict[str, Any]
 
-
-def baseline(stage: "Stage", start: Result) -> Result:
+def baseline(stage: "Stage", start: ModelResult) -> RolloutResult:
     """What the starting model says to the held-out prompts: later policies are held against it."""
     settings = stage.recipe.evaluation
     prompts = heldout_prompts(stage, settings.prompts)
-    samples = act(stage, start["model"], prompts, settings.samples_per_prompt)
-    return {"model": start["model"], "samples": [sample.id for sample in samples]}
+    samples = act(stage, start.model, prompts, settings.samples_per_prompt)
+    return RolloutResult(model=start.model, samples=tuple(sample.id for sample in samples))
 
 
-def sample(stage: "Stage", policy: Result, reward: Result | None = None) -> Result:
+def sample(
+    stage: "Stage", policy: ModelResult, reward: RewardModels | None = None
+) -> RolloutResult:
     """Let the policy answer this round's prompts; more of them where a strategy picks.
 
     Args:
@@ -47,8 +54,8 @@ def sample(stage: "Stage", policy: Result, reward: Result | None = None) -> Resu
         # Each time round the prompts, other samples of them.
         seed = derive_seed(stage.seed, "again", number) if number else stage.seed
         chosen = pick(prompts, order[start : start + len(prompts)])
-        samples += act(stage, policy["model"], chosen, settings.samples_per_prompt, seed)
-    return {"model": policy["model"], "samples": [sample.id for sample in samples]}
+        samples += act(stage, policy.model, chosen, settings.samples_per_prompt, seed)
+    return RolloutResult(model=policy.model, samples=tuple(sample.id for sample in samples))
 
 
 def act(
@@ -74,8 +81,11 @@ def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
 
 
 def feedback(
-    stage: "Stage", asked: Result, reward: Result | None = None, start: Result | None = None
-) -> Result:
+    stage: "Stage",
+    asked: RolloutResult,
+    reward: RewardModels | None = None,
+    start: ModelResult | None = None,
+) -> FeedbackResult:
     """Ask about the samples, and fix what is learned from now as a snapshot.
 
     Args:
@@ -83,14 +93,10 @@ def feedback(
         asked: the samples, and who gave them.
         reward: reward models of the round before, by which a strategy may pick among them.
         start: the model that reward models grow from; None for the one that gave the samples.
-
-    Returns:
-        "snapshot", the number of its "entries" and of the round's "new_entries", what those hold by
-        kind ("holds", see `holdings`), the number of "skipped" questions, and "annotators".
     """
     settings, workspace = stage.recipe.feedback, stage.workspace
-    found = workspace.samples.get(asked["samples"])
-    samples = [found[sample_id] for sample_id in asked["samples"]]
+    found = workspace.samples.get(asked.samples)
+    samples = [found[sample_id] for sample_id in asked.samples]
     items = questions(stage, samples, reward)
     if not items:
         raise TrainingError(
@@ -98,23 +104,24 @@ def feedback(
             hint="Raise sampling.temperature or feedback.samples_per_prompt.",
         )
     if settings.source == "people":
-        skipped = ask_people(stage, items, InterimReward(stage, (start or asked)["model"]))
+        skipped = ask_people(stage, items, InterimReward(stage, (start or asked).model))
     else:
         skipped = (ask_judge if settings.source == "judge" else ask_teachers)(stage, items)
     read_critiques(stage)
     entries = usable_entries(stage)
     snapshot = workspace.snapshots.take([entry.id for entry in entries])
     new = workspace.journal.active(run=stage.run.id, rounds=stage.round)
-    result: Result = {
-        "snapshot": snapshot.id,
-        "entries": len(entries),
-        "new_entries": len(new),
-        "skipped": skipped,
-        "annotators": sorted({entry.annotator for entry in entries}),
-        "holds": holdings(new),
-        "order": order_of(new),
-    }
-    stage.reporter.say("\n".join([f"{stage.key}:", *holding_lines(result["holds"])]))
+    held = holdings(new)
+    result = FeedbackResult(
+        snapshot=snapshot.id,
+        entries=len(entries),
+        new_entries=len(new),
+        skipped=skipped,
+        annotators=tuple(sorted({entry.annotator for entry in entries})),
+        holds=held,
+        order=ReadingOrder(**order_of(new)),
+    )
+    stage.reporter.say("\n".join([f"{stage.key}:", *holding_lines(held)]))
     if doubt := doubt_of_feedback(result):
         stage.reporter.warn(f"{stage.key}: {doubt}.")
     return result

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backflip.errors import FormatError
 from backflip.evaluation import decided_pairs, reward_accuracy, reward_report
@@ -10,6 +10,8 @@ from backflip.formats import Labelled, bench_subset, read
 from backflip.loop.stages.learning import load_reward
 from backflip.records import Sample
 from backflip.records.feedback import FeedbackBase
+from backflip.records.figures import BenchReport, KeptShare
+from backflip.records.results import RewardModels
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
@@ -17,11 +19,8 @@ if TYPE_CHECKING:
 NUM_REASONS = 5
 
 
-def score_file(stage: "Stage", rewards: Mapping[str, Sequence[str]], file: str) -> dict[str, Any]:
+def score_file(stage: "Stage", models: RewardModels, file: str) -> BenchReport:
     """Accuracy and calibration of the trained reward on a file of comparisons in any format.
-
-    Rows of RewardBench name their subset: "subsets" then holds the accuracy on each, with its
-    interval. "reasons" says of the first rows that cannot be read why they cannot.
 
     Raises:
         FormatError: no row of the file can be read.
@@ -34,21 +33,21 @@ def score_file(stage: "Stage", rewards: Mapping[str, Sequence[str]], file: str) 
         raise FormatError(f"has no row that can be scored{reason}", where=file)
     samples = {sample.id: sample for row in labelled for sample in row.samples}
     entries = [entry for row in labelled for entry in row.entries]
-    values = load_reward(stage, rewards).score(list(samples.values()))
+    values = load_reward(stage, models).score(list(samples.values()))
     scores = {name: v for name, v in zip(samples, values, strict=True) if v is not None}
     kept = [entry for entry in entries if all(name in scores for name in entry.sample_ids)]
-    return {
-        **reward_report(kept, scores, samples, {}),
-        "entries": len(kept),
-        "subsets": _by_subset(kept, scores, samples),
-        "rejected_rows": len(rejected),
-        "reasons": [str(row) for row in rejected[:NUM_REASONS]],
-    }
+    return BenchReport(
+        **dict(reward_report(kept, scores, samples, {})),
+        entries=len(kept),
+        subsets=_by_subset(kept, scores, samples),
+        rejected_rows=len(rejected),
+        reasons=tuple(str(row) for row in rejected[:NUM_REASONS]),
+    )
 
 
 def _by_subset(
     entries: Sequence[FeedbackBase], scores: Mapping[str, float], samples: Mapping[str, Sample]
-) -> dict[str, Any]:
+) -> dict[str, KeptShare]:
     """Accuracy on the entries of each subset of a benchmark; empty where no row names one."""
     parts: dict[str, list[FeedbackBase]] = {}
     for entry in entries:
@@ -56,4 +55,6 @@ def _by_subset(
         if subset is not None:
             parts.setdefault(subset, []).append(entry)
     found = {name: reward_accuracy(decided_pairs(part, scores)) for name, part in parts.items()}
-    return {name: asdict(a.overall) for name, a in sorted(found.items()) if a is not None}
+    return {
+        name: KeptShare(**asdict(a.overall)) for name, a in sorted(found.items()) if a is not None
+    }

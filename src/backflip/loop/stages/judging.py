@@ -7,41 +7,44 @@ and no run may ever learn from it.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, get_args
 
 from backflip.judging.pairwise import Judge
 from backflip.judging.prompts import TURNED
 from backflip.loop.stages.acting import judging
 from backflip.records import Completion, Sample, content_id
 from backflip.records.feedback import Comparison
+from backflip.records.plan import VERDICT
+from backflip.records.results import JudgeCounts, Outcome, VerdictResult
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
 
-Said = dict[str, Any]
-
-_SIDES = {"a": "start", "b": "policy"}
+_OUTCOMES: dict[str, Outcome] = {
+    "a": "start",
+    "b": "policy",
+    "tie": "tie",
+    "both_bad": "both_bad",
+}
 _POINTS = {"policy": 1.0, "start": 0.0}
 
 
 @dataclass(frozen=True)
-class Sides:
+class Judged:
     """What the judge said of pairs of samples, the starting model's and the policy's.
 
     Attributes:
-        told: its "name", the number of "pairs", of "prompts" with an answer, and how many pairs
-            came out for the "policy" or the "start", as a "tie" or "both_bad", "turned" with the
-            order, were the "same" word for word, or stay "unanswered".
-        said: of each pair its "outcome", one of these, and the "reason" that was given.
+        told: how many pairs came out how.
+        said: of each pair.
     """
 
-    told: dict[str, Any]
-    said: tuple[Said, ...]
+    told: JudgeCounts
+    said: tuple[VerdictResult, ...]
 
     @property
     def points(self) -> list[float]:
         """1 for each pair that the policy won, 0 for one it lost, 0.5 for all other answers."""
-        answered = [said["outcome"] for said in self.said if said["outcome"] != "unanswered"]
+        answered = [said.outcome for said in self.said if said.outcome != "unanswered"]
         return [_POINTS.get(outcome, 0.5) for outcome in answered]
 
     @property
@@ -52,7 +55,7 @@ class Sides:
 
 def ask_about_sides(
     stage: "Stage", before: Sequence[Sample], after: Sequence[Sample]
-) -> Sides | None:
+) -> Judged | None:
     """Ask the recipe's judge about each pair; a stage that was cut off asks only what is missing.
 
     Of samples with the same text it is not asked: whatever it said would be of the order.
@@ -90,41 +93,40 @@ def ask_about_sides(
         raise failures[0]
     for failure in failures:
         stage.reporter.warn(f"{stage.key}: {failure}")
-    said = tuple(known[pair] or {"outcome": "unanswered", "reason": None} for pair in pairs)
-    return Sides(_counts(judge.annotator, pairs, said), said)
+    unanswered = VerdictResult(outcome="unanswered", reason=None)
+    said = tuple(known[pair] or unanswered for pair in pairs)
+    return Judged(_counts(judge.annotator, pairs, said), said)
 
 
 def _key(stage: "Stage", old: Sample, new: Sample) -> str:
     return f"{stage.key}/judge/{content_id('pair', old.id, new.id)}"
 
 
-def _known(stage: "Stage", old: Sample, new: Sample) -> Said | None:
+def _known(stage: "Stage", old: Sample, new: Sample) -> VerdictResult | None:
     """What is known of a pair without asking."""
     if old.text == new.text:
-        return {"outcome": "same", "reason": None}
-    return stage.workspace.stages.result(stage.run.id, _key(stage, old, new))
+        return VerdictResult(outcome="same", reason=None)
+    return stage.workspace.stages.result(stage.run.id, _key(stage, old, new), VERDICT)
 
 
-def _keep(stage: "Stage", old: Sample, new: Sample, entry: Comparison) -> Said:
-    outcome = "turned" if TURNED in entry.tags else _SIDES.get(entry.choice, entry.choice)
-    said = {"outcome": outcome, "reason": entry.reason}
-    stage.workspace.stages.finish(stage.run.id, _key(stage, old, new), said)
-    return said
+def _keep(stage: "Stage", old: Sample, new: Sample, entry: Comparison) -> VerdictResult:
+    outcome: Outcome = "turned" if TURNED in entry.tags else _OUTCOMES[entry.choice]
+    said = VerdictResult(outcome=outcome, reason=entry.reason)
+    return stage.workspace.stages.finish(stage.run.id, _key(stage, old, new), said)
 
 
 def _counts(
-    name: str, pairs: Sequence[tuple[Sample, Sample]], said: Sequence[Said]
-) -> dict[str, Any]:
+    name: str, pairs: Sequence[tuple[Sample, Sample]], said: Sequence[VerdictResult]
+) -> JudgeCounts:
     answered = {
         old.prompt_id
         for (old, _), one in zip(pairs, said, strict=True)
-        if one["outcome"] != "unanswered"
+        if one.outcome != "unanswered"
     }
-    counts = Counter(one["outcome"] for one in said)
-    outcomes = ("policy", "start", "tie", "both_bad", "turned", "same", "unanswered")
-    return {
-        "name": name,
-        "pairs": len(said),
-        "prompts": len(answered),
-        **{outcome: counts[outcome] for outcome in outcomes},
-    }
+    counts = Counter(one.outcome for one in said)
+    return JudgeCounts(
+        name=name,
+        pairs=len(said),
+        prompts=len(answered),
+        **{outcome: counts[outcome] for outcome in get_args(Outcome)},
+    )

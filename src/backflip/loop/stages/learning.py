@@ -33,6 +33,16 @@ from backflip.loop.stages.training_data import learned_from
 from backflip.models.files import read_tensors
 from backflip.records import Sample, derive_seed
 from backflip.records.feedback import FeedbackBase
+from backflip.records.figures import RewardReport
+from backflip.records.results import (
+    FeedbackResult,
+    ModelResult,
+    PolicyResult,
+    RewardModels,
+    RewardResult,
+    RolloutResult,
+    SnapshotResult,
+)
 from backflip.rewards import (
     AnnotatorModel,
     EnsembleReward,
@@ -55,12 +65,13 @@ from backflip.training import (
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
 
-Result = dict[str, Any]
 Samples = Mapping[str, Sample]
 WEIGHTS = "weights.safetensors"
 
 
-def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Result:
+def reward(
+    stage: "Stage", start: ModelResult, told: SnapshotResult, baseline: RolloutResult
+) -> RewardResult:
     """Train the reward models of every axis on a snapshot of feedback.
 
     One that is not shown to beat chance is warned of, and trained on all the same.
@@ -70,25 +81,25 @@ def reward(stage: "Stage", start: Result, told: Result, baseline: Result) -> Res
             samples apart.
     """
     entries, samples = _answers(stage, told, reward=True)
-    reference = stage.workspace.samples.get(baseline["samples"])
-    models: dict[str, list[str]] = {}
-    reports: dict[str, Any] = {}
+    reference = stage.workspace.samples.get(baseline.samples)
+    models: dict[str, tuple[str, ...]] = {}
+    reports: dict[str, RewardReport] = {}
     for axis, of_axis in _by_axis(entries, stage.recipe.reward.axes).items():
         models[axis], reports[axis] = _train_axis(
-            stage, axis, of_axis, samples, list(reference.values()), start, told["snapshot"]
+            stage, axis, of_axis, samples, list(reference.values()), start, told.snapshot
         )
         if doubt := doubt_of_reward(axis, reports[axis]):
             stage.reporter.warn(f"{stage.key}: {doubt}.")
-    return {"rewards": models, "snapshot": told["snapshot"], "reports": reports}
+    return RewardResult(rewards=models, snapshot=told.snapshot, reports=reports)
 
 
 def _answers(
-    stage: "Stage", told: Result, *, reward: bool
+    stage: "Stage", told: SnapshotResult, *, reward: bool
 ) -> tuple[list[FeedbackBase], dict[str, Sample]]:
     """The entries that a round learns from, of which there is one at least, and their samples."""
-    entries, samples = learned_from(stage, told["snapshot"], reward=reward)
+    entries, samples = learned_from(stage, told.snapshot, reward=reward)
     if not entries:
-        skipped = told.get("skipped", 0)
+        skipped = _skipped(told)
         some = "the one question was" if skipped == 1 else f"all {skipped} questions were"
         raise TrainingError(
             "nobody answered, so there is nothing to learn from"
@@ -98,6 +109,11 @@ def _answers(
             "question that they can answer, or samples that differ more (sampling.temperature).",
         )
     return entries, samples
+
+
+def _skipped(told: SnapshotResult) -> int:
+    """The number of questions that nobody answered, where any were asked for this."""
+    return told.skipped if isinstance(told, FeedbackResult) else 0
 
 
 def _by_axis(entries: Sequence[FeedbackBase], axes: Sequence[str]) -> dict[str, list[FeedbackBase]]:
@@ -130,9 +146,9 @@ def _train_axis(
     entries: Sequence[FeedbackBase],
     samples: Samples,
     reference: Sequence[Sample],
-    start: Result,
+    start: ModelResult,
     snapshot: str,
-) -> tuple[list[str], dict[str, Any]]:
+) -> tuple[tuple[str, ...], RewardReport]:
     """The ensemble of one axis: ids of its members, and how good they are together."""
     settings = stage.recipe.reward
     kept, heldout = split_by_prompt(
@@ -148,7 +164,7 @@ def _train_axis(
     reliabilities: list[dict[str, float]] = []
     for member in range(settings.ensemble):
         seed = derive_seed(stage.seed, axis, member)
-        network = stage.domain.scorer(stage.model_folder(start["model"]), seed=seed)
+        network = stage.domain.scorer(stage.model_folder(start.model), seed=seed)
         annotators = AnnotatorModel.of(kept, settings)
         fitted = RewardFit(network, annotators, kept, samples, settings, seed)
         part = f"{axis}-{member}"
@@ -175,7 +191,7 @@ def _train_axis(
                     folder, {**record, "axis": axis, "reliabilities": extra}
                 ),
                 part=part,
-                parents=(start["model"], *_grown_from(stage)),
+                parents=(start.model, *_grown_from(stage)),
                 snapshot=snapshot,
                 metrics=metrics,
             )
@@ -189,11 +205,12 @@ def _train_axis(
     }
     known = {i: stage.domain.gold(samples[i]) for i in mean}
     gold = {i: value for i, value in known.items() if value is not None}
-    report = reward_report(heldout, mean, samples, betas, gold if len(gold) == len(mean) else None)
-    if report["accuracy"] is not None:
-        overall = report["accuracy"]["overall"]
-        note_accuracy(stage, axis, len(kept) + len(heldout), overall["value"], overall["count"])
-    return ids, {**report, "trained_on": len(kept), "heldout": len(heldout)}
+    figures = reward_report(heldout, mean, samples, betas, gold if len(gold) == len(mean) else None)
+    if figures.accuracy is not None:
+        overall = figures.accuracy.overall
+        note_accuracy(stage, axis, len(kept) + len(heldout), overall.value, overall.count)
+    report = RewardReport(**dict(figures), trained_on=len(kept), heldout=len(heldout))
+    return tuple(ids), report
 
 
 def _mean(members: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -210,12 +227,12 @@ def _grown_from(stage: "Stage") -> tuple[str, ...]:
     return made_here(stage, Path(place))
 
 
-def load_reward(stage: "Stage", rewards: Mapping[str, Sequence[str]]) -> Reward:
+def load_reward(stage: "Stage", models: RewardModels) -> Reward:
     """The trained models of every axis as the one reward that the recipe's mixture makes."""
     settings = stage.recipe.reward
     axes: dict[str, Reward] = {}
-    for axis, ids in rewards.items():
-        members = [stage.domain.reward(stage.model_folder(model)) for model in ids]
+    for axis in dict.fromkeys((*settings.axes, *models.rewards)):
+        members = [stage.domain.reward(stage.model_folder(model)) for model in models.of(axis)]
         axes[axis] = (
             members[0]
             if len(members) == 1
@@ -236,40 +253,53 @@ def load_reward(stage: "Stage", rewards: Mapping[str, Sequence[str]]) -> Reward:
 
 
 def policy(
-    stage: "Stage", start: Result, current: Result, told: Result, reward: Result | None
-) -> Result:
-    """Train the policy from where the last round left it, near the starting model."""
+    stage: "Stage",
+    start: ModelResult,
+    current: ModelResult,
+    told: SnapshotResult | None,
+    reward: RewardModels | None,
+) -> PolicyResult:
+    """Train the policy from where the last round left it, near the starting model.
+
+    Args:
+        stage: whose work it is.
+        start: the model that it is kept near.
+        current: the policy of the last round; before the first one, the starting model.
+        told: the feedback that it is trained on, itself or by way of reward models; None for
+            reward models of which nobody knows.
+        reward: the reward models, where the algorithm learns from any.
+    """
     settings = stage.recipe.algorithm
     algorithm = make_algorithm(settings)
-    network = stage.domain.policy(stage.model_folder(start["model"]), seed=stage.recipe.seed)
-    if "trained" in current:
-        _take_up(stage, network, current["trained"])
+    network = stage.domain.policy(stage.model_folder(start.model), seed=stage.recipe.seed)
+    if isinstance(current, PolicyResult):
+        _take_up(stage, network, current.trained)
     if isinstance(algorithm, OnlineAlgorithm) and isinstance(settings, OnlineSettings):
         if reward is None:
             raise TrainingError(f"{type_of(settings)} learns from a reward model; none was given")
         trainee = _online(stage, algorithm, settings, network, start, reward)
     elif isinstance(algorithm, OfflineAlgorithm) and isinstance(settings, OfflineSettings):
+        if told is None:
+            raise TrainingError(f"{type_of(settings)} learns from feedback; none was given")
         trainee = _offline(stage, algorithm, settings, network, start, told)
     else:
         raise TypeError(f"{type(algorithm).__name__} is of no family")
-    watchdog = PolicyMonitor(stage, usual_length(stage, start["model"]))
+    watchdog = PolicyMonitor(stage, usual_length(stage, start.model))
     metrics = train(stage, trainee, title="policy", watch=watchdog)
-    parents = (
-        current["model"],
-        *(m for ids in (reward or {}).get("rewards", {}).values() for m in ids),
-    )
+    rewards = reward.rewards.values() if reward else ()
+    parents = (current.model, *(model for ids in rewards for model in ids))
     model = keep_model(
         stage,
         "policy",
         network.save,
         parents=parents,
-        snapshot=told["snapshot"],
+        snapshot=told and told.snapshot,
         metrics=metrics,
     )
     with new_folder(stage.folder / "trained", replace=True) as draft:
         (draft / WEIGHTS).write_bytes(save(network.trainable_state()))
     trained = stage.folder / "trained" / WEIGHTS
-    return {"model": model, "trained": str(trained.relative_to(stage.workspace.artifacts))}
+    return PolicyResult(model=model, trained=str(trained.relative_to(stage.workspace.artifacts)))
 
 
 def _take_up(stage: "Stage", network: Any, trained: str) -> None:
@@ -292,14 +322,14 @@ def _online(
     algorithm: OnlineAlgorithm,
     settings: OnlineSettings,
     network: Any,
-    start: Result,
-    reward: Result,
+    start: ModelResult,
+    reward: RewardModels,
 ) -> Trainer:
     recipe, domain = stage.recipe, stage.domain
-    folder = stage.model_folder(start["model"])
+    folder = stage.model_folder(start.model)
     value = None
     if algorithm.uses_values:
-        first = next(iter(reward["rewards"].values()))[0]
+        first = reward.of(recipe.reward.axes[0])[0]
         value = domain.value(stage.model_folder(first), seed=stage.seed)
     learner = Learner(
         network,
@@ -313,8 +343,8 @@ def _online(
     return OnPolicyTrainer(
         algorithm=algorithm,
         learner=learner,
-        sampler=domain.sampler(folder, model_id=start["model"]),
-        reward=load_reward(stage, reward["rewards"]),
+        sampler=domain.sampler(folder, model_id=start.model),
+        reward=load_reward(stage, reward),
         prompts=[prompt for prompt in domain.prompts() if prompt.split == "train"],
         sampling=recipe.sampling,
         collate=domain.collate,
@@ -331,16 +361,16 @@ def _offline(
     algorithm: OfflineAlgorithm,
     settings: OfflineSettings,
     network: Any,
-    start: Result,
-    told: Result,
+    start: ModelResult,
+    told: SnapshotResult,
 ) -> Trainer:
     entries, samples = _answers(stage, told, reward=False)
-    pairs = decided_pairs(entries, samples, skipped=told.get("skipped", 0))
+    pairs = decided_pairs(entries, samples, skipped=_skipped(told))
     learner = Learner(
         network,
         settings.optimizer,
         total_updates=offline_steps(len(pairs), settings),
-        reference=stage.domain.reference(stage.model_folder(start["model"])),
+        reference=stage.domain.reference(stage.model_folder(start.model)),
     )
     return PreferenceTrainer(
         algorithm=algorithm,

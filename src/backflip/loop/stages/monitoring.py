@@ -1,9 +1,12 @@
 """What is flagged of a policy: that it runs away from its reference, or into length."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from backflip.records.plan import BASELINE, POLICY, round_of
+from backflip.records.results import EvaluationResult
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
@@ -11,12 +14,9 @@ if TYPE_CHECKING:
 
 def usual_length(stage: "Stage", model: str) -> float | None:
     """Mean number of actions in the starting model's answers to the held-out prompts, if known."""
-    for found in stage.workspace.stages.all(stage.run.id):
-        # The recipe's own start has the key "baseline", another model a key made of it.
-        if found.key.split("-")[0] != "baseline" or not found.result:
-            continue
-        if found.result["model"] == model:
-            samples = stage.workspace.samples.get(found.result["samples"])
+    for found in stage.workspace.stages.results(stage.run.id, BASELINE).values():
+        if found.model == model:
+            samples = stage.workspace.samples.get(found.samples)
             return float(np.mean([len(s.content.logprobs) for s in samples.values()]))
     return None
 
@@ -59,7 +59,7 @@ class PolicyMonitor:
             self.stage.reporter.warn(f"{self.stage.key}, step {step}: {what}.")
 
 
-def flag_measured(stage: "Stage", result: Mapping[str, Any]) -> None:
+def flag_measured(stage: "Stage", result: EvaluationResult) -> None:
     """Flag a policy by what its evaluation measured, unless its training flagged that already.
 
     An algorithm that learns from pairs draws no samples while it trains, so it has no KL of its
@@ -68,19 +68,21 @@ def flag_measured(stage: "Stage", result: Mapping[str, Any]) -> None:
     """
     limits, metrics = stage.recipe.loop, stage.workspace.metrics
     told: dict[str, str] = {}
-    if (kl := result["kl"]["value"]) > limits.warn_kl:
+    if (kl := result.kl.value) > limits.warn_kl:
         told["kl"] = f"KL from the starting model is {kl:.1f} nats a sample"
-    length = result["means"]["length"]
-    if length["after"] > limits.warn_length * length["before"]:
-        told["length"] = _grew(length["before"], length["after"])
-    round_, slash, _ = stage.key.rpartition("/")
-    training = f"{round_}/policy"
-    known = {s.name for s in metrics.series(stage.run.id, stage=f"{training}/flags")}
-    for name in told.keys() - known:
-        if slash:  # a policy that is measured on its own was trained under another key
-            steps = [s.steps[-1] for s in metrics.series(stage.run.id, stage=training)]
-            metrics.log(stage.run.id, f"{training}/flags", max(steps, default=0), {name: 1.0})
-        stage.reporter.warn(f"{stage.key}: {told[name]}.")
+    length = result.means["length"]
+    if length.after > limits.warn_length * length.before:
+        told["length"] = _grew(length.before, length.after)
+    number = round_of(stage.key)
+    if number is not None:  # a policy that is measured on its own was trained under another key
+        training = POLICY.key(number)
+        flags = f"{training}/flags"
+        known = {s.name for s in metrics.series(stage.run.id, stage=flags)}
+        steps = [s.steps[-1] for s in metrics.series(stage.run.id, stage=training)]
+        told = {name: what for name, what in told.items() if name not in known}
+        metrics.log(stage.run.id, flags, max(steps, default=0), dict.fromkeys(told, 1.0))
+    for what in told.values():
+        stage.reporter.warn(f"{stage.key}: {what}.")
 
 
 def _grew(before: float, after: float) -> str:

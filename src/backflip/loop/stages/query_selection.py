@@ -1,26 +1,25 @@
 """Which of the samples people are asked about, where a strategy picks them from a pool."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backflip.errors import DamageError
 from backflip.feedback.query_selection import Candidate, Floats, Selection, select, set_embeddings
 from backflip.feedback.teachers import Item, distinct_by_prompt, make_items
+from backflip.loop.stages.model_registration import ANEW
 from backflip.records import Sample, derive_seed
+from backflip.records.plan import SELECTION
+from backflip.records.results import AskedSet, RewardModels, SelectionResult
 from backflip.rewards import TrainedReward, heldout_side
 from backflip.workspace import Workspace
 
 if TYPE_CHECKING:
     from backflip.loop.run import Stage
 
-Result = dict[str, Any]
 
-SELECTION = "selection"
-"""The stage of a round's feedback in which a strategy chooses, and the end of its key."""
-
-
-def picks(stage: "Stage", reward: Result | None) -> bool:
+def picks(stage: "Stage", reward: RewardModels | None) -> bool:
     """Whether a strategy picks what this round asks about.
 
     The two that go by reward models cannot before there are any.
@@ -35,7 +34,7 @@ def num_prompts(stage: "Stage") -> int:
     return min(stage.recipe.feedback.prompts, own)
 
 
-def questions(stage: "Stage", samples: Sequence[Sample], reward: Result | None) -> list[Item]:
+def questions(stage: "Stage", samples: Sequence[Sample], reward: RewardModels | None) -> list[Item]:
     """What to ask about these samples, or about those of them that a strategy picks.
 
     What it picked is a stage of its own, kept before anybody is asked: a round that is cut off
@@ -56,22 +55,19 @@ def questions(stage: "Stage", samples: Sequence[Sample], reward: Result | None) 
             "asks about samples drawn at random."
         )
         return make_items(samples, settings.kinds, axes)
-    chosen = stage.run.stage(f"{stage.key}/{SELECTION}", choose, samples, reward)
+    chosen = stage.run.stage(SELECTION.below(stage.key), choose, samples, reward)
     by_id = {sample.id: sample for sample in samples}
     return [
         item
-        for asked in chosen["asked"]
-        for item in make_items([by_id[i] for i in asked["samples"]], settings.kinds, axes)
+        for asked in chosen.asked
+        for item in make_items(_found(by_id, asked), settings.kinds, axes)
     ]
 
 
-def choose(stage: "Stage", samples: Sequence[Sample], reward: Result | None) -> Result:
-    """Choose among the sets of samples that could be put up.
-
-    Returns:
-        "strategy", "candidates" (their number) and "asked": prompt by prompt, of each set the ids
-        of its "samples", and whether it was drawn "by_lot".
-    """
+def choose(
+    stage: "Stage", samples: Sequence[Sample], reward: RewardModels | None
+) -> SelectionResult:
+    """Choose among the sets of samples that could be put up, prompt by prompt."""
     recipe = stage.recipe
     settings = recipe.feedback.selection
     candidates = pool_of(samples, recipe.feedback.samples_per_prompt)
@@ -88,14 +84,25 @@ def choose(stage: "Stage", samples: Sequence[Sample], reward: Result | None) -> 
     )
     stage.reporter.say(_told(stage, candidates, chosen))
     drawn = set(chosen.drawn)
-    return {
-        "strategy": settings.strategy,
-        "candidates": len(candidates),
-        "asked": [
-            {"samples": [samples[i].id for i in candidates[c].places], "by_lot": c in drawn}
+    return SelectionResult(
+        strategy=settings.strategy,
+        candidates=len(candidates),
+        asked=tuple(
+            AskedSet(samples=tuple(samples[i].id for i in candidates[c].places), by_lot=c in drawn)
             for c in chosen.asked
-        ],
-    }
+        ),
+    )
+
+
+def _found(samples: Mapping[str, Sample], asked: AskedSet) -> list[Sample]:
+    """The samples of a set that was chosen from these."""
+    if gone := [name for name in asked.samples if name not in samples]:
+        raise DamageError(
+            f"what was chosen to be asked about holds {gone[0]}, which is none of the round's "
+            "samples",
+            hint=ANEW,
+        )
+    return [samples[name] for name in asked.samples]
 
 
 def pool_of(samples: Sequence[Sample], each: int) -> list[Candidate]:
@@ -121,18 +128,13 @@ def heldout_seed(stage: "Stage") -> int:
 
 def picked_samples(workspace: Workspace) -> set[str]:
     """Ids of the samples that a strategy picked to be asked about, in any run."""
-    results = [
-        kept.result
-        for run in workspace.runs.all()
-        for kept in workspace.stages.all(run.id)
-        if kept.key.endswith(f"/{SELECTION}") and kept.result is not None
-    ]
     return {
         name
-        for result in results
-        for asked in result["asked"]
-        if not asked["by_lot"]
-        for name in asked["samples"]
+        for run in workspace.runs.all()
+        for result in workspace.stages.results(run.id, SELECTION).values()
+        for asked in result.asked
+        if not asked.by_lot
+        for name in asked.samples
     }
 
 
@@ -140,7 +142,7 @@ def _measured(
     stage: "Stage",
     candidates: Sequence[Candidate],
     samples: Sequence[Sample],
-    reward: Result | None,
+    reward: RewardModels | None,
 ) -> dict[str, Any]:
     """What the strategy goes by, as arguments of `select`."""
     if stage.recipe.feedback.selection.strategy != "diverse":
@@ -168,16 +170,18 @@ def _log_odds(stage: "Stage", ids: Sequence[str], samples: Sequence[Sample]) -> 
     return np.array(rows)
 
 
-def _networks(stage: "Stage", acted: str | None, reward: Result | None) -> list[TrainedReward]:
+def _networks(
+    stage: "Stage", acted: str | None, reward: RewardModels | None
+) -> list[TrainedReward]:
     """The networks that embed: a reward model of each axis, or one that is still to be trained."""
     if reward is None:
         return [stage.domain.scorer(stage.model_folder(str(acted)), seed=stage.seed)]
     return [stage.domain.reward(stage.model_folder(ids[0])) for ids in _models(reward)]
 
 
-def _models(reward: Result | None) -> list[list[str]]:
+def _models(reward: RewardModels | None) -> list[tuple[str, ...]]:
     """The reward models of each axis."""
-    return [] if reward is None else list(reward["rewards"].values())
+    return [] if reward is None else list(reward.rewards.values())
 
 
 def _told(stage: "Stage", candidates: Sequence[Candidate], chosen: Selection) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from backflip.algorithms import Algorithm
 from backflip.records import Prompt, Sample
+from backflip.records.plan import PREPARING
 from backflip.records.problems import Findings
 from backflip.rewards import TrainedReward
 from backflip.sampling import Sampler
@@ -45,7 +46,7 @@ class Given:
         written: whether somebody may write replies to the prompts that are learned from.
     """
 
-    ahead: Sequence[str] = ("pretrain", "sft")
+    ahead: Sequence[str] = tuple(kind.name for kind in PREPARING)
     texts: tuple[str, ...] = ()
     texts_key: str = "algorithm.ptx_text"
     dialogues: bool = True

@@ -9,6 +9,7 @@ from backflip.data.files import Rejected, may_be_on_hub
 from backflip.data.lengths import Fitted, Limit, fit_prompts, fit_samples
 from backflip.data.opening import look_up, no_such_file
 from backflip.records import Prompt, Sample
+from backflip.records.plan import PRETRAIN, SFT
 from backflip.records.problems import Findings, Problem
 from backflip.training.domains.domain import Given
 from backflip.training.domains.text_readers import TextReaders
@@ -30,8 +31,8 @@ class TextCheck:
     def __init__(self, domain: TextReaders, given: Given):
         self._domain = domain
         self._given = given
-        self._pretrain = domain.pretrain if "pretrain" in given.ahead else None
-        self._sft = domain.sft if "sft" in given.ahead else None
+        self._pretrain = domain.pretrain if PRETRAIN.name in given.ahead else None
+        self._sft = domain.sft if SFT.name in given.ahead else None
         self._missing: set[str] = set()
         self._scorers: list[Reader] = []
         self._heldout: set[str] = set()

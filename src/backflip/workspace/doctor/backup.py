@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.files.manifest import hash_file
+from backflip.plain_text import counted
 from backflip.records import Record
 from backflip.workspace.database import schema
 from backflip.workspace.database.engine import workspace_id
-from backflip.workspace.doctor.reading import Finding
+from backflip.workspace.doctor.reading import Finding, name_of
 from backflip.workspace.transfer.backup import ARTIFACTS, lines_of
 from backflip.workspace.transfer.bounds import Bounds
 from backflip.workspace.transfer.reading import read_backup, read_row
@@ -51,7 +52,13 @@ class Comparison(Record):
 
 
 def compare(
-    file: Path, root: Path, connection: Connection | None, bounds: Bounds, *, rows: bool = True
+    file: Path,
+    root: Path,
+    connection: Connection | None,
+    bounds: Bounds,
+    *,
+    rows: bool = True,
+    told: Collection[str] = (),
 ) -> Comparison:
     """Hold a workspace to a backup.
 
@@ -61,12 +68,15 @@ def compare(
         connection: to its database; None where that cannot be read.
         bounds: what the backup may ask of this machine.
         rows: whether they are compared, or only the files.
+        told: names of rows (see `name_of`) of which it is told already that they are lost: they
+            would come back, and are in no finding.
 
     Raises:
         WorkspaceError: the backup cannot be used.
     """
     here = {table.name: _known(connection, table) for table in schema.metadata.sorted_tables}
     lost: Counter[str] = Counter()
+    untold: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     named: list[str] = []
 
@@ -81,6 +91,7 @@ def compare(
                 continue
             known = here.get(table, {}).get(key)
             lost[table] += known is None
+            untold[table] += known is None and _name(table, row) not in told
             changed[table] += known is not None and known != _digest(line)
         return number
 
@@ -97,14 +108,15 @@ def compare(
         rows=gone,
         files=tuple(other),
         changed={name: changed[name] for name in changed if changed[name]} if same else {},
-        findings=tuple(_findings(root, gone, other)),
+        findings=tuple(_findings(root, +untold, other)),
     )
 
 
-def _findings(root: Path, rows: dict[str, int], files: list[str]) -> Iterator[Finding]:
+def _findings(root: Path, rows: Mapping[str, int], files: list[str]) -> Iterator[Finding]:
     for table, number in rows.items():
         if table in LASTING:
-            what = f"{number} rows are in the backup and not here"
+            is_ = "is" if number == 1 else "are"
+            what = f"{counted(number, 'row')} {is_} in the backup and not here"
             yield Finding(state="lost", what=what, where=f"table {table}")
     for name in files:
         path = root / ARTIFACTS / name
@@ -129,6 +141,11 @@ def _known(connection: Connection | None, table: sa.Table) -> _Known:
     except (DBAPIError, ValueError, TypeError):
         pass
     return found
+
+
+def _name(table: str, row: dict[str, Any]) -> str:
+    known = schema.metadata.tables.get(table)
+    return table if known is None else name_of(known, row)
 
 
 def _key(table: str, line: bytes) -> tuple[bytes, dict[str, Any]]:

@@ -76,7 +76,8 @@ def diagnose(
             if backup is not None:
                 rows = kind != "older"
                 read = connection if kind == "known" else None
-                compared = compare(Path(backup), root, read, bounds, rows=rows)
+                lost = {finding.where for finding in findings if finding.state == "lost"}
+                compared = compare(Path(backup), root, read, bounds, rows=rows, told=lost)
     except (DBAPIError, OSError, UnicodeError, _UnreadableError) as error:
         findings.append(telling("damaged", error, where=_place(root, marker)))
     if backup is not None and compared is None:

@@ -1,7 +1,7 @@
 """How the doctor reads a database that may be damaged: without changing it, and row by row."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from backflip.records import Record
-from backflip.workspace.database import columns
+from backflip.workspace.database import columns, schema
 from backflip.workspace.database.addresses import has_log, postgresql_url, require_readable
 from backflip.workspace.database.engine import Database
 from backflip.workspace.workspace import DATABASE
@@ -81,6 +81,15 @@ def _sqlite(path: Path) -> sa.Engine:
 def _postgresql(address: str) -> sa.Engine:
     still = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return Database(postgresql_url(address)).engine.execution_options(**still)
+
+
+def name_of(table: sa.Table, row: Mapping[str, Any]) -> str:
+    """What a row goes by in a finding: its table and its id, or what stands in its place."""
+    if table is schema.stages:  # whose number says nothing to a reader
+        names = ["run", "key"]
+    else:
+        names = ["id"] if "id" in table.columns else [c.name for c in table.primary_key.columns]
+    return " ".join([table.name, *(str(row.get(name)) for name in names)])
 
 
 class BadRowError(Exception):

@@ -1,7 +1,7 @@
 """Rows held to what they are named by, and to the rows that they speak of."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,8 +14,10 @@ from backflip.errors import BackflipError
 from backflip.records import Content, Prompt, Sample, content_from, content_id
 from backflip.records.checks import check_content
 from backflip.records.feedback import parse_feedback
+from backflip.records.plan import stage_of
 from backflip.workspace.database import schema
-from backflip.workspace.doctor.reading import Finding, rows_of, telling
+from backflip.workspace.database.kept import result_faults
+from backflip.workspace.doctor.reading import Finding, name_of, rows_of, telling
 from backflip.workspace.material.entries import IS_ERASED, RETRACTION, select_rows
 from backflip.workspace.material.prompts import has_no_words
 from backflip.workspace.material.samples import ERASED_HEADER
@@ -39,7 +41,7 @@ def check_rows(connection: Connection, where: str) -> Iterator[Finding]:
     there = _tables(connection)
     missing = schema.metadata.tables.keys() - there
     for name in sorted(missing):
-        yield Finding(state="lost", what=f"the table {name} is gone", where=where)
+        yield Finding(state="lost", what="is gone", where=f"table {name}")
     if connection.dialect.name == "sqlite":
         yield from _integrity(connection, where)
     checks: list[Callable[[], Iterator[Finding]]] = [
@@ -47,12 +49,22 @@ def check_rows(connection: Connection, where: str) -> Iterator[Finding]:
         lambda: _contents(connection, missing),
         lambda: _snapshots(connection),
     ]
+    lost: set[str] = set()
     for check in checks:
         try:
-            yield from check()
+            yield from _told_once(check(), lost)
         except (DBAPIError, BackflipError, *_UNFIT) as error:
             if not missing:
                 yield telling("damaged", error, where=where)
+
+
+def _told_once(found: Iterable[Finding], lost: set[str]) -> Iterator[Finding]:
+    """The findings without what is `lost` already, whoever else speaks of it; it gets the rest."""
+    for finding in found:
+        if finding.state != "lost" or finding.where not in lost:
+            yield finding
+        if finding.state == "lost":
+            lost.add(finding.where)
 
 
 def _tables(connection: Connection) -> set[str]:
@@ -131,7 +143,7 @@ def _of_table(
 ) -> Iterator[Finding]:
     """Findings of a table; `samples` gets the ids of its samples, for what comes after it."""
     for row, fault in rows_of(connection, table):
-        where = f"{table.name} {_name(table, row)}"
+        where = name_of(table, row)
         if table is schema.samples:
             samples.add(str(row["id"]))
         try:
@@ -139,20 +151,14 @@ def _of_table(
             spoken = () if told else _spoken_of(table, row)
         except (BackflipError, *_UNFIT):
             told, spoken = "holds what it cannot", ()
-        if told:
-            yield Finding(state="damaged", what=told, where=where)
-        elif table is schema.samples and (odd := _oddness(row)):
+        faults = [told] if told else _result_faults(table, row)
+        yield from (Finding(state="damaged", what=fault, where=where) for fault in faults)
+        if not faults and table is schema.samples and (odd := _oddness(row)):
             yield Finding(state="note", what=odd, where=where)
         for name in spoken:
             if name not in samples:
                 what = f"is gone, and {where} speaks of it"
                 yield Finding(state="lost", what=what, where=f"samples {name}")
-
-
-def _name(table: sa.Table, row: _Row) -> str:
-    if "id" in table.columns:
-        return str(row["id"])
-    return " ".join(str(row[column.name]) for column in table.primary_key.columns)
 
 
 def _content_fault(table: sa.Table, row: _Row, erased: set[str]) -> str | None:
@@ -186,6 +192,13 @@ def _oddness(row: _Row) -> str | None:
     except ValueError as error:
         return f"is read as it was kept, but would be refused today: {error}"
     return None
+
+
+def _result_faults(table: sa.Table, row: _Row) -> list[str]:
+    """What is wrong with the result of a stage that is done, key by key."""
+    if table is not schema.stages or row["result"] is None:
+        return []
+    return result_faults(stage_of(row["key"]), row["result"])
 
 
 def _is_sample(row: _Row) -> bool:

@@ -1,7 +1,8 @@
 """Runs and their stages: what was begun, what is done, and with which result."""
 
+import json
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pydantic import InstanceOf
@@ -9,9 +10,13 @@ from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
 from backflip.records import Record
+from backflip.records.plan import StageKind, stage_of
+from backflip.records.results import StageResult
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, insert, insert_new
-from backflip.workspace.database.kept import as_kept
+from backflip.workspace.database.kept import as_kept, read_result
+
+R = TypeVar("R", bound=StageResult)
 
 
 class RunRecord(Record):
@@ -27,11 +32,11 @@ class RunRecord(Record):
 
 
 class StageRecord(Record):
-    """A part of a run that is done once. `result` is None until it is done."""
+    """A part of a run that is done once; its result is there once it is."""
 
     run: str
     key: str
-    result: InstanceOf[dict[str, Any]] | None
+    is_done: bool
     created: datetime
     finished: datetime | None
 
@@ -140,53 +145,73 @@ class Stages:
             require_run(connection, run)
             connection.execute(insert(connection, schema.stages).on_conflict_do_nothing(), row)
 
-    def finish(self, run: str, key: str, result: dict[str, Any]) -> None:
+    def finish(self, run: str, key: str, result: R) -> R:
         """Keep a stage's result, which ends it.
+
+        Returns:
+            the result as it is read from now on, down to the order of its keys: what is done with
+            it is the same now and when a run goes on.
 
         Raises:
             WorkspaceError: it has another result already: two processes work on one run.
         """
         self.begin(run, key)
-        table = schema.stages
+        table, kept = schema.stages, result.kept()
         this = sa.and_(table.c.run == run, table.c.key == key)
         with self._database.write("runs") as connection:
             known = connection.execute(sa.select(table.c.result).where(this)).scalar_one()
             if known is None:
-                values = {"result": result, "finished": columns.now()}
+                values = {"result": kept, "finished": columns.now()}
                 connection.execute(sa.update(table).where(this).values(values))
-            elif columns.canonical(known) != columns.canonical(result):
+            elif columns.canonical(known) != columns.canonical(kept):
                 raise WorkspaceError(
                     f"stage {key!r} of run {run!r} has another result already",
                     where=self._database.where,
                     hint="Is the same run under way in another process?",
                 )
+        return type(result).model_validate(json.loads(columns.canonical(kept)))
 
-    def result(self, run: str, key: str) -> dict[str, Any] | None:
+    def result(self, run: str, key: str, kind: StageKind[R]) -> R | None:
         """A stage's result; None when it is not done.
 
+        Args:
+            run: id of the run.
+            key: of the stage.
+            kind: which stage it is.
+
         Raises:
-            DamageError: it cannot be read; or later, by `[]`, it lacks what is asked of it.
+            DamageError: it is not what was written.
         """
         table = schema.stages
         query = sa.select(table.c.result).where(table.c.run == run, table.c.key == key)
         with self._database.read() as connection:
             held = connection.execute(query).scalar()
-        return _result(run, key, held)
+        return None if held is None else read_result(run, key, kind, held)
+
+    def results(self, run: str, kind: StageKind[R]) -> dict[str, R]:
+        """What there is of a kind in a run, by key, in the order in which it was begun.
+
+        Raises:
+            DamageError: one of them is not what was written.
+        """
+        table = schema.stages
+        query = sa.select(table.c.key, table.c.result).where(
+            table.c.run == run, table.c.result.is_not(None)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(table.c.number)).all()
+        return {
+            row.key: read_result(run, row.key, kind, row.result)
+            for row in rows
+            if stage_of(row.key) is kind
+        }
 
     def all(self, run: str) -> list[StageRecord]:
         """The stages of a run in the order they were begun."""
         table = schema.stages
-        query = sa.select(table).where(table.c.run == run).order_by(table.c.number)
+        is_done = table.c.result.is_not(None).label("is_done")
+        query = sa.select(table.c.run, table.c.key, is_done, table.c.created, table.c.finished)
+        query = query.where(table.c.run == run).order_by(table.c.number)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [_stage(row) for row in rows]
-
-
-def _stage(row: sa.RowMapping) -> StageRecord:
-    values = {name: value for name, value in row.items() if name != "number"}
-    values["result"] = _result(values["run"], values["key"], values["result"])
-    return StageRecord(**values)
-
-
-def _result(run: str, key: str, held: Any) -> dict[str, Any] | None:
-    return None if held is None else as_kept(held, f"the result of stage {key} of run {run}")
+        return [StageRecord(**row) for row in rows]
