@@ -7,10 +7,11 @@ import torch
 from worlds import BOX, ENDING, WORDS
 
 from backflip.agents import AgentPolicy, ClipReward, ClipScorer
-from backflip.algorithms import DPO, PPO, DPOSettings, PPOSettings
+from backflip.algorithms import DPOSettings, PPOSettings
 from backflip.config import PromptSettings, SamplingSettings
 from backflip.errors import SettingsError
 from backflip.training.domains.agents import AgentDomain
+from backflip.training.trainers.auxiliary import pretraining_mix
 
 
 def domain(environment: str = BOX, gold: str | None = "environment") -> AgentDomain:
@@ -67,7 +68,8 @@ def test_what_is_for_text_alone_is_refused(tmp_path: Path):
         made.pretraining(tmp_path, seed=0)
     with pytest.raises(SettingsError, match="not fine-tuned"):
         made.finetuning(tmp_path, seed=0)
+    mixed = PPOSettings(ptx_coefficient=0.5).mixed_text
     with pytest.raises(SettingsError, match="not pre-trained on text"):
-        made.mixed_in(PPO(PPOSettings(ptx_coefficient=0.5)), seed=0)
-    assert made.mixed_in(PPO(PPOSettings()), seed=0) is None
-    assert made.mixed_in(DPO(DPOSettings()), seed=0) is None
+        pretraining_mix(mixed, made.text_rows, seed=0)
+    for settings in (PPOSettings(), DPOSettings()):
+        assert pretraining_mix(settings.mixed_text, made.text_rows, seed=0) is None

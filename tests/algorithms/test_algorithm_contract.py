@@ -13,6 +13,7 @@ from backflip.algorithms import (
     OfflineAlgorithm,
     OnlineAlgorithm,
     Outputs,
+    ReferencePairBatch,
     Rollouts,
     TrainBatch,
     make_algorithm,
@@ -29,7 +30,7 @@ def make_batch(algorithm: Algorithm, number: int = 8) -> TrainBatch:
     rows = make_rows(number)
     if isinstance(algorithm, OfflineAlgorithm):
         reference = rows.logits + 0.3 * noise(number, 1)
-        return TrainBatch(inputs=rows, rows_per_item=2, ref_logprobs_BT=reference)
+        return ReferencePairBatch(inputs=rows, ref_logprobs_BT=reference)
     rollouts = Rollouts(
         samples=[],
         inputs=rows,
@@ -120,7 +121,7 @@ def test_loss_ignores_what_is_masked(algorithm):
     batch = make_batch(algorithm)
     logits, values = batch.inputs.logits + 0.1 * noise(8, 4), noise(8, 5)
     clean = loss_of(algorithm, batch, logits, values)
-    spoilt = TrainBatch(
+    spoilt = type(batch)(
         **{
             name: value.masked_fill(~batch.mask_BT, 1e6) if name.endswith("_BT") else value
             for name, value in vars(batch).items()
@@ -137,7 +138,7 @@ def test_gradient_is_that_of_finite_differences(algorithm):
     batch = make_batch(algorithm, 4)
     # Near the old policy and the old values: away from the corners of the clipped losses.
     logits = (batch.inputs.logits + 0.02 * noise(4, 4)).requires_grad_()
-    old = batch.old_values_BT if batch.old_values_BT is not None else noise(4, 5)
+    old = getattr(batch, "old_values_BT", noise(4, 5))
     values = (old + 0.02 * noise(4, 5)).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda logits, values: loss_of(algorithm, batch, logits, values), (logits, values)

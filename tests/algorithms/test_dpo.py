@@ -6,7 +6,7 @@ import pytest
 import torch
 from algorithm_rows import Rows
 
-from backflip.algorithms import DPO, DPOSettings, Outputs, TrainBatch
+from backflip.algorithms import DPO, DPOSettings, Outputs, ReferencePairBatch, TrainBatch
 from backflip.errors import SettingsError
 
 CHOSEN = [-1.0, -2.0, -0.5]
@@ -22,7 +22,7 @@ def pair() -> tuple[Outputs, TrainBatch]:
     logprobs = torch.tensor([CHOSEN, [*REJECTED, 7.0]], dtype=torch.float64)
     reference = torch.tensor([REF_CHOSEN, [*REF_REJECTED, -9.0]], dtype=torch.float64)
     rows = Rows(torch.tensor([3, 2]), logprobs, torch.arange(2))
-    return Outputs(logprobs), TrainBatch(inputs=rows, rows_per_item=2, ref_logprobs_BT=reference)
+    return Outputs(logprobs), ReferencePairBatch(inputs=rows, ref_logprobs_BT=reference)
 
 
 def terms(**settings) -> dict[str, float]:

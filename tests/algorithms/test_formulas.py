@@ -21,6 +21,7 @@ from backflip.algorithms import (
     DPOSettings,
     Outputs,
     PPOSettings,
+    ReferencePairBatch,
     Rollouts,
     TrainBatch,
 )
@@ -187,7 +188,7 @@ def pairs(number: int = 4) -> tuple[Outputs, TrainBatch]:
     rows = make_rows(2 * number, seed=3)
     generator = torch.Generator().manual_seed(2)
     ref = torch.randn(rows.logits.shape, generator=generator).double()
-    return Outputs(rows.logits), TrainBatch(inputs=rows, rows_per_item=2, ref_logprobs_BT=ref)
+    return Outputs(rows.logits), ReferencePairBatch(inputs=rows, ref_logprobs_BT=ref)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def loss_at(config: DPOSettings, apart: float) -> float:
     """Of a pair of single actions whose log-ratios differ by so much."""
     logprobs = torch.tensor([[apart], [0.0]], dtype=torch.float64)
     rows = Rows(torch.tensor([1, 1]), logprobs, torch.arange(2))
-    batch = TrainBatch(inputs=rows, rows_per_item=2, ref_logprobs_BT=torch.zeros_like(logprobs))
+    batch = ReferencePairBatch(inputs=rows, ref_logprobs_BT=torch.zeros_like(logprobs))
     return float(DPO(config).loss(Outputs(logprobs), batch)[0].sum)
 
 

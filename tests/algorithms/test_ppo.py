@@ -1,5 +1,6 @@
 """PPO's credit against a slow twin, its loss by hand, its controller, and each setting's effect."""
 
+import copy
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from algorithm_rows import Rows, make_rows
 from backflip.algorithms import (
     PPO,
     Outputs,
+    PPOBatch,
     PPOSettings,
     Rollouts,
     TrainBatch,
@@ -85,11 +87,26 @@ def test_rewards_of_single_steps_are_added_where_they_were_earned():
     rollouts = make_rollouts()
     plain, _ = PPO(config).credit(rollouts)
     step_rewards = torch.arange(1.0, 7.0, dtype=torch.float64).expand(5, 6)
-    added, _ = PPO(config).credit(Rollouts(**{**vars(rollouts), "step_rewards_BT": step_rewards}))
+    rewarded = copy.copy(rollouts)
+    rewarded.step_rewards_BT = step_rewards
+    added, _ = PPO(config).credit(rewarded)
     for b, length in enumerate(rollouts.inputs.lengths.tolist()):
         gained = (added.returns_BT - plain.returns_BT)[b, :length].tolist()
         to_come = [sum(range(t + 1, length + 1)) for t in range(length)]
         assert gained == pytest.approx(to_come)
+
+
+def test_the_value_of_the_state_that_a_clock_cut_short_is_still_to_come():
+    config = PPOSettings(gae_lambda=1.0, gamma=0.9, kl_beta=0.0, whiten_advantages=False)
+    rollouts = make_rollouts()
+    plain, _ = PPO(config).credit(rollouts)
+    cut = copy.copy(rollouts)
+    cut.bootstrap_B = torch.tensor([2.0, 0.0, -1.0, 0.0, 5.0], dtype=torch.float64)
+    more, _ = PPO(config).credit(cut)
+    for b, length in enumerate(rollouts.inputs.lengths.tolist()):
+        gained = (more.returns_BT - plain.returns_BT)[b, :length].tolist()
+        worth = [float(cut.bootstrap_B[b]) * 0.9 ** (length - t) for t in range(length)]
+        assert gained == pytest.approx(worth)
 
 
 def test_whitened_advantages_have_mean_zero_and_deviation_one():
@@ -151,7 +168,7 @@ def one_action(ratio: float, advantage: float, value: float) -> tuple[Outputs, T
         return torch.tensor([[number]], dtype=torch.float64)
 
     rows = Rows(torch.tensor([1]), cell(0.0), torch.tensor([0]))
-    batch = TrainBatch(
+    batch = PPOBatch(
         inputs=rows,
         old_logprobs_BT=cell(-1.0),
         old_values_BT=cell(0.0),
@@ -191,8 +208,8 @@ def test_every_setting_of_the_loss_changes_it_as_it_should(change, difference):
 
 
 def test_entropy_is_asked_for_only_where_it_counts():
-    assert not PPO(PPOSettings()).uses_entropy
-    assert PPO(PPOSettings(entropy_coefficient=0.1)).uses_entropy
+    assert "entropy" not in PPO(PPOSettings()).needs
+    assert "entropy" in PPO(PPOSettings(entropy_coefficient=0.1)).needs
 
 
 def test_adaptive_coefficient_follows_ziegler():

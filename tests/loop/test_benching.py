@@ -8,7 +8,7 @@ import pytest
 from loop_helpers import agent_recipe, make_run
 
 from backflip.errors import FormatError
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages import benchmarks as benching
 from backflip.records.results import RewardModels
 from backflip.workspace import Workspace

@@ -10,7 +10,7 @@ from loop_helpers import agent_recipe, make_run, text_recipe
 from backflip.cli.given import snapshot_of
 from backflip.errors import TrainingError, WorkspaceError
 from backflip.loop import Run
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages import baseline, learning, preparing, start
 from backflip.loop.stages.training_data import learnable
 from backflip.records import Completion, Prompt, Sample

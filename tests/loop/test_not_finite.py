@@ -9,7 +9,7 @@ from loop_helpers import agent_recipe, make_run, weights_of
 
 from backflip.algorithms import PPO, LossTerm
 from backflip.errors import TrainingError
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.records.plan import POLICY
 from backflip.training.checkpoints import Checkpoints
 from backflip.workspace import Workspace

@@ -13,7 +13,7 @@ from loop_helpers import agent_recipe, make_run, remains, text_recipe, weights_o
 
 from backflip.errors import TrainingError
 from backflip.loop import Run
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages import sft, start
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Demonstration

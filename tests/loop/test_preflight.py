@@ -12,7 +12,7 @@ from backflip.config import PromptSettings
 from backflip.data import load_prompts
 from backflip.errors import SettingsError, TrainingError
 from backflip.loop import Run
-from backflip.loop.preflight import preflight
+from backflip.loop.stages.preflight import preflight
 from backflip.loop.stages.training_data import learned_from
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Comparison

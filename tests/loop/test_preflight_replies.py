@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from loop_helpers import make_run
 
-from backflip.loop.preflight import preflight
+from backflip.loop.stages.preflight import preflight
 from backflip.records.problems import Problem
 from backflip.workspace import Workspace
 from unsealed import unsealed

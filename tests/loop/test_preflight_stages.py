@@ -11,8 +11,8 @@ from loop_helpers import agent_recipe, make_run
 from backflip.config import PromptSettings
 from backflip.data import load_prompts
 from backflip.errors import TrainingError
-from backflip.loop.preflight import _Parts, preflight
 from backflip.loop.scope import StageName, scope_of
+from backflip.loop.stages.preflight import _Parts, preflight
 from backflip.loop.stages.training_data import learned_from
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Comparison

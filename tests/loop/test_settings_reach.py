@@ -13,7 +13,7 @@ from loop_helpers import agent_recipe, make_run, text_recipe
 from safetensors.torch import load_file
 
 from backflip.loop import stages
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages import learning
 from backflip.records.results import RewardModels
 from backflip.rewards import AnnotatorModel, GatedReward

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from backflip.algorithms import ALGORITHMS, OfflineAlgorithm
 from backflip.loop import stages
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages import learning, measuring
 from backflip.records import Sample
 from backflip.records.results import ModelResult

@@ -16,7 +16,7 @@ from backflip.errors import SettingsError, WorkspaceError
 from backflip.evaluation.reward import wilson
 from backflip.feedback.gold import sentiment_gold
 from backflip.loop import Run
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages.learning import load_reward
 from backflip.models import TextScorer
 from backflip.records import Completion, Prompt, Sample

@@ -8,7 +8,7 @@ import torch
 from loop_helpers import agent_recipe, make_run, warned
 
 from backflip.loop import Run
-from backflip.loop.run import Stage
+from backflip.loop.stage import Stage
 from backflip.loop.stages import baseline, start
 from backflip.loop.stages.monitoring import PolicyMonitor, flag_measured, usual_length
 from backflip.records.figures import KeptInterval

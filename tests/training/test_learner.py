@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from training_networks import ACTIONS, LinearPolicy, LinearValue, Steps, make_steps
 
-from backflip.algorithms import PPO, LossTerm, Outputs, PPOSettings, TrainBatch
+from backflip.algorithms import PPO, LossTerm, Outputs, PPOBatch, PPOSettings, TrainBatch
 from backflip.config import LoraSettings, OptimizerSettings
 from backflip.errors import TrainingError
 from backflip.models import TextInputs, TextPolicy
@@ -24,7 +24,7 @@ def noise(steps: Steps, seed: int) -> Tensor:
 def make_batch(number: int = 9, seed: int = 0) -> TrainBatch:
     steps = make_steps(number, seed=seed)
     old = LinearPolicy().evaluate(steps).logprobs_BT.detach()
-    return TrainBatch(
+    return PPOBatch(
         inputs=steps,
         old_logprobs_BT=old + 0.1 * noise(steps, 1),
         old_values_BT=noise(steps, 2),
@@ -35,9 +35,7 @@ def make_batch(number: int = 9, seed: int = 0) -> TrainBatch:
 
 def make_learner(micro_tokens: int = 10_000, **options) -> Learner:
     settings = RATES.model_copy(update={"micro_batch_tokens": micro_tokens})
-    return Learner(
-        LinearPolicy(), settings, total_updates=5, value=LinearValue(), entropy=True, **options
-    )
+    return Learner(LinearPolicy(), settings, total_updates=5, value=LinearValue(), **options)
 
 
 def by_item(outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
@@ -50,8 +48,8 @@ def parts() -> list[LossPart]:
     """Two batches of their own sizes, with losses that count in their own units."""
     ppo = PPO(PPOSettings(entropy_coefficient=0.01))
     return [
-        LossPart(make_batch(), ppo.loss),
-        LossPart(TrainBatch(inputs=make_steps(4, seed=7)), by_item, 0.3),
+        LossPart(make_batch(), ppo.loss, needs=ppo.needs),
+        LossPart(TrainBatch(inputs=make_steps(4, seed=7)), by_item, weight=0.3),
     ]
 
 

@@ -8,7 +8,7 @@ import torch
 from bandit import clip_of, situations
 
 from backflip.agents import ClipInputs
-from backflip.algorithms import Rollouts, TrainBatch
+from backflip.algorithms import PolicyBatch, Rollouts, TrainBatch
 from backflip.errors import TrainingError
 from backflip.training.trainers.on_policy import describe, split
 
@@ -42,7 +42,9 @@ def test_a_description_by_hand():
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
 def test_minibatches_hold_each_item_once(parts):
-    batch = TrainBatch(inputs=make_rollouts().inputs, old_logprobs_BT=torch.arange(7.0)[:, None])
+    numbers = torch.arange(7.0)[:, None]
+    inputs = make_rollouts().inputs
+    batch = PolicyBatch(inputs=inputs, old_logprobs_BT=numbers, advantages_BT=-numbers)
     minibatches = split(batch, parts, seed=3)
     held = [int(x) for m in minibatches for x in m.old_logprobs_BT[:, 0]]
     assert sorted(held) == list(range(7))

@@ -41,7 +41,6 @@ def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> OnPolicy
         total_updates=100,
         reference=policy().frozen_copy(),
         value=ClipValue(SHAPE, seed=1),
-        entropy=algorithm.uses_entropy,
     )
     return OnPolicyTrainer(
         algorithm=algorithm,
@@ -55,7 +54,7 @@ def make(reward=None, seed: int = 0, watch=None, mix=None, **change) -> OnPolicy
         precision=torch.float32,
         spell=lambda sample, place: str(sample.clip.actions[place]),
         watch=watch,
-        mix=mix,
+        auxiliary=mix,
     )
 
 

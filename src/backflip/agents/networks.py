@@ -205,6 +205,12 @@ class ClipValue(Network):
         self.require_fit(inputs)
         return self.net(inputs.observations_BSO[:, :-1])[..., 0]
 
+    def final_values(self, inputs: ClipInputs) -> Tensor:
+        """(B,) the value of what was seen at the end of each clip."""
+        self.require_fit(inputs)
+        seen = inputs.observations_BSO[torch.arange(inputs.num_rows), inputs.lengths_B]
+        return self.net(seen)[..., 0]
+
 
 class ClipScorer(Network):
     """The reward of a clip: the mean over its steps of a reward of what was seen and done.

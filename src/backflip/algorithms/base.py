@@ -1,164 +1,158 @@
-"""The algorithm's seam: how rewards become advantages, and how a batch becomes a loss.
+"""The algorithm's seam: what it learns from, what it needs to know, and its loss.
 
-An algorithm is one file: frozen settings with a `type`, the paper it follows, `credit` and `loss`.
-It never sees a model, an optimiser or text: only (B, T) tensors, one row a sample and one column
-an action (a token of a reply, a step of a clip), right-padded, with `mask` True where an action
-was taken. `register` makes it known to recipes, command line, docs and the contract tests.
+An algorithm is one file: frozen settings with a `type`, the paper it follows, what it `consumes`
+and `needs`, `credit` and `loss`. It never sees a model, an optimiser or text: only (B, T) tensors,
+one row a sample and one column an action (a token of a reply, a step of a clip), right-padded,
+with `mask` True where an action was taken. `register` makes it known to recipes, command line,
+docs and the contract tests.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
+from backflip.algorithms.batches import ActionInputs, LossTerm, PairBatch, TrainBatch
 from backflip.config import OptimizerSettings, Settings
-from backflip.config.bounds import Count
+from backflip.config.bounds import Count, NotNegative, Places
 from backflip.records import Sample
-from backflip.rewards.base import Inputs
 
-Unit = Literal["action", "item"]
-
-
-class ActionInputs(Inputs, Protocol):
-    """Inputs of a policy: samples as tensors, with the actions that were taken."""
-
-    @property
-    def mask_BT(self) -> Tensor:
-        """(B, T) bool, True where an action was taken."""
-        ...
+Need = Literal["values", "reference", "old_logprobs", "entropy"]
+"""What must be measured for a loss or its credit: values of states, log-probabilities under the
+reference and under the policy as it acted, the entropy of what could have been done."""
+Consumes = Literal["rollouts", "pairs"]
+"""What an algorithm learns from: what its policy does now, in groups of answers to one prompt; or
+pairs of samples that were judged. Each has a trainer in `backflip.training.trainers`."""
 
 
-class PolicyOutput(Protocol):
-    """What a policy says of the actions in its inputs."""
-
-    @property
-    def logprobs_BT(self) -> Tensor: ...
-
-    @property
-    def entropy_BT(self) -> Tensor | None: ...
+def _measured(tensor: Tensor | None, need: Need) -> Tensor:
+    if tensor is None:
+        raise ValueError(f"nobody measured this: the algorithm does not name {need!r} in its needs")
+    return tensor
 
 
-@dataclass(frozen=True)
 class Outputs:
-    """What the networks say now of a micro-batch; `values_BT` only with a value model."""
+    """What the networks say now of a micro-batch; reading what was not asked for is an error.
 
-    logprobs_BT: Tensor
-    entropy_BT: Tensor | None = None
-    values_BT: Tensor | None = None
+    Args:
+        logprobs_BT: of the actions taken, in nats, with gradients.
+        entropy_BT: of what could have been done; of algorithms that need "entropy".
+        values_BT: of the states before the actions; of algorithms that need "values".
+    """
+
+    def __init__(
+        self,
+        logprobs_BT: Tensor,
+        entropy_BT: Tensor | None = None,
+        values_BT: Tensor | None = None,
+    ):
+        self.logprobs_BT = logprobs_BT
+        self._entropy_BT = entropy_BT
+        self._values_BT = values_BT
+
+    @property
+    def entropy_BT(self) -> Tensor:
+        return _measured(self._entropy_BT, "entropy")
+
+    @property
+    def values_BT(self) -> Tensor:
+        return _measured(self._values_BT, "values")
 
 
-@dataclass(frozen=True)
 class Rollouts:
     """What the policy did, and all that was measured of it before the update.
 
-    Attributes:
-        logprobs_BT, ref_logprobs_BT: log-probabilities in nats of the actions taken, under the
-            policy as it acted and under the reference; anything where masked.
-        values_BT: value of the state before each action; None without a value model.
+    Args:
+        samples: what it did; answers to one prompt stand together.
+        inputs: the same as tensors.
+        logprobs_BT: log-probabilities in nats of the actions taken, under the policy as it acted;
+            anything where masked.
+        ref_logprobs_BT: the same under the reference.
         scores_B: the reward of the whole sample, given at its last action.
-        step_rewards_BT: rewards of single steps, for environments; None for text.
         missing_eos_B: True where a reply reached its length limit before it ended; never of a
             clip.
+        values_BT: value of the state before each action; of algorithms that need "values".
+        step_rewards_BT: rewards of single steps, where the reward has them; None where it speaks
+            of whole samples only.
+        bootstrap_B: the value of the state in which an environment's own clock cut a clip short;
+            0 for what ended, and for replies, whose limit is no part of a world. None for all 0.
+        reward_parts: `reward/NAME`, the mean of each named part of the reward, for metrics.
     """
 
-    samples: Sequence[Sample]
-    inputs: ActionInputs
-    logprobs_BT: Tensor
-    ref_logprobs_BT: Tensor
-    scores_B: Tensor
-    missing_eos_B: Tensor
-    values_BT: Tensor | None = None
-    step_rewards_BT: Tensor | None = None
+    def __init__(
+        self,
+        *,
+        samples: Sequence[Sample],
+        inputs: ActionInputs,
+        logprobs_BT: Tensor,
+        ref_logprobs_BT: Tensor,
+        scores_B: Tensor,
+        missing_eos_B: Tensor,
+        values_BT: Tensor | None = None,
+        step_rewards_BT: Tensor | None = None,
+        bootstrap_B: Tensor | None = None,
+        reward_parts: Mapping[str, float] | None = None,
+    ):
+        self.samples = samples
+        self.inputs = inputs
+        self.logprobs_BT = logprobs_BT
+        self.ref_logprobs_BT = ref_logprobs_BT
+        self.scores_B = scores_B
+        self.missing_eos_B = missing_eos_B
+        self._values_BT = values_BT
+        self.step_rewards_BT = step_rewards_BT
+        self.bootstrap_B = scores_B.new_zeros(len(scores_B)) if bootstrap_B is None else bootstrap_B
+        self.reward_parts = dict(reward_parts or {})
 
     @property
     def mask_BT(self) -> Tensor:
         return self.inputs.mask_BT
 
-
-@dataclass(frozen=True)
-class TrainBatch:
-    """Rows to learn from. `rows_per_item` rows stand together and are never parted: 2 for pairs.
-
-    The optional tensors are (B, T) like `mask_BT`; an algorithm fills those its loss reads.
-    """
-
-    inputs: ActionInputs
-    rows_per_item: int = 1
-    old_logprobs_BT: Tensor | None = None
-    ref_logprobs_BT: Tensor | None = None
-    old_values_BT: Tensor | None = None
-    advantages_BT: Tensor | None = None
-    returns_BT: Tensor | None = None
-
     @property
-    def mask_BT(self) -> Tensor:
-        return self.inputs.mask_BT
-
-    @property
-    def num_items(self) -> int:
-        return self.inputs.num_rows // self.rows_per_item
-
-    def totals(self) -> dict[Unit, float]:
-        """What sums are divided by: actions and items of this batch."""
-        return {"action": float(self.mask_BT.sum()), "item": float(self.num_items)}
-
-    def select(self, items: Tensor) -> "TrainBatch":
-        """The items with these indices, padding beyond the longest of them cut off."""
-        K = self.rows_per_item
-        rows = (items[:, None] * K + torch.arange(K)).flatten()
-        inputs = self.inputs.select(rows)
-        width = inputs.mask_BT.shape[1]
-        taken = {
-            name: tensor[rows][:, :width]
-            for name, tensor in vars(self).items()
-            if name.endswith("_BT") and tensor is not None
-        }
-        return replace(self, inputs=inputs, **taken)
-
-    def micro_batches(self, max_tokens: int) -> Iterator["TrainBatch"]:
-        """Cut into batches of at most `max_tokens` padded tokens, at least one item each.
-
-        Items are taken shortest first, so that little is padded.
-        """
-        tokens = self.inputs.row_lengths.view(self.num_items, self.rows_per_item).amax(1)
-        for items in micro_batch_indices(tokens * self.rows_per_item, max_tokens):
-            yield self.select(items)
-
-
-def micro_batch_indices(sizes: Tensor, limit: int) -> Iterator[Tensor]:
-    """Group indices, smallest size first, so that a group's count times its largest fits."""
-    group: list[int] = []
-    for index in torch.argsort(sizes, stable=True).tolist():
-        if group and int(sizes[index]) * (len(group) + 1) > limit:
-            yield torch.tensor(group)
-            group = []
-        group.append(index)
-    if group:
-        yield torch.tensor(group)
+    def values_BT(self) -> Tensor:
+        return _measured(self._values_BT, "values")
 
 
 @dataclass(frozen=True)
-class LossTerm:
-    """A part of a loss, or with weight 0 a metric: a sum, and the unit of the batch it is over.
+class MixedText:
+    """Text that an algorithm learns beside its own loss; weight 0: none.
 
-    The learner divides by the unit's count over the *whole* batch, so that the result does not
-    depend on micro-batches.
+    Attributes:
+        weight: of the mean next-token loss.
+        files: that hold the text.
+        batch_size: rows an update.
     """
 
-    name: str
-    sum: Tensor
-    unit: Unit = "action"
     weight: float = 0.0
+    files: tuple[str, ...] = ()
+    batch_size: int = 1
 
 
 class AlgorithmSettings(Settings):
     """What every algorithm's settings have; a subclass adds its name as `type: Literal[...]`."""
 
     optimizer: OptimizerSettings = OptimizerSettings()
+
+    @property
+    def rollouts_a_round(self) -> int:
+        """Samples that the policy draws to learn from, in a round."""
+        return 0
+
+    @property
+    def mixed_text(self) -> MixedText:
+        """Text whose next tokens are learned beside the algorithm's own loss."""
+        return MixedText()
+
+    def faults(self, *, in_environment: bool) -> list[str]:
+        """What could only fail late, or would be ignored; each begins with the key to change.
+
+        Args:
+            in_environment: whether an agent acts, and not a language model.
+        """
+        return []
 
 
 class OnlineSettings(AlgorithmSettings):
@@ -169,6 +163,38 @@ class OnlineSettings(AlgorithmSettings):
     samples_per_prompt: Count = Field(default=1, description="answers to each prompt")
     epochs: Count = Field(default=1, description="passes over each step's rollouts")
     minibatches: Count = Field(default=1, description="updates an epoch")
+    ptx_coefficient: NotNegative = Field(
+        default=0.0,
+        description="weight of next-token loss on `ptx_text` (PPO-ptx)",
+    )
+    ptx_text: Places = Field(default=(), description="text, JSONL or Parquet files")
+    ptx_batch_size: Count = Field(default=8, description="sequences of ptx_text an update")
+
+    @property
+    def rollouts_a_round(self) -> int:
+        return self.steps * self.prompts_per_step * self.samples_per_prompt
+
+    @property
+    def mixed_text(self) -> MixedText:
+        return MixedText(self.ptx_coefficient, self.ptx_text, self.ptx_batch_size)
+
+    def faults(self, *, in_environment: bool) -> list[str]:
+        found = super().faults(in_environment=in_environment)
+        number = self.prompts_per_step * self.samples_per_prompt
+        if self.minibatches > number:
+            found.append(
+                f"algorithm.minibatches: {self.minibatches} parts of a step's {number} samples "
+                "(prompts_per_step times samples_per_prompt) would be empty"
+            )
+        if self.ptx_coefficient and in_environment:
+            found.append(
+                "algorithm.ptx_coefficient: an agent is not pre-trained on text; leave it at 0"
+            )
+        elif self.ptx_coefficient and not self.ptx_text:
+            found.append(
+                "algorithm.ptx_text: names no text; algorithm.ptx_coefficient above 0 needs one"
+            )
+        return found
 
 
 class OfflineSettings(AlgorithmSettings):
@@ -178,19 +204,34 @@ class OfflineSettings(AlgorithmSettings):
     batch_size: Count = Field(default=16, description="pairs an update")
 
 
-class Algorithm(ABC):
-    """The life cycle of an algorithm; state that changes while it learns is in `state`."""
+S = TypeVar("S", bound=AlgorithmSettings)
+OnlineS = TypeVar("OnlineS", bound=OnlineSettings)
+OfflineS = TypeVar("OfflineS", bound=OfflineSettings)
+B = TypeVar("B", bound=TrainBatch)
+PairB = TypeVar("PairB", bound=PairBatch)
+
+
+class Algorithm(ABC, Generic[S, B]):
+    """The life cycle of an algorithm; state that changes while it learns is in `state`.
+
+    Attributes:
+        settings_type: the class of its settings.
+        consumes: what it learns from.
+    """
 
     settings_type: ClassVar[type[AlgorithmSettings]]
-    family: ClassVar[Literal["online", "offline"]]
-    uses_values: ClassVar[bool] = False
-    uses_entropy: bool = False
+    consumes: ClassVar[Consumes]
 
-    def __init__(self, settings: Any):
+    def __init__(self, settings: S):
         self.settings = settings
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be measured for `credit` and `loss`; it may depend on the settings."""
+        return frozenset()
+
     @abstractmethod
-    def loss(self, outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
+    def loss(self, outputs: Outputs, batch: B) -> list[LossTerm]:
         """The loss of a micro-batch, in terms, and metrics."""
 
     def state(self) -> dict[str, float]:
@@ -203,13 +244,18 @@ class Algorithm(ABC):
             raise ValueError(f"{type(self).__name__} keeps no state but was given {sorted(state)}")
 
 
-class OnlineAlgorithm(Algorithm):
+class OnlineAlgorithm(Algorithm[OnlineS, B]):
     """Learns from rollouts."""
 
-    family = "online"
+    consumes = "rollouts"
+
+    @property
+    def value_learning_rate(self) -> float | None:
+        """That of the value model, where it has one of its own; None: the policy's."""
+        return None
 
     @abstractmethod
-    def credit(self, rollouts: Rollouts) -> tuple[TrainBatch, dict[str, float]]:
+    def credit(self, rollouts: Rollouts) -> tuple[B, dict[str, float]]:
         """Advantages for every action, and metrics of the rollouts. Pure in its arguments."""
 
     def should_stop(self, metrics: dict[str, float]) -> bool:
@@ -220,14 +266,15 @@ class OnlineAlgorithm(Algorithm):
         """Move controllers once a step, from the metrics of `credit`."""
 
 
-class OfflineAlgorithm(Algorithm):
-    """Learns from pairs: rows 2i chosen and 2i + 1 rejected, `rows_per_item` 2."""
+class OfflineAlgorithm(Algorithm[OfflineS, PairB]):
+    """Learns from pairs; one that needs "reference" is given a `ReferencePairBatch`."""
 
-    family = "offline"
+    consumes = "pairs"
 
 
-A = TypeVar("A", bound=Algorithm)
-ALGORITHMS: dict[str, type[Algorithm]] = {}
+AnyAlgorithm = Algorithm[Any, Any]
+A = TypeVar("A", bound=AnyAlgorithm)
+ALGORITHMS: dict[str, type[AnyAlgorithm]] = {}
 
 
 def register(algorithm: type[A]) -> type[A]:
@@ -236,9 +283,14 @@ def register(algorithm: type[A]) -> type[A]:
     return algorithm
 
 
-def make_algorithm(settings: AlgorithmSettings) -> Algorithm:
+def make_algorithm(settings: AlgorithmSettings) -> AnyAlgorithm:
     """The algorithm that these settings are of."""
     return ALGORITHMS[type_of(settings)](settings)
+
+
+def consumes(settings: AlgorithmSettings) -> Consumes:
+    """What the algorithm of these settings learns from."""
+    return ALGORITHMS[type_of(settings)].consumes
 
 
 def type_of(settings: AlgorithmSettings) -> str:

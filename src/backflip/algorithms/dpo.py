@@ -14,13 +14,13 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from backflip.algorithms.base import (
-    LossTerm,
+    Need,
     OfflineAlgorithm,
     OfflineSettings,
     Outputs,
-    TrainBatch,
     register,
 )
+from backflip.algorithms.batches import LossTerm, ReferencePairBatch
 from backflip.config.bounds import Positive, Share
 from backflip.losses import dpo_loss
 
@@ -52,15 +52,17 @@ class DPOSettings(OfflineSettings):
 
 
 @register
-class DPO(OfflineAlgorithm):
+class DPO(OfflineAlgorithm[DPOSettings, ReferencePairBatch]):
     """DPO on pairs whose reference log-probabilities are known."""
 
     settings_type = DPOSettings
-    settings: DPOSettings
 
-    def loss(self, outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"reference"})
+
+    def loss(self, outputs: Outputs, batch: ReferencePairBatch) -> list[LossTerm]:
         config, mask = self.settings, batch.mask_BT
-        assert batch.ref_logprobs_BT is not None  # noqa: S101  # the trainer fills it
         loss_sum, metrics = dpo_loss(
             logprobs_B2=outputs.logprobs_BT.masked_fill(~mask, 0.0).sum(1).view(-1, 2),
             ref_logprobs_B2=batch.ref_logprobs_BT.masked_fill(~mask, 0.0).sum(1).view(-1, 2),

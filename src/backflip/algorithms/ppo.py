@@ -10,10 +10,14 @@ limit before the policy ended it; advantages are GAE's over r with the value mod
 the batch; policy and value losses are clipped.
 
 Departures: the early stop on KL of OpenAI's Spinning Up is added (`max_kl`); the KL controller is
-that of Ziegler et al. 2019, section 2.2, moved once a step; a sample that was cut off counts as
-ended: its score says how good it is as it stands, and what would have come after earns nothing.
+that of Ziegler et al. 2019, section 2.2, moved once a step. A sample that is scored as a whole
+counts as ended where it was cut off: its score says how good it is as it stands, and what would
+have come after earns nothing. Where steps have rewards of their own and the clock of an
+environment cut a clip short, the value of the state it was cut in stands for the rest (Pardo et
+al. 2018, "Time Limits in Reinforcement Learning").
 """
 
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
@@ -21,15 +25,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from backflip.algorithms.base import (
-    LossTerm,
+    Need,
     OnlineAlgorithm,
     OnlineSettings,
     Outputs,
     Rollouts,
-    TrainBatch,
     register,
 )
-from backflip.config.bounds import Count, NotNegative, Places, Positive, Share
+from backflip.algorithms.batches import LossTerm, PolicyBatch
+from backflip.config.bounds import Count, NotNegative, Positive, Share
 from backflip.losses import clipped_policy_loss, clipped_value_loss, gae, kl_estimate, whiten
 
 
@@ -74,12 +78,6 @@ class PPOSettings(OnlineSettings):
         default=None,
         description="nats an action from the acting policy; the update that sees more is the last",
     )
-    ptx_coefficient: NotNegative = Field(
-        default=0.0,
-        description="weight of next-token loss on `ptx_text` (PPO-ptx)",
-    )
-    ptx_text: Places = Field(default=(), description="text, JSONL or Parquet files")
-    ptx_batch_size: Count = Field(default=8, description="sequences of ptx_text an update")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,24 +86,46 @@ class PPOSettings(OnlineSettings):
             raise ValueError("kl_horizon belongs to kl_target; without one kl_beta stays")
         return self
 
+    def faults(self, *, in_environment: bool) -> list[str]:
+        found = super().faults(in_environment=in_environment)
+        usual = type(self).model_fields["missing_eos_penalty"].default
+        if in_environment and self.missing_eos_penalty not in (0.0, usual):
+            found.append(
+                "algorithm.missing_eos_penalty: belongs to replies that reach their length limit, "
+                "and a clip has no such end; leave it out"
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOBatch(PolicyBatch):
+    """Rollouts with advantages, and what the value model is to learn from them."""
+
+    old_values_BT: Tensor
+    returns_BT: Tensor
+
 
 @register
-class PPO(OnlineAlgorithm):
+class PPO(OnlineAlgorithm[PPOSettings, PPOBatch]):
     """PPO with a value model, KL in the reward and a fixed or adaptive KL coefficient."""
 
     settings_type = PPOSettings
-    uses_values = True
-    settings: PPOSettings
 
     def __init__(self, settings: PPOSettings):
         super().__init__(settings)
         self.kl_beta = settings.kl_beta
-        self.uses_entropy = settings.entropy_coefficient > 0
 
-    def credit(self, rollouts: Rollouts) -> tuple[TrainBatch, dict[str, float]]:
+    @property
+    def needs(self) -> frozenset[Need]:
+        entropy: tuple[Need, ...] = ("entropy",) if self.settings.entropy_coefficient > 0 else ()
+        return frozenset(("values", "reference", "old_logprobs", *entropy))
+
+    @property
+    def value_learning_rate(self) -> float | None:
+        return self.settings.value_learning_rate
+
+    def credit(self, rollouts: Rollouts) -> tuple[PPOBatch, dict[str, float]]:
         config, mask = self.settings, rollouts.mask_BT
-        if rollouts.values_BT is None:
-            raise ValueError("PPO needs the values of the rollouts")
         kl_BT = kl_estimate(
             logprobs=rollouts.logprobs_BT,
             ref_logprobs=rollouts.ref_logprobs_BT,
@@ -123,13 +143,13 @@ class PPO(OnlineAlgorithm):
             rewards_BT=rewards_BT,
             values_BT=rollouts.values_BT,
             mask_BT=mask,
-            bootstrap_B=torch.zeros_like(rollouts.scores_B),  # the score is of the whole sample
+            bootstrap_B=rollouts.bootstrap_B,
             gamma=config.gamma,
             lam=config.gae_lambda,
         )
         if config.whiten_advantages:
             advantages_BT = whiten(values=advantages_BT, mask=mask)
-        batch = TrainBatch(
+        batch = PPOBatch(
             inputs=rollouts.inputs,
             old_logprobs_BT=rollouts.logprobs_BT,
             old_values_BT=rollouts.values_BT,
@@ -151,13 +171,8 @@ class PPO(OnlineAlgorithm):
             "value_explained": float(1 - error.var(unbiased=False) / variance.clamp_min(1e-8)),
         }
 
-    def loss(self, outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
+    def loss(self, outputs: Outputs, batch: PPOBatch) -> list[LossTerm]:
         config, mask = self.settings, batch.mask_BT
-        assert batch.old_logprobs_BT is not None  # noqa: S101  # credit fills these four
-        assert batch.advantages_BT is not None  # noqa: S101
-        assert batch.returns_BT is not None  # noqa: S101
-        assert batch.old_values_BT is not None  # noqa: S101
-        assert outputs.values_BT is not None  # noqa: S101
         policy_sum, policy_metrics = clipped_policy_loss(
             logprobs_BT=outputs.logprobs_BT,
             old_logprobs_BT=batch.old_logprobs_BT,
@@ -178,7 +193,7 @@ class PPO(OnlineAlgorithm):
             LossTerm("value_loss", value_sum, weight=config.value_coefficient),
             *(LossTerm(name, total) for name, total in {**policy_metrics, **value_metrics}.items()),
         ]
-        if outputs.entropy_BT is not None:
+        if "entropy" in self.needs:
             entropy = outputs.entropy_BT.masked_fill(~mask, 0.0).sum()
             terms.append(LossTerm("entropy", entropy, weight=-config.entropy_coefficient))
         return terms

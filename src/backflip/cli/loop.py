@@ -84,7 +84,7 @@ def check(
     """
     from backflip.data.scratch import scratch_folder
     from backflip.loop import Run, load_recipe, make_domain
-    from backflip.loop.preflight import preflight
+    from backflip.loop.stages.preflight import preflight
 
     chosen = load_recipe(recipe, overrides or [])
     with standing_or_new(workspace) as opened, scratch_folder() as made:

@@ -272,14 +272,14 @@ def policy(
     as_json: JsonOption = False,
 ) -> None:
     """Train a policy with the recipe's algorithm: on a reward model, or on pairs of feedback."""
-    from backflip.algorithms import OnlineSettings
+    from backflip.algorithms import consumes
     from backflip.loop import load_recipe, stages
     from backflip.records.plan import POLICY
     from backflip.records.results import SnapshotResult
 
     settings = load_recipe(recipe, overrides or [])
     with stages_of(workspace, settings, database=database) as run:
-        if isinstance(settings.algorithm, OnlineSettings):
+        if consumes(settings.algorithm) == "rollouts":
             rewards, told = rewards_needed(run, reward, snapshot)
         else:
             rewards, told = None, pairs_needed(run, reward, snapshot)

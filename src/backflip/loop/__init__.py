@@ -2,7 +2,8 @@
 
 from backflip.loop.domains import make_domain
 from backflip.loop.recipe import Recipe, load_recipe, shipped_recipes
-from backflip.loop.run import Run, Stage
+from backflip.loop.run import Run
+from backflip.loop.stage import Stage
 
 __all__ = [
     "Recipe",

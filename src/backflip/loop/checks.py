@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from backflip.algorithms import OfflineSettings, OnlineSettings, PPOSettings, type_of
+from backflip.algorithms import consumes, type_of
 from backflip.loop.recipe_settings import RecipeSettings
 from backflip.records.feedback import KINDS, WRITTEN_KINDS
 
@@ -15,7 +15,8 @@ GENERAL_AXIS = KINDS["comparison"].model_fields["axis"].default
 
 def faults(recipe: RecipeSettings) -> list[str]:
     """What is wrong with a recipe as a whole; each fault begins with the key to change."""
-    return [fault for rule in RULES if (fault := rule(recipe)) is not None]
+    found = [fault for rule in RULES if (fault := rule(recipe)) is not None]
+    return found + recipe.algorithm.faults(in_environment=_in_environment(recipe))
 
 
 def _in_environment(recipe: RecipeSettings) -> bool:
@@ -23,7 +24,7 @@ def _in_environment(recipe: RecipeSettings) -> bool:
 
 
 def _filters(recipe: RecipeSettings) -> str | None:
-    if isinstance(recipe.algorithm, OnlineSettings) and not recipe.sampling.is_plain:
+    if consumes(recipe.algorithm) == "rollouts" and not recipe.sampling.is_plain:
         return (
             f"sampling: {type_of(recipe.algorithm)} learns from the policy's own distribution; "
             "leave top_k, top_p and min_p off and the temperature above 0"
@@ -67,18 +68,6 @@ def _default(settings: object, name: str) -> object:
     return type(settings).model_fields[name].default  # pyright: ignore
 
 
-def _length_penalty(recipe: RecipeSettings) -> str | None:
-    penalty = getattr(recipe.algorithm, "missing_eos_penalty", None)
-    if not _in_environment(recipe) or penalty in (None, 0.0):
-        return None
-    if penalty == _default(recipe.algorithm, "missing_eos_penalty"):
-        return None
-    return (
-        "algorithm.missing_eos_penalty: belongs to replies that reach their length limit, and a "
-        "clip has no such end; leave it out"
-    )
-
-
 def _judge(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     if feedback.source != "judge":
@@ -108,7 +97,7 @@ def _crowd(recipe: RecipeSettings) -> str | None:
 def _pairs(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     # All that the workspace holds may have pairs that this run's own questions do not give.
-    if not isinstance(recipe.algorithm, OfflineSettings) or feedback.use == "workspace":
+    if consumes(recipe.algorithm) != "pairs" or feedback.use == "workspace":
         return None
     if set(feedback.kinds) & set(PAIRED_KINDS):
         return None
@@ -121,7 +110,7 @@ def _pairs(recipe: RecipeSettings) -> str | None:
 
 def _axes(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
-    if not isinstance(recipe.algorithm, OnlineSettings) or feedback.use == "workspace":
+    if consumes(recipe.algorithm) != "rollouts" or feedback.use == "workspace":
         return None
     own = {KINDS[kind].model_fields["axis"].default for kind in feedback.kinds}
     unasked = [axis for axis in recipe.reward.axes if axis not in own]
@@ -146,7 +135,7 @@ def _selection(recipe: RecipeSettings) -> str | None:
         )
     if strategy == "diverse":
         return None
-    if isinstance(recipe.algorithm, OfflineSettings):
+    if consumes(recipe.algorithm) == "pairs":
         return (
             f"{key}: {strategy} goes by reward models, and {type_of(recipe.algorithm)} trains "
             "none; take diverse or random"
@@ -158,30 +147,6 @@ def _selection(recipe: RecipeSettings) -> str | None:
         )
     if strategy == "disagreement" and reward.ensemble < 2:
         return f"{key}: one reward model cannot disagree; set reward.ensemble to 2 or more"
-    return None
-
-
-def _minibatches(recipe: RecipeSettings) -> str | None:
-    settings = recipe.algorithm
-    if not isinstance(settings, OnlineSettings):
-        return None
-    number = settings.prompts_per_step * settings.samples_per_prompt
-    if settings.minibatches <= number:
-        return None
-    return (
-        f"algorithm.minibatches: {settings.minibatches} parts of a step's {number} samples "
-        "(prompts_per_step times samples_per_prompt) would be empty"
-    )
-
-
-def _mixed_text(recipe: RecipeSettings) -> str | None:
-    settings = recipe.algorithm
-    if not isinstance(settings, PPOSettings):
-        return None
-    if settings.ptx_coefficient and _in_environment(recipe):
-        return "algorithm.ptx_coefficient: an agent is not pre-trained on text; leave it at 0"
-    if settings.ptx_coefficient and not settings.ptx_text:
-        return "algorithm.ptx_text: names no text; algorithm.ptx_coefficient above 0 needs one"
     return None
 
 
@@ -200,13 +165,10 @@ RULES: tuple[Callable[[RecipeSettings], str | None], ...] = (
     _gold,
     _clips,
     _agent,
-    _length_penalty,
     _judge,
     _crowd,
     _pairs,
     _axes,
     _selection,
-    _minibatches,
-    _mixed_text,
     _positions,
 )

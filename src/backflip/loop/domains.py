@@ -1,6 +1,6 @@
 """Which domain a recipe speaks of."""
 
-from backflip.algorithms import OnlineSettings
+from backflip.algorithms import consumes
 from backflip.config import ModelSettings
 from backflip.errors import SettingsError
 from backflip.loop.recipe import Recipe
@@ -34,7 +34,7 @@ def make_domain(recipe: Recipe, workspace: Workspace) -> Domain:
         sft=recipe.sft,
         gold=gold,
         seed=recipe.seed,
-        trains_reward=isinstance(recipe.algorithm, OnlineSettings),
+        trains_reward=consumes(recipe.algorithm) == "rollouts",
     )
 
 

@@ -8,21 +8,20 @@ started again with the same command.
 """
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from backflip import __version__
-from backflip.algorithms import OnlineSettings
-from backflip.errors import FREE_SPACE, DamageError, WorkspaceError, why_not_written
+from backflip.algorithms import consumes
+from backflip.errors import FREE_SPACE, WorkspaceError, why_not_written
 from backflip.loop import stages
-from backflip.loop.known import changes, run_of
-from backflip.loop.recipe import Recipe
+from backflip.loop.kept_files import discard_damaged
+from backflip.loop.known import changes
 from backflip.loop.scope import StageName
-from backflip.loop.stages.model_registration import ANEW, discard_damaged, require_kept
-from backflip.models.files import read_record
-from backflip.records import content_id, derive_seed
+from backflip.loop.stage import StagedRun
+from backflip.records import content_id
 from backflip.records.plan import (
     BASELINE,
     CHECK,
@@ -34,38 +33,16 @@ from backflip.records.plan import (
     SAMPLE,
     START,
     StageKind,
-    round_of,
     stage_of,
 )
 from backflip.records.results import EvaluationResult, ModelResult, RewardResult, StageResult
-from backflip.reporter import Reporter, Silent
-from backflip.training import Domain
-from backflip.workspace import Workspace
 
 R = TypeVar("R", bound=StageResult)
 P = ParamSpec("P")
 
 
-class Run:
-    """One recipe in one workspace: its stages, their results and where their files lie."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        recipe: Recipe,
-        domain: Domain,
-        reporter: Reporter | None = None,
-    ):
-        self.workspace = workspace
-        self.recipe = recipe
-        self.domain = domain
-        self.reporter = reporter or Silent()
-        self.id = run_of(recipe, workspace)
-
-    @property
-    def run_id(self) -> str:
-        """Its id, by the name that a stage knows it by."""
-        return self.id
+class Run(StagedRun):
+    """One recipe in one workspace, from its start to its last evaluation."""
 
     def go(self) -> list[EvaluationResult]:
         """Do what is not done yet.
@@ -86,7 +63,7 @@ class Run:
         for n in range(1, self.recipe.loop.rounds + 1):
             asked = self.stage(SAMPLE.key(n), stages.sample, policy, reward)
             told = self.stage(FEEDBACK.key(n), stages.feedback, asked, reward, start)
-            if isinstance(self.recipe.algorithm, OnlineSettings):
+            if consumes(self.recipe.algorithm) == "rollouts":
                 reward = self.stage(REWARD.key(n), stages.reward, start, told, baseline)
             policy = self.stage(POLICY.key(n), stages.policy, start, policy, told, reward)
             results.append(
@@ -211,87 +188,8 @@ class Run:
         key = content_id(CHECK.name, settings, model, ahead, snapshot, *alone)
         self.stage(key, stages.check, model, ahead, snapshot, stage, rewards)
 
-    def model_folder(self, model_id: str) -> Path:
-        """Where a model of the workspace lies.
-
-        Raises:
-            WorkspaceError: its files are gone.
-            DamageError: one of them is not what was written, or is of another model.
-        """
-        models = self.workspace.models
-        record = models.get(model_id)
-        folder = models.folder(record)
-        if not folder.is_dir():
-            raise WorkspaceError(
-                f"the files of model {model_id} are missing", where=str(folder), hint=ANEW
-            )
-        require_kept(folder, f"model {record.name}")
-        if record.path == f"models/{model_id}":
-            named = read_record(folder).get("model", model_id)
-            if named != model_id:
-                raise DamageError(f"holds model {named}", where=str(folder), hint=ANEW)
-        return folder
-
-    def place(self, key: str) -> Path:
-        """Where the files of a stage lie."""
-        return self.workspace.artifacts / "runs" / self.id / key
-
-    def stage(
-        self,
-        key: str,
-        work: Callable[Concatenate["Stage", P], R],
-        *inputs: P.args,
-        **named: P.kwargs,
-    ) -> R:
-        """The result of a stage as it is kept, now or since it was done.
-
-        Raises:
-            DamageError: what is kept is not what was written.
-        """
-        kind: StageKind[Any] | None = stage_of(key)
-        if kind is None:
-            raise ValueError(f"no stage of the plan has the key {key!r}")
-        kept, stage = self.workspace.stages, Stage(self, key)
-        result: R | None = kept.result(self.id, key, kind)
-        if result is None:
-            kept.begin(self.id, key)
-            result = kept.finish(self.id, key, work(stage, *inputs, **named))
-        stages.discard(stage.folder)
-        return result
-
 
 def _no_lock(folder: Path, error: OSError) -> WorkspaceError:
     return WorkspaceError(
         f"the run's lock {why_not_written(error)}", where=str(folder / "lock"), hint=FREE_SPACE
     )
-
-
-class Stage:
-    """What the work of one stage may use: the parts of the run, a seed and a folder of its own."""
-
-    def __init__(self, run: Run, key: str):
-        self.run = run
-        self.key = key
-        self.workspace = run.workspace
-        self.recipe = run.recipe
-        self.domain = run.domain
-        self.reporter = run.reporter
-        self.run_id = run.id
-        self.seed = derive_seed(run.recipe.seed, key)
-
-    @property
-    def round(self) -> int:
-        """The number of the round that the stage belongs to; a `ValueError` where it is of none."""
-        number = round_of(self.key)
-        if number is None:
-            raise ValueError(f"{self.key} is of no round")
-        return number
-
-    @property
-    def folder(self) -> Path:
-        """Where the checkpoints of this stage lie."""
-        return self.run.place(self.key)
-
-    def model_folder(self, model_id: str) -> Path:
-        """Where a model of the workspace lies; see `Run.model_folder`."""
-        return self.run.model_folder(model_id)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from backflip.algorithms import OnlineSettings
+from backflip.algorithms import consumes
 
 if TYPE_CHECKING:
     from backflip.loop.recipe import Recipe
@@ -43,7 +43,7 @@ class Scope:
 
 def scope_of(recipe: "Recipe", stage: StageName | None = None) -> Scope:
     """What the command of a stage uses of a recipe; None for the whole loop."""
-    online = isinstance(recipe.algorithm, OnlineSettings)
+    online = consumes(recipe.algorithm) == "rollouts"
     teachers = recipe.feedback.source == "teachers"
     judge = recipe.feedback.the_judge is not None
     if stage is None:

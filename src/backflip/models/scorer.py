@@ -149,6 +149,11 @@ class TextScorer(AdaptedModel):
         values_N = (raw_N - center) / scale
         return blank_BT.masked_scatter(mask_BT.cpu(), values_N)
 
+    def final_values(self, inputs: TextInputs) -> Tensor:
+        """(B,) float32: the head on the state after each row's last token, in units of `values`."""
+        center, scale = self.record.get("center", 0.0), self.record.get("scale", 1.0)
+        return (self(inputs) - center) / scale
+
     def reply_states(self, inputs: TextInputs) -> Tensor:
         """(B, D) float32: the mean of the last hidden states of each row's reply tokens.
 

@@ -175,6 +175,11 @@ class Completion:
         return self.truncated
 
     @property
+    def cut_by_clock(self) -> bool:
+        """Never: a reply's limit is of the sampler, and nothing of a world is left beyond it."""
+        return False
+
+    @property
     def length(self) -> int:
         """What a reader reads: words."""
         return len(self.text.split())
@@ -217,6 +222,11 @@ class Clip:
     def missing_eos(self) -> bool:
         """Never: a policy does not end a clip by a token, and to last is no fault."""
         return False
+
+    @property
+    def cut_by_clock(self) -> bool:
+        """Whether the world would have gone on: the clip ended by a limit of time, not by it."""
+        return self.truncated
 
     @property
     def num_steps(self) -> int:

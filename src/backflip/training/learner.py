@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from backflip.algorithms import (
     ActionInputs,
     LossTerm,
+    Need,
     Outputs,
     PolicyOutput,
     TrainBatch,
@@ -20,7 +21,7 @@ from backflip.config import OptimizerSettings
 from backflip.errors import TrainingError
 from backflip.training.optimizer import CALMER, Optimizer
 
-Loss = Callable[[Outputs, TrainBatch], list[LossTerm]]
+Loss = Callable[[Outputs, Any], list[LossTerm]]
 
 
 class Policy(Protocol):
@@ -82,6 +83,10 @@ class ValueModel(Protocol):
         """
         ...
 
+    def final_values(self, inputs: Any) -> Tensor:
+        """(B,) value of the state after each sample's last action, without gradients."""
+        ...
+
     def trainable_state(self) -> dict[str, Tensor]:
         """What training changes, by name, bit for bit."""
         ...
@@ -95,15 +100,17 @@ class ValueModel(Protocol):
 class LossPart:
     """A batch and the loss it is for; the parts of one update each keep their own count.
 
-    `temperature` is that at which the batch's actions were drawn from the policy itself, so that
-    ratios are of the distribution that acted. Anything else is read at 1: a text or a pair of
-    samples was drawn by nobody, or nobody knows by whom.
+    `needs` says what the loss reads beside log-probabilities. `temperature` is that at which the
+    batch's actions were drawn from the policy itself, so that ratios are of the distribution that
+    acted. Anything else is read at 1: a text or a pair of samples was drawn by nobody, or nobody
+    knows by whom.
     """
 
     batch: TrainBatch
     loss: Loss
     weight: float = 1.0
     temperature: float = 1.0
+    needs: frozenset[Need] = frozenset()
 
 
 class Learner:
@@ -122,11 +129,9 @@ class Learner:
         reference: Policy | None = None,
         value: ValueModel | None = None,
         value_learning_rate: float | None = None,
-        entropy: bool = False,
     ):
         self.policy = policy
         self.value = value
-        self.entropy = entropy
         self._reference = reference
         self._micro_tokens = settings.micro_batch_tokens
         networks = {"policy": policy, **({"value": value} if value is not None else {})}
@@ -159,6 +164,15 @@ class Learner:
         value = self._value_model()
         return self._rowwise(inputs, value.values)
 
+    def final_values(self, inputs: ActionInputs) -> Tensor:
+        """(B,) values of the states in which the samples ended, or were cut short."""
+        value = self._value_model()
+        result = torch.zeros(inputs.num_rows, dtype=torch.float32)
+        with torch.no_grad():
+            for rows in micro_batch_indices(inputs.row_lengths, self._micro_tokens):
+                result[rows] = value.final_values(inputs.select(rows)).to(result.dtype)
+        return result
+
     def update(self, *parts: LossPart) -> dict[str, float]:
         """One optimiser step on the sum of the parts' losses.
 
@@ -176,7 +190,7 @@ class Learner:
             for micro in part.batch.micro_batches(self._micro_tokens):
                 shares = [
                     (term, term.sum / totals[term.unit])
-                    for term in part.loss(self._outputs(micro, part.temperature), micro)
+                    for term in part.loss(self._outputs(micro, part), micro)
                 ]
                 share = sum(part.weight * term.weight * mean for term, mean in shares)
                 if not isinstance(share, Tensor):
@@ -215,11 +229,14 @@ class Learner:
             raise ValueError("this learner has no value model")
         return self.value
 
-    def _outputs(self, batch: TrainBatch, temperature: float) -> Outputs:
-        output = self.policy.evaluate(batch.inputs, entropy=self.entropy, temperature=temperature)
-        reads_values = self.value is not None and batch.old_values_BT is not None
+    def _outputs(self, batch: TrainBatch, part: LossPart) -> Outputs:
+        output = self.policy.evaluate(
+            batch.inputs, entropy="entropy" in part.needs, temperature=part.temperature
+        )
+        reads_values = "values" in part.needs
         values = self._value_model().values(batch.inputs) if reads_values else None
-        return Outputs(output.logprobs_BT, output.entropy_BT, values)
+        entropy = output.entropy_BT if "entropy" in part.needs else None
+        return Outputs(output.logprobs_BT, entropy, values)
 
     def _read(self, policy: Policy, inputs: ActionInputs, temperature: float) -> Tensor:
         return self._rowwise(

@@ -4,10 +4,10 @@ A result holds ids of what the workspace keeps and the figures of the report; se
 `backflip.records.results`, and `backflip.records.plan` for the order of the stages.
 """
 
+from backflip.loop.kept_files import discard
 from backflip.loop.stages.acting import baseline, feedback, sample
 from backflip.loop.stages.learning import policy, reward
 from backflip.loop.stages.measuring import evaluate
-from backflip.loop.stages.model_registration import discard
 from backflip.loop.stages.preparing import PREPARE, check, pretrain, sft, start
 
 __all__ = [

@@ -1,7 +1,6 @@
 """Letting the policy act, and asking what people think of what it did."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from backflip.config import JudgeSettings
 from backflip.errors import JudgeError, TrainingError
@@ -9,6 +8,7 @@ from backflip.evaluation import doubt_of_feedback, holding_lines, holdings, orde
 from backflip.feedback.teachers import Item, ask_crowd, make_crowd
 from backflip.judging.pairwise import Judge
 from backflip.judging.prompts import NUM_LEVELS
+from backflip.loop.stage import Stage
 from backflip.loop.stages.human_feedback import ask_people
 from backflip.loop.stages.interim import InterimReward
 from backflip.loop.stages.query_selection import num_prompts, picks, questions
@@ -23,11 +23,8 @@ from backflip.records.results import (
     RolloutResult,
 )
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
 
-
-def baseline(stage: "Stage", start: ModelResult) -> RolloutResult:
+def baseline(stage: Stage, start: ModelResult) -> RolloutResult:
     """What the starting model says to the held-out prompts: later policies are held against it."""
     settings = stage.recipe.evaluation
     prompts = heldout_prompts(stage, settings.prompts)
@@ -35,9 +32,7 @@ def baseline(stage: "Stage", start: ModelResult) -> RolloutResult:
     return RolloutResult(model=start.model, samples=tuple(sample.id for sample in samples))
 
 
-def sample(
-    stage: "Stage", policy: ModelResult, reward: RewardModels | None = None
-) -> RolloutResult:
+def sample(stage: Stage, policy: ModelResult, reward: RewardModels | None = None) -> RolloutResult:
     """Let the policy answer this round's prompts; more of them where a strategy picks.
 
     Args:
@@ -59,7 +54,7 @@ def sample(
 
 
 def act(
-    stage: "Stage", model: str, prompts: Sequence[Prompt], per_prompt: int, seed: int | None = None
+    stage: Stage, model: str, prompts: Sequence[Prompt], per_prompt: int, seed: int | None = None
 ) -> list[Sample]:
     """Draw samples from a model of the workspace, and keep them there; the seed is the stage's."""
     sampler = stage.domain.sampler(stage.model_folder(model), model_id=model)
@@ -75,13 +70,13 @@ def act(
     return samples
 
 
-def heldout_prompts(stage: "Stage", number: int) -> list[Prompt]:
+def heldout_prompts(stage: Stage, number: int) -> list[Prompt]:
     """The first held-out prompts, as many as there are up to `number`."""
     return [p for p in stage.domain.prompts() if p.split == "heldout"][:number]
 
 
 def feedback(
-    stage: "Stage",
+    stage: Stage,
     asked: RolloutResult,
     reward: RewardModels | None = None,
     start: ModelResult | None = None,
@@ -127,7 +122,7 @@ def feedback(
     return result
 
 
-def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:
+def ask_teachers(stage: Stage, items: Sequence[Item]) -> int:
     """Simulated annotators answer. Returns the number of questions that were skipped."""
     settings, workspace = stage.recipe.feedback, stage.workspace
     crowd = make_crowd(settings.teachers, settings.gold, seed=stage.recipe.seed)
@@ -144,7 +139,7 @@ def ask_teachers(stage: "Stage", items: Sequence[Item]) -> int:
     return answers.num_skipped
 
 
-def ask_judge(stage: "Stage", items: Sequence[Item]) -> int:
+def ask_judge(stage: Stage, items: Sequence[Item]) -> int:
     """A language model behind an address answers. Returns the number of skipped questions."""
     settings, journal = stage.recipe.feedback, stage.workspace.journal
     chosen = settings.the_judge or JudgeSettings()
@@ -186,14 +181,14 @@ def judging(settings: JudgeSettings, axis: str) -> JudgeSettings:
     return settings.model_copy(update={"criterion": criterion})
 
 
-def enter_judge(stage: "Stage", settings: JudgeSettings) -> str:
+def enter_judge(stage: Stage, settings: JudgeSettings) -> str:
     """Make a judge known as an annotator. Returns its name."""
     name = f"judge:{settings.model}"
     stage.workspace.annotators.add(name, group="judge", settings=settings.model_dump(mode="json"))
     return name
 
 
-def read_critiques(stage: "Stage") -> None:
+def read_critiques(stage: Stage) -> None:
     """Have the judge, where there is one, read a level from each usable critique without one.
 
     Entries never change: one with the level, by the same annotator, takes the place of the old.

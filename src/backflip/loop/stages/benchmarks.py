@@ -2,24 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from backflip.errors import FormatError
 from backflip.evaluation import decided_pairs, reward_accuracy, reward_report
 from backflip.formats import Labelled, bench_subset, read
+from backflip.loop.stage import Stage
 from backflip.loop.stages.learning import load_reward
 from backflip.records import Sample
 from backflip.records.feedback import FeedbackBase
 from backflip.records.figures import BenchReport, KeptShare
 from backflip.records.results import RewardModels
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
-
 NUM_REASONS = 5
 
 
-def score_file(stage: "Stage", models: RewardModels, file: str) -> BenchReport:
+def score_file(stage: Stage, models: RewardModels, file: str) -> BenchReport:
     """Accuracy and calibration of the trained reward on a file of comparisons in any format.
 
     Raises:

@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from backflip.feedback.teachers import Item
+from backflip.loop.stage import Stage
 from backflip.loop.stages.interim import InterimReward
 from backflip.records import Order, derive_seed, pick
 from backflip.workspace import Progress, Task
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
 
-
-def ask_people(stage: "Stage", items: Sequence[Item], interim: InterimReward) -> int:
+def ask_people(stage: Stage, items: Sequence[Item], interim: InterimReward) -> int:
     """Put the items up and wait until people have answered as many of them as are wanted.
 
     Returns the number of questions that were skipped. What is left open when enough is answered is
@@ -67,7 +64,7 @@ def _task(item: Item) -> Task:
     )
 
 
-def _anchors(stage: "Stage") -> list[Task]:
+def _anchors(stage: Stage) -> list[Task]:
     """Questions of the run's first round that are asked again, to see whether people drift."""
     number = stage.recipe.feedback.anchors
     if stage.round == 1 or not number:
@@ -77,7 +74,7 @@ def _anchors(stage: "Stage") -> list[Task]:
     return pick(first, sorted(Order(len(first), seed).take(0, min(number, len(first)))))
 
 
-def _where_to_answer(stage: "Stage", number: int, project: str) -> str:
+def _where_to_answer(stage: Stage, number: int, project: str) -> str:
     """A word on what is waited for, and where to go: the server that is up, or how to start one."""
     root, settings = stage.workspace.root, stage.recipe.feedback
     share = f", until {settings.target:.0%} are there" if settings.target < 1 else ""
@@ -96,7 +93,7 @@ def _enough(progress: Progress, target: float) -> bool:
     return progress.finished or progress.done + progress.skipped >= target * progress.wanted
 
 
-def _close(stage: "Stage", progress: Progress) -> None:
+def _close(stage: Stage, progress: Progress) -> None:
     """Hand nothing more of this round out, where it is not all answered."""
     if not progress.finished:
         stage.workspace.batches.set_state(f"{stage.run.id}/{stage.round}", "closed")

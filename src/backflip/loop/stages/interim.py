@@ -2,20 +2,17 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from backflip.errors import BackflipError
+from backflip.loop.stage import Stage
 from backflip.loop.stages.query_selection import heldout_seed, picked_samples
 from backflip.loop.stages.training_data import usable_entries, without_long
 from backflip.records import Sample, derive_seed
 from backflip.records.feedback import FeedbackBase
 from backflip.rewards import AnnotatorModel, RewardFit, split_by_prompt
 from backflip.training import RewardTrainer
-
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
 
 MIN_HELDOUT = 5
 """Held-out entries below which no model is trained to be measured on them."""
@@ -33,7 +30,7 @@ class InterimReward:
         model: id of the model that reward models grow from.
     """
 
-    def __init__(self, stage: "Stage", model: str):
+    def __init__(self, stage: Stage, model: str):
         self._stage = stage
         self._model = model
         self._every = stage.recipe.feedback.retrain_every
@@ -107,7 +104,7 @@ class InterimReward:
 
 
 def keep_scores(
-    stage: "Stage", axis: str, scores: Mapping[str, float], heldout: Collection[str]
+    stage: Stage, axis: str, scores: Mapping[str, float], heldout: Collection[str]
 ) -> None:
     """Keep what reward models say of the samples that people judged, for a lead to hold against it.
 
@@ -122,7 +119,7 @@ def keep_scores(
     workspace.reports.want(workspace.projects.ensure(stage.recipe.feedback.project).id)
 
 
-def note_accuracy(stage: "Stage", axis: str, number: int, accuracy: float, decided: float) -> None:
+def note_accuracy(stage: Stage, axis: str, number: int, accuracy: float, decided: float) -> None:
     """Keep how many of the held-out answers a reward model foresees, for the pages to show.
 
     Args:

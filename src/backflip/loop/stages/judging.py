@@ -7,18 +7,16 @@ and no run may ever learn from it.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from backflip.judging.pairwise import Judge
 from backflip.judging.prompts import TURNED
+from backflip.loop.stage import Stage
 from backflip.loop.stages.acting import judging
 from backflip.records import Completion, Sample, content_id
 from backflip.records.feedback import Comparison
 from backflip.records.plan import VERDICT
 from backflip.records.results import JudgeCounts, Outcome, VerdictResult
-
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
 
 _OUTCOMES: dict[str, Outcome] = {
     "a": "start",
@@ -54,7 +52,7 @@ class Judged:
 
 
 def ask_about_sides(
-    stage: "Stage", before: Sequence[Sample], after: Sequence[Sample]
+    stage: Stage, before: Sequence[Sample], after: Sequence[Sample]
 ) -> Judged | None:
     """Ask the recipe's judge about each pair; a stage that was cut off asks only what is missing.
 
@@ -98,18 +96,18 @@ def ask_about_sides(
     return Judged(_counts(judge.annotator, pairs, said), said)
 
 
-def _key(stage: "Stage", old: Sample, new: Sample) -> str:
+def _key(stage: Stage, old: Sample, new: Sample) -> str:
     return f"{stage.key}/judge/{content_id('pair', old.id, new.id)}"
 
 
-def _known(stage: "Stage", old: Sample, new: Sample) -> VerdictResult | None:
+def _known(stage: Stage, old: Sample, new: Sample) -> VerdictResult | None:
     """What is known of a pair without asking."""
     if old.text == new.text:
         return VerdictResult(outcome="same", reason=None)
     return stage.workspace.stages.result(stage.run.id, _key(stage, old, new), VERDICT)
 
 
-def _keep(stage: "Stage", old: Sample, new: Sample, entry: Comparison) -> VerdictResult:
+def _keep(stage: Stage, old: Sample, new: Sample, entry: Comparison) -> VerdictResult:
     outcome: Outcome = "turned" if TURNED in entry.tags else _OUTCOMES[entry.choice]
     said = VerdictResult(outcome=outcome, reason=entry.reason)
     return stage.workspace.stages.finish(stage.run.id, _key(stage, old, new), said)

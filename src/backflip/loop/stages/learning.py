@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors.torch import save
 
 from backflip.algorithms import (
-    OfflineAlgorithm,
-    OfflineSettings,
-    OnlineAlgorithm,
-    OnlineSettings,
     make_algorithm,
     type_of,
 )
@@ -25,8 +21,10 @@ from backflip.evaluation import (
 )
 from backflip.files.folders import new_folder
 from backflip.loop.domains import model_place
+from backflip.loop.kept_files import ANEW, require_kept
+from backflip.loop.stage import Stage
 from backflip.loop.stages.interim import keep_scores, note_accuracy
-from backflip.loop.stages.model_registration import ANEW, keep_model, made_here, require_kept, train
+from backflip.loop.stages.model_registration import keep_model, made_here, train
 from backflip.loop.stages.monitoring import PolicyMonitor, usual_length
 from backflip.loop.stages.query_selection import heldout_seed, picked_samples
 from backflip.loop.stages.training_data import learned_from
@@ -53,24 +51,19 @@ from backflip.rewards import (
     split_by_prompt,
 )
 from backflip.training import (
-    Learner,
-    OnPolicyTrainer,
-    PreferenceTrainer,
     RewardTrainer,
-    Trainer,
     decided_pairs,
-    offline_steps,
 )
-
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
+from backflip.training.learner import ValueModel
+from backflip.training.trainers.policy import PolicyParts, make_trainer
+from backflip.training.trainers.preference import Pair
 
 Samples = Mapping[str, Sample]
 WEIGHTS = "weights.safetensors"
 
 
 def reward(
-    stage: "Stage", start: ModelResult, told: SnapshotResult, baseline: RolloutResult
+    stage: Stage, start: ModelResult, told: SnapshotResult, baseline: RolloutResult
 ) -> RewardResult:
     """Train the reward models of every axis on a snapshot of feedback.
 
@@ -94,7 +87,7 @@ def reward(
 
 
 def _answers(
-    stage: "Stage", told: SnapshotResult, *, reward: bool
+    stage: Stage, told: SnapshotResult, *, reward: bool
 ) -> tuple[list[FeedbackBase], dict[str, Sample]]:
     """The entries that a round learns from, of which there is one at least, and their samples."""
     entries, samples = learned_from(stage, told.snapshot, reward=reward)
@@ -141,7 +134,7 @@ def _by_axis(entries: Sequence[FeedbackBase], axes: Sequence[str]) -> dict[str, 
 
 
 def _train_axis(
-    stage: "Stage",
+    stage: Stage,
     axis: str,
     entries: Sequence[FeedbackBase],
     samples: Samples,
@@ -218,7 +211,7 @@ def _mean(members: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {i: float(np.mean([scores[i] for scores in members])) for i in members[0]}
 
 
-def _grown_from(stage: "Stage") -> tuple[str, ...]:
+def _grown_from(stage: Stage) -> tuple[str, ...]:
     """The model of the workspace that reward models grow from, where the recipe names its own."""
     settings = stage.recipe
     if settings.reward.model.name == settings.model.name:
@@ -227,7 +220,7 @@ def _grown_from(stage: "Stage") -> tuple[str, ...]:
     return made_here(stage, Path(place))
 
 
-def load_reward(stage: "Stage", models: RewardModels) -> Reward:
+def load_reward(stage: Stage, models: RewardModels) -> Reward:
     """The trained models of every axis as the one reward that the recipe's mixture makes."""
     settings = stage.recipe.reward
     axes: dict[str, Reward] = {}
@@ -253,7 +246,7 @@ def load_reward(stage: "Stage", models: RewardModels) -> Reward:
 
 
 def policy(
-    stage: "Stage",
+    stage: Stage,
     start: ModelResult,
     current: ModelResult,
     told: SnapshotResult | None,
@@ -274,18 +267,9 @@ def policy(
     network = stage.domain.policy(stage.model_folder(start.model), seed=stage.recipe.seed)
     if isinstance(current, PolicyResult):
         _take_up(stage, network, current.trained)
-    if isinstance(algorithm, OnlineAlgorithm) and isinstance(settings, OnlineSettings):
-        if reward is None:
-            raise TrainingError(f"{type_of(settings)} learns from a reward model; none was given")
-        trainee = _online(stage, algorithm, settings, network, start, reward)
-    elif isinstance(algorithm, OfflineAlgorithm) and isinstance(settings, OfflineSettings):
-        if told is None:
-            raise TrainingError(f"{type_of(settings)} learns from feedback; none was given")
-        trainee = _offline(stage, algorithm, settings, network, start, told)
-    else:
-        raise TypeError(f"{type(algorithm).__name__} is of no family")
+    trainer = make_trainer(algorithm, _parts(stage, network, start, told, reward))
     watchdog = PolicyMonitor(stage, usual_length(stage, start.model))
-    metrics = train(stage, trainee, title="policy", watch=watchdog)
+    metrics = train(stage, trainer, title="policy", watch=watchdog)
     rewards = reward.rewards.values() if reward else ()
     parents = (current.model, *(model for ids in rewards for model in ids))
     model = keep_model(
@@ -302,7 +286,7 @@ def policy(
     return PolicyResult(model=model, trained=str(trained.relative_to(stage.workspace.artifacts)))
 
 
-def _take_up(stage: "Stage", network: Any, trained: str) -> None:
+def _take_up(stage: Stage, network: Any, trained: str) -> None:
     """Give a policy what the round before trained.
 
     Raises:
@@ -317,71 +301,51 @@ def _take_up(stage: "Stage", network: Any, trained: str) -> None:
         raise type(error)(error.what, where=str(file), hint=ANEW) from None
 
 
-def _online(
-    stage: "Stage",
-    algorithm: OnlineAlgorithm,
-    settings: OnlineSettings,
+def _parts(
+    stage: Stage,
     network: Any,
     start: ModelResult,
-    reward: RewardModels,
-) -> Trainer:
+    told: SnapshotResult | None,
+    reward: RewardModels | None,
+) -> PolicyParts:
     recipe, domain = stage.recipe, stage.domain
     folder = stage.model_folder(start.model)
-    value = None
-    if algorithm.uses_values:
-        first = reward.of(recipe.reward.axes[0])[0]
-        value = domain.value(stage.model_folder(first), seed=stage.seed)
-    learner = Learner(
-        network,
-        settings.optimizer,
-        total_updates=settings.steps * settings.epochs * settings.minibatches,
-        reference=domain.reference(folder),
-        value=value,
-        value_learning_rate=getattr(settings, "value_learning_rate", None),
-        entropy=algorithm.uses_entropy,
-    )
-    return OnPolicyTrainer(
-        algorithm=algorithm,
-        learner=learner,
-        sampler=domain.sampler(folder, model_id=start.model),
-        reward=load_reward(stage, reward),
-        prompts=[prompt for prompt in domain.prompts() if prompt.split == "train"],
-        sampling=recipe.sampling,
+    name = type_of(recipe.algorithm)
+
+    def models() -> RewardModels:
+        if reward is None:
+            raise TrainingError(f"{name} learns from a reward model; none was given")
+        return reward
+
+    def value() -> ValueModel:
+        first = models().of(recipe.reward.axes[0])[0]
+        return domain.value(stage.model_folder(first), seed=stage.seed)
+
+    def pairs() -> list[Pair]:
+        if told is None:
+            raise TrainingError(f"{name} learns from feedback; none was given")
+        entries, samples = _answers(stage, told, reward=False)
+        return decided_pairs(entries, samples, skipped=_skipped(told))
+
+    return PolicyParts(
+        network=network,
         collate=domain.collate,
-        seed=stage.seed,
-        precision=domain.precision,
         spell=domain.spell,
-        watch=lambda samples: mean_gold(stage, samples),
-        mix=domain.mixed_in(algorithm, seed=stage.seed),
-    )
-
-
-def _offline(
-    stage: "Stage",
-    algorithm: OfflineAlgorithm,
-    settings: OfflineSettings,
-    network: Any,
-    start: ModelResult,
-    told: SnapshotResult,
-) -> Trainer:
-    entries, samples = _answers(stage, told, reward=False)
-    pairs = decided_pairs(entries, samples, skipped=_skipped(told))
-    learner = Learner(
-        network,
-        settings.optimizer,
-        total_updates=offline_steps(len(pairs), settings),
-        reference=stage.domain.reference(stage.model_folder(start.model)),
-    )
-    return PreferenceTrainer(
-        algorithm=algorithm,
-        learner=learner,
-        pairs=pairs,
-        collate=stage.domain.collate,
+        sampling=recipe.sampling,
+        precision=domain.precision,
         seed=stage.seed,
+        reference=lambda: domain.reference(folder),
+        sampler=lambda: domain.sampler(folder, model_id=start.model),
+        reward=lambda: load_reward(stage, models()),
+        value=value,
+        prompts=lambda: [prompt for prompt in domain.prompts() if prompt.split == "train"],
+        pairs=pairs,
+        text=domain.text_rows,
+        watch=lambda samples: mean_gold(stage, samples),
     )
 
 
-def mean_gold(stage: "Stage", samples: Sequence[Sample]) -> dict[str, float]:
+def mean_gold(stage: Stage, samples: Sequence[Sample]) -> dict[str, float]:
     """Mean gold measure of the samples, where it is known."""
     known = [gold for gold in map(stage.domain.gold, samples) if gold is not None]
     return {"gold": float(np.mean(known))} if known else {}

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from backflip.evaluation import clustered_interval, win_rate
+from backflip.loop.stage import Stage
 from backflip.loop.stages.acting import act, heldout_prompts
 from backflip.loop.stages.judging import Judged, ask_about_sides
 from backflip.loop.stages.learning import load_reward
@@ -25,15 +26,12 @@ from backflip.records.results import (
     VerdictResult,
 )
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
-
 Sides = tuple[list[float], list[float]]
 """A measure of the starting model's samples and of the policy's, sample by sample."""
 
 
 def evaluate(
-    stage: "Stage",
+    stage: Stage,
     start: ModelResult,
     baseline: RolloutResult,
     policy: ModelResult,
@@ -92,7 +90,7 @@ def _won(
 
 
 def _measures(
-    stage: "Stage", before: Sequence[Sample], after: Sequence[Sample], reward: RewardModels | None
+    stage: Stage, before: Sequence[Sample], after: Sequence[Sample], reward: RewardModels | None
 ) -> dict[str, Sides]:
     """Each measure of both sides, sample by sample; only those that know every sample."""
     measures: dict[str, Any] = {
@@ -111,7 +109,7 @@ def _measures(
 
 
 def _kl(
-    stage: "Stage", start: ModelResult, policy: ModelResult, samples: Sequence[Sample]
+    stage: Stage, start: ModelResult, policy: ModelResult, samples: Sequence[Sample]
 ) -> KeptInterval:
     """Distance of the policy from the starting model on its own samples, in nats a sample.
 

@@ -3,24 +3,16 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from backflip.errors import DamageError
-from backflip.files.manifest import require_whole
+from backflip.loop.kept_files import is_kept
+from backflip.loop.stage import Stage
 from backflip.records import content_id
 from backflip.training import Trainer, fit
 from backflip.workspace import ModelRecord, ModelStage
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
-
 Save = Callable[[Path, dict[str, Any]], None]
 SHOWN = ("loss", "reward", "gold", "kl", "accuracy", "length")
-ANEW = (
-    "Restore it from a backup, or begin a new run, with another seed or in another workspace: that "
-    "repeats the stage which made it."
-)
-"""What to do about a file of a finished stage that is lost."""
 
 
 def keep_model(
@@ -59,7 +51,7 @@ def keep_model(
         folder = stage.workspace.artifacts / path
         for draft in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
             shutil.rmtree(draft, ignore_errors=True)
-        if not _is_kept(folder):
+        if not is_kept(folder):
             record = {
                 "model": model_id,
                 "stage": kind,
@@ -83,30 +75,6 @@ def keep_model(
         )
     )
     return model_id
-
-
-def require_kept(folder: Path, of: str) -> None:
-    """Hold what a stage has made to its manifest.
-
-    Args:
-        folder: where it lies.
-        of: what it is, for a reader.
-
-    Raises:
-        DamageError: a file is not what was written; it is named, and what to do.
-    """
-    try:
-        require_whole(folder)
-    except DamageError as error:
-        raise DamageError(f"{error.what}: it is of {of}", where=error.where, hint=ANEW) from None
-
-
-def _is_kept(folder: Path) -> bool:
-    """Whether a model was kept before the stage was cut off, and is still as it was written."""
-    try:
-        return require_whole(folder) is not None
-    except DamageError:
-        return False
 
 
 def made_here(stage: "Stage", folder: Path) -> tuple[str, ...]:
@@ -163,20 +131,3 @@ def train(
             if series.steps[-1] == trainee.num_steps:
                 last[series.name] = series.values[-1]
     return last
-
-
-def discard(folder: Path) -> None:
-    """Remove checkpoints and unfinished folders of a stage whose result is kept."""
-    for pattern in ("step-*", "*/step-*", ".*"):
-        for leftover in folder.glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def discard_damaged(folder: Path, warn: Callable[[str], None]) -> None:
-    """Remove models that an unfinished stage made in `folder` and that are damaged since."""
-    for made in sorted(folder.glob("*/")):
-        try:
-            require_whole(made)
-        except DamageError as error:
-            warn(f"a model is damaged, so it is made again: {error.where}: {error.what}")
-            shutil.rmtree(made, ignore_errors=True)

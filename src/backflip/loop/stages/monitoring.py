@@ -1,18 +1,15 @@
 """What is flagged of a policy: that it runs away from its reference, or into length."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backflip.loop.stage import Stage
 from backflip.records.plan import BASELINE, POLICY, round_of
 from backflip.records.results import EvaluationResult
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
 
-
-def usual_length(stage: "Stage", model: str) -> float | None:
+def usual_length(stage: Stage, model: str) -> float | None:
     """Mean number of actions in the starting model's answers to the held-out prompts, if known."""
     for found in stage.workspace.stages.results(stage.run.id, BASELINE).values():
         if found.model == model:
@@ -29,7 +26,7 @@ class PolicyMonitor:
     stands in where a stage is done alone and nobody asked the starting model.
     """
 
-    def __init__(self, stage: "Stage", usual: float | None = None):
+    def __init__(self, stage: Stage, usual: float | None = None):
         self.stage = stage
         self.usual = usual
         self.flagged: set[str] = set()
@@ -59,7 +56,7 @@ class PolicyMonitor:
             self.stage.reporter.warn(f"{self.stage.key}, step {step}: {what}.")
 
 
-def flag_measured(stage: "Stage", result: EvaluationResult) -> None:
+def flag_measured(stage: Stage, result: EvaluationResult) -> None:
     """Flag a policy by what its evaluation measured, unless its training flagged that already.
 
     An algorithm that learns from pairs draws no samples while it trains, so it has no KL of its

@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from backflip.loop.preflight import preflight, refusal
 from backflip.loop.scope import StageName
+from backflip.loop.stage import Stage
 from backflip.loop.stages.model_registration import keep_model, made_here, train
+from backflip.loop.stages.preflight import preflight, refusal
 from backflip.loop.stages.training_data import learnable
 from backflip.records.feedback import WRITTEN_KINDS
 from backflip.records.plan import PRETRAIN, SFT, SHOWN, START
@@ -14,12 +15,9 @@ from backflip.records.results import CheckResult, ModelResult, SnapshotResult
 from backflip.training.trainers.language import no_demonstrations
 from backflip.workspace import ModelStage
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
-
 
 def check(
-    stage: "Stage",
+    stage: Stage,
     model: str | None,
     ahead: Sequence[str],
     snapshot: str | None,
@@ -60,7 +58,7 @@ def check(
     return CheckResult(facts=found.facts, warnings=tuple(map(str, found.warnings)))
 
 
-def start(stage: "Stage") -> ModelResult:
+def start(stage: Stage) -> ModelResult:
     """Find or make the model that the run starts from, and enter it in the workspace."""
     recipe = stage.recipe
     folder = stage.domain.start(stage.folder, seed=stage.seed)
@@ -73,13 +71,13 @@ def start(stage: "Stage") -> ModelResult:
     return ModelResult(model=keep_model(stage, "base", folder, name=name, parents=parents))
 
 
-def pretrain(stage: "Stage", start: ModelResult) -> ModelResult:
+def pretrain(stage: Stage, start: ModelResult) -> ModelResult:
     """Next-token training over text."""
     trainee, save = stage.domain.pretraining(stage.model_folder(start.model), seed=stage.seed)
     return _prepared(stage, "pretrain", trainee, save, start)
 
 
-def sft(stage: "Stage", start: ModelResult) -> ModelResult:
+def sft(stage: Stage, start: ModelResult) -> ModelResult:
     """Supervised fine-tuning on demonstrations: of files, or all that the workspace has.
 
     What somebody made of a reply by correcting it is a demonstration too.
@@ -100,7 +98,7 @@ def sft(stage: "Stage", start: ModelResult) -> ModelResult:
     return _prepared(stage, "sft", trainee, save, start, snapshot)
 
 
-def shown(stage: "Stage") -> SnapshotResult:
+def shown(stage: Stage) -> SnapshotResult:
     """Fix what people wrote and what counts now as a snapshot: demonstrations and corrections.
 
     Raises:
@@ -114,7 +112,7 @@ def shown(stage: "Stage") -> SnapshotResult:
 
 
 def _prepared(
-    stage: "Stage",
+    stage: Stage,
     kind: ModelStage,
     trainee: Any,
     save: Any,

@@ -1,25 +1,23 @@
 """Which of the samples people are asked about, where a strategy picks them from a pool."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from backflip.errors import DamageError
 from backflip.feedback.query_selection import Candidate, Floats, Selection, select, set_embeddings
 from backflip.feedback.teachers import Item, distinct_by_prompt, make_items
-from backflip.loop.stages.model_registration import ANEW
+from backflip.loop.kept_files import ANEW
+from backflip.loop.stage import Stage
 from backflip.records import Sample, derive_seed
 from backflip.records.plan import SELECTION
 from backflip.records.results import AskedSet, RewardModels, SelectionResult
 from backflip.rewards import TrainedReward, heldout_side
 from backflip.workspace import Workspace
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Stage
 
-
-def picks(stage: "Stage", reward: RewardModels | None) -> bool:
+def picks(stage: Stage, reward: RewardModels | None) -> bool:
     """Whether a strategy picks what this round asks about.
 
     The two that go by reward models cannot before there are any.
@@ -28,13 +26,13 @@ def picks(stage: "Stage", reward: RewardModels | None) -> bool:
     return strategy == "diverse" or (strategy != "random" and reward is not None)
 
 
-def num_prompts(stage: "Stage") -> int:
+def num_prompts(stage: Stage) -> int:
     """How many prompts, each with its samples, a round asks about."""
     own = sum(prompt.split == "train" for prompt in stage.domain.prompts())
     return min(stage.recipe.feedback.prompts, own)
 
 
-def questions(stage: "Stage", samples: Sequence[Sample], reward: RewardModels | None) -> list[Item]:
+def questions(stage: Stage, samples: Sequence[Sample], reward: RewardModels | None) -> list[Item]:
     """What to ask about these samples, or about those of them that a strategy picks.
 
     What it picked is a stage of its own, kept before anybody is asked: a round that is cut off
@@ -64,9 +62,7 @@ def questions(stage: "Stage", samples: Sequence[Sample], reward: RewardModels | 
     ]
 
 
-def choose(
-    stage: "Stage", samples: Sequence[Sample], reward: RewardModels | None
-) -> SelectionResult:
+def choose(stage: Stage, samples: Sequence[Sample], reward: RewardModels | None) -> SelectionResult:
     """Choose among the sets of samples that could be put up, prompt by prompt."""
     recipe = stage.recipe
     settings = recipe.feedback.selection
@@ -121,7 +117,7 @@ def pool_of(samples: Sequence[Sample], each: int) -> list[Candidate]:
     return found
 
 
-def heldout_seed(stage: "Stage") -> int:
+def heldout_seed(stage: Stage) -> int:
     """The seed by which prompts are held out from the reward models of a run."""
     return derive_seed(stage.recipe.seed, "heldout")
 
@@ -139,7 +135,7 @@ def picked_samples(workspace: Workspace) -> set[str]:
 
 
 def _measured(
-    stage: "Stage",
+    stage: Stage,
     candidates: Sequence[Candidate],
     samples: Sequence[Sample],
     reward: RewardModels | None,
@@ -161,7 +157,7 @@ def _measured(
     return {"embeddings": features, "known": set_embeddings(known, features) if known else None}
 
 
-def _log_odds(stage: "Stage", ids: Sequence[str], samples: Sequence[Sample]) -> Floats:
+def _log_odds(stage: Stage, ids: Sequence[str], samples: Sequence[Sample]) -> Floats:
     """(M, S) scores of the members of an axis, in the unit that their likelihoods are in."""
     rows: list[Floats] = []
     for model in ids:
@@ -170,9 +166,7 @@ def _log_odds(stage: "Stage", ids: Sequence[str], samples: Sequence[Sample]) -> 
     return np.array(rows)
 
 
-def _networks(
-    stage: "Stage", acted: str | None, reward: RewardModels | None
-) -> list[TrainedReward]:
+def _networks(stage: Stage, acted: str | None, reward: RewardModels | None) -> list[TrainedReward]:
     """The networks that embed: a reward model of each axis, or one that is still to be trained."""
     if reward is None:
         return [stage.domain.scorer(stage.model_folder(str(acted)), seed=stage.seed)]
@@ -184,7 +178,7 @@ def _models(reward: RewardModels | None) -> list[tuple[str, ...]]:
     return [] if reward is None else list(reward.rewards.values())
 
 
-def _told(stage: "Stage", candidates: Sequence[Candidate], chosen: Selection) -> str:
+def _told(stage: Stage, candidates: Sequence[Candidate], chosen: Selection) -> str:
     strategy = stage.recipe.feedback.selection.strategy
     return (
         f"{stage.key}: of {len(candidates)} candidates, {len(chosen.picked)} were picked by "

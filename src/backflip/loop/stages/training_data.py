@@ -1,17 +1,14 @@
 """Which feedback a run may learn from: whatever is trained on people's words passes here."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from backflip.errors import TrainingError
+from backflip.loop.stage import Stage, StagedRun
 from backflip.records import Prompt, Sample, Situation
 from backflip.records.feedback import FeedbackBase
 
-if TYPE_CHECKING:
-    from backflip.loop.run import Run, Stage
 
-
-def learnable(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> list[FeedbackBase]:
+def learnable(place: StagedRun | Stage, entries: Iterable[FeedbackBase]) -> list[FeedbackBase]:
     """Those of the entries that are on prompts of the run's kind, none of which is held out.
 
     A run reads text or acts in one environment, and learns from feedback on that alone. A prompt
@@ -22,7 +19,7 @@ def learnable(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> list[Fee
     return _kept(place, entries, _samples(place, entries))
 
 
-def usable_entries(place: "Run | Stage") -> list[FeedbackBase]:
+def usable_entries(place: StagedRun | Stage) -> list[FeedbackBase]:
     """The entries that count and may be learned from: of this run's rounds so far, of all that
     was said in its project, or of the whole workspace.
     """
@@ -37,7 +34,7 @@ def usable_entries(place: "Run | Stage") -> list[FeedbackBase]:
 
 
 def without_long(
-    place: "Run | Stage",
+    place: StagedRun | Stage,
     entries: list[FeedbackBase],
     samples: Mapping[str, Sample],
     *,
@@ -59,7 +56,7 @@ def without_long(
 
 
 def learned_from(
-    place: "Run | Stage", snapshot: str, *, reward: bool | None = None
+    place: StagedRun | Stage, snapshot: str, *, reward: bool | None = None
 ) -> tuple[list[FeedbackBase], dict[str, Sample]]:
     """The entries of a snapshot that may be learned from, and every sample they speak of.
 
@@ -88,12 +85,12 @@ def learned_from(
     return kept, samples
 
 
-def _samples(place: "Run | Stage", entries: Iterable[FeedbackBase]) -> dict[str, Sample]:
+def _samples(place: StagedRun | Stage, entries: Iterable[FeedbackBase]) -> dict[str, Sample]:
     return place.workspace.samples.get({name for entry in entries for name in entry.sample_ids})
 
 
 def _kept(
-    place: "Run | Stage", entries: Iterable[FeedbackBase], samples: Mapping[str, Sample]
+    place: StagedRun | Stage, entries: Iterable[FeedbackBase], samples: Mapping[str, Sample]
 ) -> list[FeedbackBase]:
     source = place.recipe.prompts.source
     wanted = source if source.startswith("env:") else "text"

@@ -9,7 +9,6 @@ import gymnasium as gym
 import torch
 
 from backflip.agents import AgentPolicy, AgentSampler, ClipInputs, ClipReward, ClipScorer, ClipValue
-from backflip.algorithms import Algorithm
 from backflip.config import PromptSettings
 from backflip.data import load_prompts
 from backflip.environments import make_env
@@ -19,6 +18,7 @@ from backflip.records import Prompt, Sample
 from backflip.records.problems import Findings, Problem
 from backflip.training.domains.domain import Given, Save
 from backflip.training.fit import Trainer
+from backflip.training.trainers.auxiliary import TextRows
 
 WIDTH = 64
 
@@ -107,16 +107,15 @@ class AgentDomain:
     def gold(self, sample: Sample) -> float | None:
         return self._gold(sample) if self._gold else None
 
-    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> None:
-        """Agents have no pre-training text to mix in.
+    def text_rows(self, files: Sequence[str]) -> TextRows:
+        """Agents read no text.
 
         Raises:
-            SettingsError: it is asked for all the same.
+            SettingsError: always.
         """
-        if getattr(algorithm.settings, "ptx_coefficient", 0.0):
-            raise SettingsError(
-                "an agent is not pre-trained on text", where="algorithm.ptx_coefficient"
-            )
+        raise SettingsError(
+            "an agent is not pre-trained on text", where="algorithm.ptx_coefficient"
+        )
 
     def _shape(self) -> dict[str, Any]:
         env = make_env(self.environment)

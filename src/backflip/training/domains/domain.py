@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 
-from backflip.algorithms import Algorithm
 from backflip.records import Prompt, Sample
 from backflip.records.plan import PREPARING
 from backflip.records.problems import Findings
@@ -18,7 +17,7 @@ from backflip.rewards import TrainedReward
 from backflip.sampling import Sampler
 from backflip.training.fit import Trainer
 from backflip.training.learner import Policy, ValueModel
-from backflip.training.trainers.on_policy import AuxiliaryLoss
+from backflip.training.trainers.auxiliary import TextRows
 
 Save = Callable[[Path, dict[str, Any]], None]
 """Writes a model and its record into a new folder."""
@@ -157,6 +156,10 @@ class Domain(Protocol):
         """The gold measure of a sample; None where nobody knows it, as with people."""
         ...
 
-    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> AuxiliaryLoss | None:
-        """What is mixed into every update beside the algorithm's own loss; None for nothing."""
+    def text_rows(self, files: Sequence[str]) -> TextRows:
+        """Files of text as rows that a policy which was loaded learns next tokens from.
+
+        Raises:
+            SettingsError: the policy reads no text, or a file cannot be read.
+        """
         ...

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from backflip.algorithms import Algorithm, LossTerm, Outputs, PPOSettings, TrainBatch
 from backflip.config import (
     ModelSettings,
 )
@@ -32,22 +31,36 @@ from backflip.models import (
 from backflip.models.limits import vocabulary_size
 from backflip.models.load import load_config
 from backflip.models.padding import same_tokens
-from backflip.records import Order, Sample, derive_seed, pick
+from backflip.records import Sample, pick
 from backflip.records.problems import Findings
+from backflip.records.samples import IntArray
 from backflip.rewards.sources.text import TextReward
 from backflip.sampling import TextSampler, model_end_tokens
 from backflip.training.domains.domain import Given, Save
 from backflip.training.domains.text_checks import TextCheck
 from backflip.training.domains.text_readers import TextReaders
 from backflip.training.fit import Trainer
-from backflip.training.learner import LossPart
+from backflip.training.trainers.auxiliary import TextRows
 from backflip.training.trainers.language import (
     encode_texts,
     finetuning,
     pretraining,
     read_demonstrations,
 )
-from backflip.training.trainers.on_policy import AuxiliaryLoss
+
+
+class _TokenRows:
+    """Rows of tokens; see `TextRows`."""
+
+    def __init__(self, rows: Sequence[IntArray]):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def inputs(self, places: Sequence[int]) -> TextInputs:
+        chosen = pick(self._rows, places)
+        return TextInputs.of([row[:1] for row in chosen], [row[1:] for row in chosen], pad_id=0)
 
 
 class TextDomain(TextReaders):
@@ -193,33 +206,19 @@ class TextDomain(TextReaders):
     def _gold(self) -> Gold | None:
         return find_gold(self.gold_name) if self.gold_name else None
 
-    def mixed_in(self, algorithm: Algorithm, *, seed: int) -> AuxiliaryLoss | None:
-        """Next-token loss beside PPO's own (InstructGPT's PPO-ptx), where it is asked for."""
-        settings = algorithm.settings
-        if not isinstance(settings, PPOSettings) or not settings.ptx_coefficient:
-            return None
+    def text_rows(self, files: Sequence[str]) -> TextRows:
+        """Texts as rows of at most `max_tokens` next tokens, for a policy that was loaded."""
         length = self.sampling.max_tokens
-        pieces = [
-            text[start : start + length + 1]
-            for text in encode_texts(
-                self._tokens(),
-                settings.ptx_text,
-                rows=self._the_chat().rows,
-                named="algorithm.ptx_text",
-            )
-            for start in range(0, len(text) - 1, length)
-        ]
-        if not pieces:
-            raise SettingsError("holds no text to learn from", where="algorithm.ptx_text")
-        order = Order(len(pieces), derive_seed(seed, "ptx"))
-
-        def part(update: int) -> LossPart:
-            size = settings.ptx_batch_size
-            chosen = pick(pieces, order.take(update * size, size))
-            inputs = TextInputs.of([p[:1] for p in chosen], [p[1:] for p in chosen], pad_id=0)
-            return LossPart(TrainBatch(inputs=inputs), _next_token, weight=settings.ptx_coefficient)
-
-        return part
+        texts = encode_texts(
+            self._tokens(), files, rows=self._the_chat().rows, named="algorithm.ptx_text"
+        )
+        return _TokenRows(
+            [
+                text[start : start + length + 1]
+                for text in texts
+                for start in range(0, len(text) - 1, length)
+            ]
+        )
 
     def _read_by(self, policy: TextPolicy) -> TextPolicy:
         ends = model_end_tokens(policy.model)
@@ -244,8 +243,3 @@ class TextDomain(TextReaders):
 def _frozen(folder: Path, like: ModelSettings) -> ModelSettings:
     """The model in a folder, computed as another is and without adapters."""
     return ModelSettings(name=str(folder), precision=like.precision, device=like.device)
-
-
-def _next_token(outputs: Outputs, batch: TrainBatch) -> list[LossTerm]:
-    logprobs = outputs.logprobs_BT.masked_fill(~batch.mask_BT, 0.0)
-    return [LossTerm("ptx_loss", -logprobs.sum(), weight=1.0)]

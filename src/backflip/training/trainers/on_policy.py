@@ -12,32 +12,32 @@ from backflip.algorithms import OnlineAlgorithm, OnlineSettings, Rollouts, Train
 from backflip.config import SamplingSettings
 from backflip.errors import TrainingError
 from backflip.records import Order, Prompt, Sample, derive_seed, pick
-from backflip.rewards.base import Reward
+from backflip.rewards.base import Reward, Scored, scored
 from backflip.sampling import Sampler
 from backflip.training.agreement import Spell, require_agreement, tolerance
 from backflip.training.checkpoints import State
 from backflip.training.learner import Learner, LossPart
+from backflip.training.trainers.auxiliary import AuxiliaryLoss
 
 Collate = Callable[[Sequence[Sample]], Any]
 Watch = Callable[[Sequence[Sample]], dict[str, float]]
-AuxiliaryLoss = Callable[[int], LossPart]
 
 
 class OnPolicyTrainer:
-    """The online family's trainee: one step is one batch of rollouts and its epochs.
+    """Trains algorithms that consume rollouts: a step is one batch of them and its epochs.
 
     Args:
         collate: makes the policy's inputs of samples.
         precision: what policy and sampler are computed in: how far rounding may part the two.
         spell: names an action of a sample in messages.
         watch: measures of the rollouts that training never sees (gold, length).
-        mix: a part to add to every update, by the number of the update (pre-training mix).
+        auxiliary: a loss to add to every update, by the number of the update (pre-training mix).
     """
 
     def __init__(
         self,
         *,
-        algorithm: OnlineAlgorithm,
+        algorithm: OnlineAlgorithm[Any, Any],
         learner: Learner,
         sampler: Sampler,
         reward: Reward,
@@ -48,7 +48,7 @@ class OnPolicyTrainer:
         precision: torch.dtype,
         spell: Spell,
         watch: Watch | None = None,
-        mix: AuxiliaryLoss | None = None,
+        auxiliary: AuxiliaryLoss | None = None,
     ):
         self.algorithm = algorithm
         self.settings: OnlineSettings = algorithm.settings
@@ -60,7 +60,7 @@ class OnPolicyTrainer:
         self.collate = collate
         self.seed = seed
         self.watch = watch
-        self.mix = mix
+        self.auxiliary = auxiliary
         self.tolerance = tolerance(precision)
         self.spell = spell
         self.order = Order(len(prompts), derive_seed(seed, "prompts"))
@@ -85,29 +85,36 @@ class OnPolicyTrainer:
 
     def observe(self, samples: Sequence[Sample]) -> Rollouts:
         """Score the samples and measure them under policy, reference and value model."""
-        scored = [
-            (sample, score)
-            for sample, score in zip(samples, self.reward.score(samples), strict=True)
-            if score is not None
+        found = [
+            (sample, each)
+            for sample, each in zip(samples, scored(self.reward, samples), strict=True)
+            if each is not None
         ]
-        if not scored:
+        if not found:
             raise TrainingError(
                 "the reward applies to none of the samples",
                 hint="Check that the reward model was trained for samples of this kind.",
             )
-        kept = [sample for sample, _ in scored]
+        kept, said = [sample for sample, _ in found], [each for _, each in found]
         inputs = self.collate(kept)
-        values, drawn_at = None, self.sampling.temperature
-        if self.algorithm.uses_values:
+        values, bootstrap, drawn_at = None, None, self.sampling.temperature
+        steps = step_rewards(said, inputs.mask_BT)
+        if "values" in self.algorithm.needs:
             values = self.learner.values(inputs)
+            if steps is not None:
+                cut = torch.tensor([sample.content.cut_by_clock for sample in kept])
+                bootstrap = self.learner.final_values(inputs).masked_fill(~cut, 0.0)
         return Rollouts(
             samples=kept,
             inputs=inputs,
             logprobs_BT=self.learner.logprobs(inputs, temperature=drawn_at),
             ref_logprobs_BT=self.learner.ref_logprobs(inputs, temperature=drawn_at),
-            scores_B=torch.tensor([score for _, score in scored], dtype=torch.float32),
+            scores_B=torch.tensor([each.value for each in said], dtype=torch.float32),
             missing_eos_B=torch.tensor([sample.content.missing_eos for sample in kept]),
             values_BT=values,
+            step_rewards_BT=steps,
+            bootstrap_B=bootstrap,
+            reward_parts=mean_parts(said),
         )
 
     def _require_agreement(self, rollouts: Rollouts) -> None:
@@ -134,10 +141,15 @@ class OnPolicyTrainer:
         made: list[dict[str, float]] = []
         for minibatch in self._minibatches(batch, step):
             parts = [
-                LossPart(minibatch, self.algorithm.loss, temperature=self.sampling.temperature)
+                LossPart(
+                    minibatch,
+                    self.algorithm.loss,
+                    needs=self.algorithm.needs,
+                    temperature=self.sampling.temperature,
+                )
             ]
-            if self.mix is not None:
-                parts.append(self.mix(self.learner.optimizer.updates))
+            if self.auxiliary is not None:
+                parts.append(self.auxiliary(self.learner.optimizer.updates))
             made.append(self.learner.update(*parts))
             if self.algorithm.should_stop(made[-1]):
                 break
@@ -156,6 +168,31 @@ class OnPolicyTrainer:
         controllers = state.numbers("algorithm", self.algorithm.state())
         self.learner.load_state_dict(state.tensors)
         self.algorithm.load_state(controllers)
+
+
+def step_rewards(said: Sequence[Scored], mask_BT: Tensor) -> Tensor | None:
+    """(B, T) rewards of single actions, 0 where a sample has none; None where no sample has any."""
+    if all(each.steps is None for each in said):
+        return None
+    placed = torch.zeros(mask_BT.shape)
+    for row, (each, length) in enumerate(zip(said, mask_BT.sum(1).tolist(), strict=True)):
+        if each.steps is None:
+            continue
+        if len(each.steps) != length:
+            raise TrainingError(
+                f"the reward gives {len(each.steps)} rewards of steps for {length} actions"
+            )
+        placed[row, :length] = torch.from_numpy(np.asarray(each.steps, np.float32))
+    return placed
+
+
+def mean_parts(said: Sequence[Scored]) -> dict[str, float]:
+    """`reward/NAME`: the mean of each part of the reward over the samples that it speaks of."""
+    names = dict.fromkeys(name for each in said for name in each.parts)
+    return {
+        f"reward/{name}": float(np.mean([e.parts[name] for e in said if name in e.parts]))
+        for name in names
+    }
 
 
 def split_repeats(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
@@ -198,6 +235,7 @@ def describe(rollouts: Rollouts) -> dict[str, float]:
     kl = (rollouts.logprobs_BT - rollouts.ref_logprobs_BT).masked_fill(~mask, 0.0).sum(1)
     acted = _acted_logprobs(rollouts.samples, mask)
     return {
+        **rollouts.reward_parts,
         "num_samples": float(len(rollouts.samples)),
         "reward": float(rollouts.scores_B.mean()),
         "reward_std": float(rollouts.scores_B.std(unbiased=False)),

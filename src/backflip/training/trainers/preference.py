@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
-from backflip.algorithms import OfflineAlgorithm, OfflineSettings, TrainBatch
+from backflip.algorithms import OfflineAlgorithm, OfflineSettings, PairBatch, ReferencePairBatch
 from backflip.errors import BackflipError, TrainingError
 from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.feedback import FeedbackBase
@@ -20,7 +18,7 @@ Pair = tuple[Sample, Sample]
 
 
 class PreferenceTrainer:
-    """The offline family's trainee: one step is one update on `batch_size` pairs.
+    """Trains algorithms that consume pairs: one step is one update on `batch_size` of them.
 
     Every epoch has each pair once; the last batch of an epoch may be smaller.
     """
@@ -28,7 +26,7 @@ class PreferenceTrainer:
     def __init__(
         self,
         *,
-        algorithm: OfflineAlgorithm,
+        algorithm: OfflineAlgorithm[Any, Any],
         learner: Learner,
         pairs: Sequence[Pair],
         collate: Collate,
@@ -51,16 +49,16 @@ class PreferenceTrainer:
         start = epoch * len(self.pairs) + index * size
         number = min(size, len(self.pairs) - index * size)
         pairs = pick(self.pairs, self.order.take(start, number))
-        inputs, ref_logprobs_BT = self._read([sample for pair in pairs for sample in pair])
-        batch = TrainBatch(inputs=inputs, rows_per_item=2, ref_logprobs_BT=ref_logprobs_BT)
-        metrics = self.learner.update(LossPart(batch, self.algorithm.loss))
+        batch = self._read([sample for pair in pairs for sample in pair])
+        part = LossPart(batch, self.algorithm.loss, needs=self.algorithm.needs)
+        metrics = self.learner.update(part)
         lengths = batch.mask_BT.sum(1).float().view(-1, 2)
         metrics["chosen_length"], metrics["rejected_length"] = lengths.mean(0).tolist()
         metrics["num_pairs"] = float(number)
         return metrics
 
-    def _read(self, samples: Sequence[Sample]) -> tuple[Any, Tensor]:
-        """Samples as inputs, and the log-probabilities of what was done under the reference.
+    def _read(self, samples: Sequence[Sample]) -> PairBatch:
+        """Pairs as a batch, with what the algorithm needs to know of them.
 
         Raises:
             TrainingError: a sample has no action to learn from.
@@ -76,11 +74,13 @@ class PreferenceTrainer:
                     raise type(error)(error.what, where=sample.place, hint=error.hint) from None
             raise
 
-    def _read_together(self, samples: Sequence[Sample]) -> tuple[Any, Tensor]:
+    def _read_together(self, samples: Sequence[Sample]) -> PairBatch:
         inputs = self.collate(samples)
         if not bool(inputs.mask_BT.any(1).all()):
             raise TrainingError("nothing was written or done in it that could be learned from")
-        return inputs, self.learner.ref_logprobs(inputs)
+        if "reference" not in self.algorithm.needs:
+            return PairBatch(inputs=inputs)
+        return ReferencePairBatch(inputs=inputs, ref_logprobs_BT=self.learner.ref_logprobs(inputs))
 
     def state(self) -> State:
         return State(self.learner.state_dict(), {"algorithm": self.algorithm.state()})

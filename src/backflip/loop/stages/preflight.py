@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backflip.algorithms import OnlineAlgorithm, OnlineSettings, make_algorithm
+from backflip.algorithms import consumes, make_algorithm
 from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError, SettingsError
 from backflip.feedback.teachers import make_crowd
 from backflip.judging.pairwise import Judge
 from backflip.loop.scope import Scope, StageName, scope_of
+from backflip.loop.stage import StagedRun
 from backflip.loop.stages.training_data import learnable, usable_entries
 from backflip.models.matching import require_finite
 from backflip.records import Prompt, Sample, derive_seed
@@ -24,17 +25,17 @@ from backflip.records.feedback import WRITTEN_KINDS
 from backflip.records.plan import PREPARING, START
 from backflip.records.problems import Findings, Problem
 from backflip.training import Given
+from backflip.training.trainers.auxiliary import pretraining_mix
 
 if TYPE_CHECKING:
     from backflip.loop.recipe import Recipe
-    from backflip.loop.run import Run
 
 SHOWN = 20
 """Problems that an error lists; `backflip check --json` lists them all."""
 
 
 def preflight(
-    run: "Run",
+    run: StagedRun,
     folder: Path,
     *,
     model: Path | None = None,
@@ -58,7 +59,7 @@ def preflight(
     asked, scope = recipe.feedback, scope_of(recipe, stage)
     given = Given(
         ahead=ahead,
-        texts=getattr(recipe.algorithm, "ptx_text", ()) if scope.algorithm else (),
+        texts=recipe.algorithm.mixed_text.files if scope.algorithm else (),
         shown=lambda: _shown(run),
         told=lambda: _told(run, snapshot) if scope.told else [],
         dialogues=scope.dialogues,
@@ -96,14 +97,14 @@ def refusal(found: Findings) -> SettingsError:
     return SettingsError(told, hint="\n".join(hints) or None)
 
 
-def _shown(run: "Run") -> list[Sample]:
+def _shown(run: StagedRun) -> list[Sample]:
     """What people wrote, as `stages.sft` takes it from the workspace."""
     written = learnable(run, run.workspace.journal.active(kinds=WRITTEN_KINDS))
     ids = [entry.sample_ids[0] for entry in written]
     return list(run.workspace.samples.get(ids).values())
 
 
-def _told(run: "Run", snapshot: str | None) -> list[Sample]:
+def _told(run: StagedRun, snapshot: str | None) -> list[Sample]:
     entries = (
         usable_entries(run)
         if snapshot is None
@@ -124,7 +125,7 @@ def _of_the_whole(
     if prompts is None:
         return
     heldout, train = prompts["heldout"], prompts["train"]
-    online = isinstance(recipe.algorithm, OnlineSettings)
+    online = consumes(recipe.algorithm) == "rollouts"
     evaluated = min(heldout, recipe.evaluation.prompts)
     replies = evaluated * recipe.evaluation.samples_per_prompt
     if scope.reward and replies < 2:
@@ -188,7 +189,9 @@ class _Parts:
         rewards: where reward models lie that score.
     """
 
-    def __init__(self, run: "Run", scope: Scope, home: Path, folder: Path, rewards: Sequence[Path]):
+    def __init__(
+        self, run: StagedRun, scope: Scope, home: Path, folder: Path, rewards: Sequence[Path]
+    ):
         self._recipe, self._domain, self._seed = run.recipe, run.domain, run.recipe.seed
         self._algorithm = make_algorithm(run.recipe.algorithm)
         self._scope, self._home, self._rewards = scope, home, rewards
@@ -213,9 +216,9 @@ class _Parts:
             yield "sampling", self._act
         if scope.algorithm:
             yield "model, as the reference", lambda: domain.reference(self._home)
-        online = isinstance(self._algorithm, OnlineAlgorithm)
+        online = self._algorithm.consumes == "rollouts"
         # A value model is the reward model, loaded again.
-        as_value = isinstance(self._algorithm, OnlineAlgorithm) and self._algorithm.uses_values
+        as_value = "values" in self._algorithm.needs
         if scope.reward:
             yield "reward.model", self._save_reward
         if scope.whole and online and as_value:
@@ -232,7 +235,8 @@ class _Parts:
         require_finite(network)
         network.save(self._policy, {})
         if self._scope.algorithm:
-            self._domain.mixed_in(self._algorithm, seed=self._seed)
+            mixed = self._recipe.algorithm.mixed_text
+            pretraining_mix(mixed, self._domain.text_rows, seed=self._seed)
 
     def _act(self) -> None:
         place = self._policy if self._policy.exists() else self._home
@@ -286,13 +290,11 @@ def _work(recipe: "Recipe", prompts: dict[str, Any] | None) -> dict[str, int]:
     """How much there is to do: replies that are drawn, and the most tokens of them."""
     if prompts is None:
         return {}
-    feedback, evaluation, algorithm = recipe.feedback, recipe.evaluation, recipe.algorithm
+    feedback, evaluation = recipe.feedback, recipe.evaluation
     measured = min(prompts["heldout"], evaluation.prompts) * evaluation.samples_per_prompt
     asked = min(prompts["train"], feedback.prompts) * feedback.samples_per_prompt
     if feedback.selection.strategy != "random":
         asked *= feedback.selection.pool
-    trained = 0
-    if isinstance(algorithm, OnlineSettings):
-        trained = algorithm.steps * algorithm.prompts_per_step * algorithm.samples_per_prompt
-    replies = measured + recipe.loop.rounds * (asked + trained + measured)
+    drawn = asked + recipe.algorithm.rollouts_a_round + measured
+    replies = measured + recipe.loop.rounds * drawn
     return {"replies": replies, "tokens": replies * recipe.sampling.max_tokens}
