@@ -1,4 +1,4 @@
-"""Environments with known answers: a box of actions, one that ends, one that counts from 5."""
+"""Environments with known answers: a box of actions, ones that end, one that counts from 5."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.envs.registration import register, registry
 
 BOX, ENDING, SHIFTED, WORDS = "test/Box-v0", "test/Ending-v0", "test/Shifted-v0", "test/Words-v0"
+WALK, STROLL, DRIFT = "test/Walk-v0", "test/Stroll-v0", "test/Drift-v0"
 SHAPE = {"observation": 2, "actions": 2, "discrete": False, "width": 8}
 
 
@@ -57,11 +58,53 @@ class WordWorld(EndingWorld):
     observation_space = gym.spaces.Text(5)
 
 
+class WalkWorld(gym.Env):
+    """Seventeen numbers that walk about until their sum leaves its bounds; acting on is an error.
+
+    What it says beside has another shape each time.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (17,), np.float64)
+    action_space = gym.spaces.Discrete(3)
+
+    def moved(self, action) -> float:
+        return 0.7 * (int(action) - 1)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        assert options is None
+        self.place, self.ended = self.np_random.normal(size=17) / 17, False
+        return self.place.copy(), {"beside": np.zeros(self.np_random.integers(1, 9))}
+
+    def step(self, action):
+        assert not self.ended, "acted in after its end"
+        self.place = self.place + 0.05 * self.np_random.normal(size=17)
+        self.place[0] += self.moved(action)
+        self.ended = abs(self.place.sum()) > 1
+        beside = {"beside": np.zeros(self.np_random.integers(1, 9)), "kind": [None, 1, "x"]}
+        return self.place.copy(), float(self.place.sum()), bool(self.ended), False, beside
+
+
+class StrollWorld(WalkWorld):
+    def moved(self, action) -> float:
+        return 0.2 * (int(action) - 1)
+
+
+class DriftWorld(WalkWorld):
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def moved(self, action) -> float:
+        return 0.4 * float(action[0])
+
+
 for name, world in (
     (BOX, BoxWorld),
     (ENDING, EndingWorld),
     (SHIFTED, ShiftedWorld),
     (WORDS, WordWorld),
+    (WALK, WalkWorld),
+    (STROLL, StrollWorld),
+    (DRIFT, DriftWorld),
 ):
     if name not in registry:
         register(name, entry_point=world, max_episode_steps=8)

@@ -20,7 +20,7 @@ SCALARS = st.one_of(
     TEXTS,
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False),
 )
 TABLES = st.recursive(
     st.dictionaries(TEXTS, st.one_of(SCALARS, st.lists(SCALARS)), max_size=4),

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,10 +35,48 @@ def test_another_process_is_told_apart_from_a_broken_place(tmp_path: Path) -> No
     assert "free space" in str(told.value.hint)
 
 
-def test_a_file_system_without_locks_is_not_another_process(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
+def test_a_file_system_without_locks_is_not_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
     def refuse(_file: object, _how: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(refusal, os.strerror(refusal))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(WorkspaceError, match="No locks available"), run_in(tmp_path).alone():
+    with pytest.raises(WorkspaceError, match=os.strerror(refusal)), run_in(tmp_path).alone():
         pass
+
+
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def hold(place: Path) -> subprocess.Popen[str]:
+    """A process that takes the lock as the system has it, and keeps it until it ends."""
+    command = [sys.executable, "-c", HOLDER, str(place)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_the_lock_is_the_systems_and_goes_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    place = tmp_path / "runs" / run.id / "lock"
+    with run.alone(), hold(place) as refused:
+        _, told = refused.communicate(timeout=60)
+        assert "BlockingIOError" in told
+    with pytest.raises(KeyError), run.alone():
+        raise KeyError
+    with hold(place) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WorkspaceError, match="another process"), run.alone():
+            pass
+        holder.kill()
+        holder.wait(60)
+        with run.alone():
+            pass

@@ -1,5 +1,8 @@
 import json
 
+import platformdirs.macos
+import platformdirs.unix
+import platformdirs.windows
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -70,9 +73,32 @@ def test_the_cache_is_where_it_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setenv("BACKFLIP_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"
     monkeypatch.delenv("BACKFLIP_CACHE")
-    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
     assert cache_folder() == tmp_path / "there" / "backflip"
+
+
+@pytest.mark.parametrize(
+    ("system", "dirs", "place"),
+    [
+        ("linux", platformdirs.unix.Unix, ".cache/backflip"),
+        ("darwin", platformdirs.macos.MacOS, "Library/Caches/backflip"),
+        ("win32", platformdirs.windows.Windows, "AppData/Local/backflip"),
+    ],
+)
+def test_each_system_keeps_its_cache_where_it_was(tmp_path, monkeypatch, system, dirs, place):
+    for variable in ("BACKFLIP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platformdirs.PlatformDirs", dirs)
+    local = str(tmp_path / "AppData" / "Local")
+    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda _: local)
+    assert cache_folder() == tmp_path / place
+    assert not (tmp_path / place).exists(), "asking makes nothing"
+    (tmp_path / place).mkdir(parents=True)
+    if system == "darwin":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert cache_folder() == tmp_path / place, "what was made there stays in use"
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)])

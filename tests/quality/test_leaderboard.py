@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import evalica
@@ -20,7 +20,7 @@ from backflip.errors import SettingsError
 from backflip.quality.leaderboard import Group, Standing, Vote, leaderboard, votes_of
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import Comparison, GoodBad
-from backflip.statistics.bradley_terry import fit_strengths
+from backflip.statistics.bradley_terry import connected_groups, fit_strengths
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "leaderboard.py"
 WINNER = {"a": evalica.Winner.X, "b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
@@ -262,6 +262,27 @@ def test_groups_are_the_strong_components(pairs: list[tuple[int, int, str]]) -> 
     assert sizes == sorted(sizes, reverse=True)
     placed = {s.model for s in board.standings if s.strength is not None}
     assert placed == (set(board.groups[0].models) if sizes and sizes[0] > 1 else set())
+
+
+def groups_by_closure(wins: np.ndarray) -> list[list[int]]:
+    """The slow way: who is reached from whom, by Warshall's closure, and those who reach back."""
+    size = len(wins)
+    reached = [[i == j or wins[i, j] > 0 for j in range(size)] for i in range(size)]
+    for k, i, j in product(range(size), repeat=3):
+        reached[i][j] |= reached[i][k] and reached[k][j]
+    groups = {tuple(j for j in range(size) if reached[i][j] and reached[j][i]) for i in range(size)}
+    votes = {group: sum(wins[i, j] for i in group for j in group) for group in groups}
+    return [list(g) for g in sorted(groups, key=lambda g: (-len(g), -votes[g], g[0]))]
+
+
+@given(st.integers(0, 8), st.integers(0, 2**32 - 1), st.floats(0, 0.5))
+def test_groups_and_their_order_are_those_of_a_slow_twin(
+    size: int, seed: int, density: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    wins = draw.integers(1, 4, (size, size)) / 2 * (draw.random((size, size)) < density)
+    np.fill_diagonal(wins, 0.0)
+    assert [group.tolist() for group in connected_groups(wins)] == groups_by_closure(wins)
 
 
 def test_no_votes_make_an_empty_board() -> None:

@@ -1,14 +1,13 @@
 """Settings as TOML text, which reads back as the same settings."""
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+import tomli_w
 
 from backflip.plain_text import clean_text
 
 NONE = "none"  # config.base reads it; written out, since that takes a while to import
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
@@ -20,43 +19,22 @@ def to_toml(data: Mapping[str, Any]) -> str:
     Returns:
         text that a terminal shows as it stands, so that it reads back when it is copied from there.
     """
-    return "\n".join(_table(data, ())) + "\n"
+    # The writer gives each text one line, within which what may not be shown has an escape.
+    return "\n".join(map(_shown, tomli_w.dumps(_said(data)).split("\n")))
 
 
-def _table(data: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    """The lines of a table: its own values first, since those after a heading would be that's."""
-    lines: list[str] = []
-    below: list[str] = []
-    for key, value in data.items():
-        place = (*path, _key(key))
-        if isinstance(value, Mapping) and value:
-            below += ["", f"[{'.'.join(place)}]", *_table(value, place)]
-        elif isinstance(value, list | tuple) and value and _are_tables(value):
-            for item in value:
-                below += ["", f"[[{'.'.join(place)}]]", *_table(item, place)]
-        else:
-            lines.append(f"{_key(key)} = {_value(value)}")
-    return lines + below
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _value(key)
-
-
-def _are_tables(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, Mapping) for value in values)
-
-
-def _value(value: Any) -> str:
+def _said(value: Any) -> Any:
     if value is None:
-        return f'"{NONE}"'
-    if isinstance(value, Mapping):  # an empty one, or inside a list: others have a heading
-        return f"{{{', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())}}}"
+        return NONE
+    if isinstance(value, Mapping):
+        return {key: _said(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_value(item) for item in value)}]"
-    # JSON writes texts and numbers as TOML does, but for what a terminal may not be shown.
-    text = json.dumps(value, ensure_ascii=False)
-    return text if clean_text(text) == text else "".join(map(_escaped, text))
+        return [_said(item) for item in value]
+    return value
+
+
+def _shown(line: str) -> str:
+    return line if clean_text(line) == line else "".join(map(_escaped, line))
 
 
 def _escaped(sign: str) -> str:

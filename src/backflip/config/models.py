@@ -228,7 +228,9 @@ class SamplingSettings(Settings):
         description="a reply ends before any of these texts, none of them empty",
     )
     batch_size: Count = Field(
-        default=64, description="replies drawn at once; memory only", json_schema_extra=knob()
+        default=64,
+        description="replies drawn, or clips played, at once; memory only",
+        json_schema_extra=knob(),
     )
 
     @property

@@ -7,11 +7,12 @@ one that was cut off goes on from its last checkpoint. So a run may be killed at
 started again with the same command.
 """
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from backflip import __version__
 from backflip.algorithms import consumes
@@ -35,10 +36,7 @@ from backflip.records.plan import (
     StageKind,
     stage_of,
 )
-from backflip.records.results import EvaluationResult, ModelResult, RewardResult, StageResult
-
-R = TypeVar("R", bound=StageResult)
-P = ParamSpec("P")
+from backflip.records.results import EvaluationResult, ModelResult, RewardResult
 
 
 class Run(StagedRun):
@@ -76,28 +74,31 @@ class Run(StagedRun):
     def alone(self) -> Iterator[None]:
         """Keep other processes from working on this run at the same time.
 
+        The system lets go of the lock when the process ends, however it ends. A network file
+        system that tells other machines of locks keeps these away too; one that has no locks is
+        refused, and one that keeps them from other machines cannot be told from a disk.
+
         Raises:
             WorkspaceError: another process is; or the lock cannot be written.
         """
         folder = self.workspace.artifacts / "runs" / self.id
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            opened = (folder / "lock").open("w")
+            # A file whose being there is the lock would outlive a process that is killed.
+            lock = FileLock(folder / "lock", blocking=False, fallback_to_soft=False)
+            lock.acquire()
+        except Timeout:
+            raise WorkspaceError(
+                f"another process is working on run {self.id}",
+                where=str(folder),
+                hint="Wait for it, or stop it; a run goes on where it stopped.",
+            ) from None
         except OSError as error:
             raise _no_lock(folder, error) from error
-        with opened as file:
-            try:
-                # The system lets go of it when the process ends, however it ends.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceError(
-                    f"another process is working on run {self.id}",
-                    where=str(folder),
-                    hint="Wait for it, or stop it; a run goes on where it stopped.",
-                ) from None
-            except OSError as error:
-                raise _no_lock(folder, error) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def begin(self) -> None:
         """Enter the run in the workspace, or its settings where knobs were turned meanwhile."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,12 +25,10 @@ def cache_folder() -> Path:
     """Where converted models are kept: `BACKFLIP_CACHE`, else the platform's cache folder."""
     if named := os.environ.get("BACKFLIP_CACHE"):
         return Path(named).expanduser()
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "backflip"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "backflip"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "backflip"
+    mac = Path.home() / "Library" / "Caches" / "backflip"
+    if sys.platform == "darwin" and mac.is_dir():
+        return mac  # where it was made before XDG_CACHE_HOME counted there
+    return user_cache_path("backflip", appauthor=False, opinion=False)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

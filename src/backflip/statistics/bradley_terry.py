@@ -95,12 +95,10 @@ def connected_groups(wins: Floats) -> list[Ints]:
     Returns:
         Indices into the K models, the largest group first, of equal ones that with more votes.
     """
-    size = len(wins)
-    reached = (wins > 0) | np.eye(size, dtype=np.bool_)
-    for _ in range(size.bit_length()):  # chains of 1, 2, 4, ... wins
-        reached = (reached.astype(np.float32) @ reached.astype(np.float32)) > 0
-    mutual = reached & reached.T
-    groups = [np.array(g) for g in {tuple(np.flatnonzero(row).tolist()) for row in mutual}]
+    from scipy.sparse.csgraph import connected_components  # slow to import
+
+    number, labels = connected_components(wins > 0, connection="strong")
+    groups = [np.flatnonzero(labels == label) for label in range(number)]
     return sorted(groups, key=lambda g: (-len(g), -wins[np.ix_(g, g)].sum(), g[0]))
 
 

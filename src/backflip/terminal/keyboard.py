@@ -1,20 +1,35 @@
-"""Keys and texts from a person: single keys without Enter, longer texts by lines or an editor."""
+"""Keys and texts from a person: single keys without Enter, longer texts by lines or an editor.
 
+prompt_toolkit makes keys of what a terminal sends, and lets a person write a line. While single
+keys are waited for, the terminal still turns Ctrl-C and Ctrl-Z into signals, so that they reach a
+program that is busy too.
+"""
+
+import asyncio
 import os
 import select
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Protocol, Self
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
 
 from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError
 
-ENTER, BACKSPACE, ESCAPE, END = "enter", "backspace", "escape", "end"
-_NAMED = {"\r": ENTER, "\n": ENTER, "\x7f": BACKSPACE, "\x08": BACKSPACE, "\x04": END}
+if TYPE_CHECKING:
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.key_binding import KeyPress
+    from prompt_toolkit.output import Output
+
+ENTER, BACKSPACE, ESCAPE, END, PASTE = "enter", "backspace", "escape", "end", "paste"
+# As prompt_toolkit calls them.
+_NAMED = {"c-m": ENTER, "c-j": ENTER, "c-h": BACKSPACE, "c-d": END, "<bracketed-paste>": PASTE}
 _ESCAPE_SECONDS = 0.05
 
 
@@ -22,7 +37,7 @@ class Keyboard(Protocol):
     """Where a labeller's answers come from; tests put a list of keys here."""
 
     def key(self) -> str:
-        """The next key: its character, or "enter", "backspace", "escape", or "end" of input."""
+        """The next key: its character, or "enter", "backspace", "escape", "paste" or "end"."""
         ...
 
     def text(self, initial: str) -> str:
@@ -46,105 +61,156 @@ class TerminalKeyboard:
                 "labelling needs a terminal to read keys from",
                 hint="Run it in a terminal window, without a pipe.",
             )
+        from prompt_toolkit.input import create_input
+        from prompt_toolkit.output import create_output
+
         self._console = console
-        self._restore: Callable[[], None] = lambda: None
+        self._input = create_input(sys.stdin)
+        self._output = create_output(sys.stdout)
+        # The cursor's place is not asked for: an answer that comes late would count as a key.
+        vars(self._output).update(enable_cpr=False)
+        self._mode = ExitStack()
 
     def __enter__(self) -> Self:
-        self._single_keys()
+        self._mode.enter_context(_single_keys(self._input, self._output))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _single_keys(self) -> None:
-        if sys.platform == "win32":
-            return
-        import termios
-        import tty
-
-        before = termios.tcgetattr(sys.stdin.fileno())
-        # Keys that were typed ahead stay: fast labellers outrun the screen.
-        tty.setcbreak(sys.stdin.fileno(), termios.TCSADRAIN)
-        self._restore = lambda: termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, before)
+        self._mode.close()
 
     def key(self) -> str:
-        """Wait for a key; the keys that send a sequence (arrows, F1) count as "escape"."""
-        if sys.platform == "win32":
-            import msvcrt
+        """Wait for a key.
 
-            character = msvcrt.getwch()
-            if character in "\x00\xe0":
-                msvcrt.getwch()
-                return ESCAPE
-        else:
-            character = self._read_character()
-        if character == "\x1b":
-            return ESCAPE
-        return _NAMED.get(character, character) if character else END
+        Keys that send a sequence (arrows, F1, Alt with a letter) count as "escape", and what is
+        pasted is one "paste" whatever it holds: neither is an answer. A terminal that is gone has
+        come to its "end".
+        """
+        from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 
-    def _read_character(self) -> str:
-        fd = sys.stdin.fileno()
-        raw = os.read(fd, 1)
-        if raw == b"\x1b":
-            while select.select([fd], [], [], _ESCAPE_SECONDS)[0] and os.read(fd, 1) not in (
-                b"",
-                *_SEQUENCE_ENDS,
-            ):
-                pass
-            return "\x1b"
-        while raw and len(raw) < _utf8_length(raw[0]):
-            more = os.read(fd, 1)
-            if not more:
-                break
-            raw += more
-        return raw.decode("utf-8", "replace")
+        presses = get_typeahead(self._input) or asyncio.run(_next(self._input))
+        if not presses:
+            return END
+        first = str(getattr(presses[0].key, "value", presses[0].key))
+        if first == "c-c":  # where the terminal makes no signal of it
+            raise KeyboardInterrupt
+        if first != ESCAPE:
+            store_typeahead(self._input, presses[1:])
+        return _NAMED.get(first, first if len(first) == 1 else ESCAPE)
 
     def text(self, initial: str) -> str:
         """Let the person write; what a terminal or store would not take is left out."""
-        self._restore()
-        try:
-            editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-            written = _edit(editor, initial) if editor else self._read_lines()
-        finally:
-            self._single_keys()
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        written = self._edited(editor, initial) if editor else self._read_lines()
+        # Bytes that are no text come as halves of surrogate pairs.
+        written = written.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         lines = written.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
         return lines.strip()
 
+    def _edited(self, editor: str, initial: str) -> str:
+        from prompt_toolkit.input.typeahead import clear_typeahead
+
+        clear_typeahead(self._input)  # it was meant for the editor, not as answers after it
+        self._mode.close()
+        try:
+            return _edit(editor, initial)
+        finally:
+            self.__enter__()
+
     def _read_lines(self) -> str:
+        from prompt_toolkit import PromptSession
+
         self._console.print("Write; a line with only a full stop ends it.", markup=False)
+        session = PromptSession[str](input=self._input, output=self._output, enable_suspend=True)
         lines: list[str] = []
-        while True:
-            line = _read_line()
-            if line is None or line.rstrip("\r\n") == ".":
-                return "\n".join(lines)
-            lines.append(line.rstrip("\r\n"))
+        try:
+            while (line := session.prompt("")) != ".":
+                lines.append(line)
+        except EOFError:
+            pass
+        finally:
+            self._output.enable_bracketed_paste()  # which the session has ended
+            self._output.flush()
+        return "\n".join(lines)
 
 
-_SEQUENCE_ENDS = tuple(
-    bytes([code]) for code in (*range(ord("A"), ord("N")), *range(ord("P"), ord("[")), ord("~"))
-)
+@contextmanager
+def _single_keys(source: "Input", output: "Output") -> Iterator[None]:
+    """Inside the block keys come one by one and unseen, and a paste is told from typing."""
+    with ExitStack() as stack:
+        if sys.platform == "win32":
+            stack.enter_context(source.raw_mode())
+        else:
+            stack.enter_context(_one_by_one(source.fileno()))
+        output.enable_bracketed_paste()
+        output.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # a terminal that is gone needs nothing any more
+                output.disable_bracketed_paste()
+                output.flush()
 
 
-def _utf8_length(first: int) -> int:
-    """Number of bytes of the character that starts with this byte."""
-    if first >= 0xF0:
-        return 4
-    if first >= 0xE0:
-        return 3
-    return 2 if first >= 0xC0 else 1
-
-
-def _read_line() -> str | None:
-    """A line from the terminal itself: Python's own buffer would hide keys from `select`."""
+@contextmanager
+def _one_by_one(terminal: int) -> Iterator[None]:
     if sys.platform == "win32":
-        return sys.stdin.readline() or None
-    raw = b""
-    while not raw.endswith(b"\n"):
-        more = os.read(sys.stdin.fileno(), 4096)
-        if not more:
-            break
-        raw += more
-    return raw.decode("utf-8", "replace") if raw else None
+        raise NotImplementedError
+    import termios
+    import tty
+
+    def begin(*_: object) -> None:
+        # Keys that were typed ahead stay: fast labellers outrun the screen.
+        tty.setcbreak(terminal, termios.TCSADRAIN)
+
+    before = termios.tcgetattr(terminal)
+    begin()
+    main = threading.current_thread() is threading.main_thread()
+    # Whoever stopped the program by Ctrl-Z and goes on finds the terminal as the shell had it.
+    handler = signal.signal(signal.SIGCONT, begin) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGCONT, handler)
+        with suppress(termios.error):
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+async def _next(source: "Input") -> "list[KeyPress]":
+    """The next keys, as many as came together; none at the end.
+
+    What comes close behind a lone Escape is the rest of a sequence that nobody knows, and no keys.
+    """
+    ready = asyncio.Event()
+
+    async def arrives(seconds: float | None) -> bool:
+        try:
+            await asyncio.wait_for(ready.wait(), seconds)
+        except TimeoutError:
+            return False
+        ready.clear()
+        return True
+
+    presses: list[KeyPress] = []
+    with source.attach(ready.set):
+        patience: float | None = None
+        while not presses and not _is_over(source):
+            whole = not await arrives(patience)
+            presses += source.flush_keys() if whole else source.read_keys()
+            patience = None if whole else _ESCAPE_SECONDS
+        if presses and presses[0].key == ESCAPE:
+            while not _is_over(source) and await arrives(_ESCAPE_SECONDS):
+                source.read_keys()
+            source.flush_keys()
+    return presses
+
+
+def _is_over(source: "Input") -> bool:
+    if source.closed or sys.platform == "win32":
+        return source.closed
+    poll = select.poll()
+    poll.register(source.fileno(), 0)  # which tells of a terminal that hung up, and of nothing else
+    return bool(poll.poll(0))
 
 
 def _edit(editor: str, initial: str) -> str:
