@@ -138,7 +138,7 @@ def test_alpaca_seeds_hold_several_instances(tmp_path):
         ({"messages": ["hi"]}, "not an object with role"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image"}]}, TURNS[1]]},
-            "not text",
+            "the image is not there",
         ),
         ({"instruction": "x", "input": 3, "output": "y"}, "'input' is not a text"),
         ({"instruction": "x", "instances": []}, "'instances' is empty"),

@@ -124,7 +124,11 @@ REFUSED = [
     ),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "text": "x"}]}, YES]},
-        "turn 1 of 'messages' holds something that is not text",
+        "part 1 of turn 1 of 'messages': the image is not there",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "text": "x"}]}, YES]},
+        "part 1 of turn 1 of 'messages' holds something that is neither text nor an image",
     ),
 ]
 

@@ -24,6 +24,7 @@ from backflip.config import JudgeSettings
 from backflip.errors import JudgeError
 from backflip.judging.pairwise import Judge
 from backflip.records import Clip, Completion, Prompt, Sample, Situation
+from pictures import png, shows
 
 
 @pytest.mark.parametrize(
@@ -247,6 +248,9 @@ def test_what_a_judge_cannot_read_is_refused() -> None:
     with Judge(JudgeSettings()) as judge:
         with pytest.raises(JudgeError, match="cannot read a clip"):
             judge.compare(Sample.of(situation, clip), KIND)
+        seen = [Sample.of(shows(png()), Completion(text=text)) for text in ("A cat.", "A dog.")]
+        with pytest.raises(JudgeError, match="cannot see an image"):
+            judge.compare(*seen)
         other = Sample.of(Prompt.from_text("And snow?"), Completion(text="Cold."))
         with pytest.raises(JudgeError, match="different prompts"):
             judge.compare(KIND, other)

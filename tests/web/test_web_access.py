@@ -37,6 +37,7 @@ LEVELS: dict[str, list[str]] = {
         "POST /api/tasks/{task}/answer",
         "POST /api/tasks/{task}/skip",
         "PUT /api/tasks/{task}/draft",
+        "GET /api/tasks/{task}/images/{image}",
     ],
     "annotator": [
         "GET /projects/{project}/label",
@@ -87,6 +88,7 @@ LEVELS: dict[str, list[str]] = {
         "POST /api/projects/{project}/adjudicate",
         "GET /projects/{project}/answers",
         "GET /api/projects/{project}/entries",
+        "GET /api/projects/{project}/samples/{sample}/images/{image}",
         "GET /projects/{project}/data",
         "GET /api/projects/{project}/export",
         "POST /api/projects/{project}/import",

@@ -10,13 +10,14 @@ from typing import Any
 
 from backflip.data.fields import Fields, text_field, text_in
 from backflip.data.turns import sequence, tools, turns
-from backflip.records import Completion, Dialogue, Message, Prompt, Sample
+from backflip.records import Completion, Dialogue, ImagePart, Message, Prompt, Sample, TextPart
 from backflip.records.checks import check_prompt
 from backflip.records.samples import Role
 
 _TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 _TRANSCRIPT_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 _SYSTEM = ("system", "system_prompt")
+Content = str | tuple[TextPart | ImagePart, ...]
 _NOT_READ = (
     "audio",
     "audios",
@@ -62,9 +63,11 @@ def render_transcript(messages: Sequence[Message]) -> str:
             raise ValueError(f"a transcript has no {message.role} turn")
         if message.tool_calls:
             raise ValueError("a transcript has no calls of tools")
-        if _TRANSCRIPT.search(message.content):
+        if message.images:
+            raise ValueError("a transcript has no place for images")
+        if _TRANSCRIPT.search(message.words):
             raise ValueError("a turn spells out the start of another turn")
-    return "".join(f"\n\n{names[m.role]}: {m.content}" for m in messages)
+    return "".join(f"\n\n{names[m.role]}: {m.words}" for m in messages)
 
 
 def split_last(messages: Sequence[Message], name: str) -> tuple[tuple[Message, ...], str]:
@@ -78,9 +81,11 @@ def split_last(messages: Sequence[Message], name: str) -> tuple[tuple[Message, .
 def _reply(message: Message, name: str) -> str:
     if message.tool_calls:
         raise ValueError(f"the reply in {name!r} calls tools, which a reply's text does not hold")
-    if not message.content.strip():
+    if message.images:
+        raise ValueError(f"the reply in {name!r} holds an image, and a reply is a text")
+    if not message.words.strip():
         raise ValueError(f"the reply in {name!r} is empty")
-    return message.content
+    return message.words
 
 
 def to_answer(messages: Sequence[Message], name: str) -> tuple[Message, ...]:
@@ -233,7 +238,7 @@ def prompt_beside(
 
 def _system(row: Fields, opening: Sequence[Message]) -> tuple[Message, ...]:
     """The system turn, said by the opening one or by a column; () where neither does."""
-    said: dict[str, str] = {m.content: "the first turn" for m in opening}
+    said: dict[Content, str] = {m.content: "the first turn" for m in opening}
     for name in _SYSTEM:
         value = row.get(name, "")
         if not isinstance(value, str):
@@ -242,7 +247,7 @@ def _system(row: Fields, opening: Sequence[Message]) -> tuple[Message, ...]:
             said.setdefault(value, f"field {name!r}")
     if len(said) > 1:
         raise ValueError(f"{' and '.join(said.values())} are different system turns")
-    return tuple(Message(role="system", content=text) for text in said)
+    return tuple(Message(role="system", content=content) for content in said)
 
 
 def _history(row: Fields) -> tuple[Message, ...]:

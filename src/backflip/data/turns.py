@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from backflip.data.fields import Fields, text_in
+from backflip.data.parts import parts_to_row, read_parts
 from backflip.data.rows import parse_json
 from backflip.records import Message, ToolCall
 from backflip.records.samples import Dialogue, Role
@@ -21,7 +22,6 @@ _SHAREGPT_ROLES = {
     "function_call": "assistant",
     "observation": "tool",
 }
-_TEXT_PARTS = (None, "text", "input_text", "output_text")
 _NOT_HELD = (
     "reasoning_content",
     "reasoning",
@@ -89,7 +89,7 @@ def _turn(turn: Fields, where: str) -> Message:
         names = ", ".join((*_ROLES, *_SHAREGPT_ROLES))
         raise ValueError(f"{where} has no role of {names}")
     if isinstance(content, Sequence) and not isinstance(content, str):
-        content = _join_parts(content, where)
+        content = read_parts(content, where)
     calls = _calls(turn.get("tool_calls") or (), where)
     if called := turn.get("function_call"):
         calls += _calls((called,), where)
@@ -97,7 +97,7 @@ def _turn(turn: Fields, where: str) -> Message:
         raise ValueError(f"{where} calls tools, and is not the assistant's")
     if content is None and calls:
         content = ""
-    if not isinstance(content, str):
+    if not isinstance(content, str | tuple):
         raise ValueError(f"{where} has no text")
     if role in ("tool", "function"):
         return _message(
@@ -107,7 +107,7 @@ def _turn(turn: Fields, where: str) -> Message:
             tool_call_id=turn.get("tool_call_id"),
             tool_name=turn.get("name"),
         )
-    if not calls and not content.strip():
+    if not calls and isinstance(content, str) and not content.strip():
         raise ValueError(f"{where} is empty")
     return _message(where, role=role, content=content, tool_calls=calls)
 
@@ -118,15 +118,6 @@ def _message(where: str, **fields: Any) -> Message:
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise ValueError(f"{where} has a {place} that cannot be read") from None
-
-
-def _join_parts(parts: Sequence[Any], where: str) -> str:
-    """Content in typed parts, as multimodal data sets have it, where all are text."""
-    for part in parts:
-        is_text = isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS
-        if not is_text or not isinstance(part.get("text"), str):
-            raise ValueError(f"{where} holds something that is not text")
-    return "".join(part["text"] for part in parts)
 
 
 def _calls(calls: Any, where: str) -> tuple[ToolCall, ...]:
@@ -206,7 +197,7 @@ def turns_to_rows(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _turn_to_row(message: Message) -> dict[str, Any]:
-    row: dict[str, Any] = {"role": message.role, "content": message.content}
+    row: dict[str, Any] = {"role": message.role, "content": parts_to_row(message)}
     if message.tool_calls:
         row["tool_calls"] = [
             {
@@ -224,5 +215,8 @@ def _turn_to_row(message: Message) -> dict[str, Any]:
 
 
 def uses_tools(messages: Sequence[Message]) -> bool:
-    """Whether some turn is more than a role and a text."""
-    return any(len(_turn_to_row(m)) > 2 or m.role == "tool" for m in messages)
+    """Whether some turn is more than a role and what is said."""
+    called = (
+        m.tool_calls or m.tool_call_id is not None or m.tool_name is not None for m in messages
+    )
+    return any(called) or any(m.role == "tool" for m in messages)

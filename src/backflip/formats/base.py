@@ -109,6 +109,12 @@ def same_prompt(first: Sample, second: Sample) -> None:
         raise ValueError("the two replies answer different prompts")
 
 
+def without_images(prompt: Prompt, what: str) -> None:
+    """Refuse a prompt with images; `what` names that which has no place for them."""
+    if prompt.images:
+        raise ValueError(f"{what} has no place for images")
+
+
 def without_tools(prompt: Prompt, what: str) -> None:
     """Refuse a prompt with tools; `what` names that which has no place for them."""
     if prompt.tools or uses_tools(prompt.messages):

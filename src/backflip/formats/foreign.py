@@ -34,6 +34,7 @@ from backflip.formats.base import (
     RenderOptions,
     same_prompt,
     text_of,
+    without_images,
     without_tools,
 )
 from backflip.records import Message, Prompt, Sample
@@ -198,6 +199,7 @@ def _asked_in(sample: Sample, options: RenderOptions) -> dict[str, Any]:
         return {"prompt": plain_prompt(prompt)}
     if options.columns:
         without_tools(prompt, "a column of turns")
+        without_images(prompt, "a column of turns")
     tools = {"tools": list(prompt.tools)} if prompt.tools else {}
     return {"prompt": turns_to_rows(prompt.messages), **tools}
 
@@ -205,12 +207,13 @@ def _asked_in(sample: Sample, options: RenderOptions) -> dict[str, Any]:
 def plain_prompt(prompt: Prompt) -> str:
     """A prompt that one text holds; a `ValueError` for others."""
     without_tools(prompt, "a plain prompt")
+    without_images(prompt, "a plain prompt")
     messages = prompt.messages
     if len(messages) != 1 or messages[0].role != "user":
         raise ValueError("a plain prompt is one turn of the user, and this has more")
-    if opens_reply(messages[0].content):
+    if opens_reply(messages[0].words):
         raise ValueError("a plain prompt that is a transcript would be read as turns")
-    return messages[0].content
+    return messages[0].words
 
 
 def _reply_value(sample: Sample, options: RenderOptions) -> str | list[dict[str, str]]:

@@ -4,7 +4,8 @@ One row is one entry with the samples it speaks of, so that any part of a file c
 
     {"backflip": 1, "entry": {"kind": "comparison", ...}, "samples": [{"id": ..., ...}, ...]}
 
-The arrays of a sample are one safetensors blob: base64 in JSON, bytes in Parquet.
+The arrays of a sample are one safetensors blob: base64 in JSON, bytes in Parquet. So are the images
+that prompts show, in the field "images" by their hashes.
 """
 
 import base64
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from backflip.data.fields import Fields, without_nulls
 from backflip.data.rows import parse_json
 from backflip.formats.base import TEXT_FILES, Format, Labelled, Origin, RenderOptions
-from backflip.records import Clip, Completion, Prompt, Sample, content_from
+from backflip.records import Clip, Completion, ImagePart, Prompt, Sample, content_from
 from backflip.records.checks import check_content, check_prompt
 from backflip.records.door import check_integer
 from backflip.records.feedback import FeedbackBase, parse_feedback
@@ -40,7 +41,12 @@ def _parse(data: Fields, origin: Origin) -> Labelled:
     rows = data.get("samples")
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise ValueError("field 'samples' is not a list of samples")
-    samples = tuple(_sample(row, f"sample {i} of 'samples'") for i, row in enumerate(rows, 1))
+    images = _images(data.get("images"))
+    samples = tuple(
+        _sample(row, images, f"sample {i} of 'samples'") for i, row in enumerate(rows, 1)
+    )
+    if spare := images.keys() - {i.hash for sample in samples for i in sample.prompt.images}:
+        raise ValueError(f"field 'images' holds {min(spare)[:12]}, which no prompt shows")
     try:
         entry = parse_feedback(_given(data.get("entry"), "field 'entry'"))
     except ValidationError as error:
@@ -48,14 +54,35 @@ def _parse(data: Fields, origin: Origin) -> Labelled:
     return Labelled(samples, (entry,))
 
 
-def _sample(value: Any, what: str) -> Sample:
+def _images(value: Any) -> dict[str, bytes]:
+    """The images of a row by their hashes: an object in JSON, a list of pairs in Parquet."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        value = [{"hash": name, "data": data} for name, data in value.items()]
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ValueError("field 'images' holds no images by their hashes")
+    found: dict[str, bytes] = {}
+    for each in value:
+        fields = each if isinstance(each, Mapping) else {}
+        name, data = fields.get("hash"), fields.get("data")
+        if not isinstance(name, str) or not isinstance(data, str | bytes):
+            raise ValueError("field 'images' holds something that is no image by its hash")
+        try:
+            found[name] = base64.b64decode(data, validate=True) if isinstance(data, str) else data
+        except binascii.Error:
+            raise ValueError(f"the image {name[:12]!r} is not base64") from None
+    return found
+
+
+def _sample(value: Any, images: Mapping[str, bytes], what: str) -> Sample:
     try:
-        return _parse_sample(_given(value, "it"))
+        return _parse_sample(_given(value, "it"), images)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
 
 
-def _parse_sample(row: dict[str, Any]) -> Sample:
+def _parse_sample(row: dict[str, Any], images: Mapping[str, bytes]) -> Sample:
     if unknown := set(row) - _SAMPLE_FIELDS:
         raise ValueError(f"unknown field {min(unknown)!r}")
     try:
@@ -63,12 +90,19 @@ def _parse_sample(row: dict[str, Any]) -> Sample:
     except ValidationError as error:
         raise ValueError(f"its prompt: {first_fault(error)}") from None
     check_prompt(prompt)  # before its id is made of it
+    prompt = prompt.carrying(lambda part: part.carrying(_image(part, images)))
     content = _parse_content(_given(row.get("header"), "its header"), row.get("arrays"))
     sample = Sample.of(prompt, content, **_parse_origin(_given(row.get("origin"), "its origin")))
     # The check keeps a file from putting words under another sample's id.
     if sample.id != row.get("id"):
         raise ValueError(f"its id is {row.get('id')!r}, which is not that of what it holds")
     return sample
+
+
+def _image(part: ImagePart, images: Mapping[str, bytes]) -> bytes:
+    if part.hash not in images:
+        raise ValueError(f"its prompt shows the image {part.hash[:12]}, which is not in the row")
+    return images[part.hash]
 
 
 def _prompt(row: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +171,12 @@ def _given(value: Any, what: str) -> dict[str, Any]:
 def _render_text(
     entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
 ) -> dict[str, Any]:
+    row, shown = _row(entry, samples), _shown(entry, samples)
+    images = {name: base64.b64encode(data).decode("ascii") for name, data in shown.items()}
+    return row | {"images": images} if images else row
+
+
+def _row(entry: FeedbackBase, samples: Mapping[str, Sample]) -> dict[str, Any]:
     rows = [
         {
             "id": sample.id,
@@ -156,15 +196,27 @@ def _render_text(
     return {"backflip": VERSION, "entry": entry.model_dump(mode="json"), "samples": rows}
 
 
+def _shown(entry: FeedbackBase, samples: Mapping[str, Sample]) -> dict[str, bytes]:
+    """The images that the prompts show, which they must carry, by their hashes."""
+    found: dict[str, bytes] = {}
+    for image in (i for name in entry.sample_ids for i in samples[name].prompt.images):
+        if image.data is None:
+            raise ValueError("the bytes of an image are not at hand")
+        found[image.hash] = image.data
+    return found
+
+
 def _render_parquet(
     entry: FeedbackBase, samples: Mapping[str, Sample], options: RenderOptions
 ) -> dict[str, Any]:
-    row = _render_text(entry, samples, options)
+    row = _row(entry, samples)
     for part in row["samples"]:
         part["arrays"] = _blob(samples[part["id"]])
         for name in ("prompt", "header", "origin"):
             part[name] = json.dumps(part[name], ensure_ascii=False)
-    return row | {"entry": json.dumps(row["entry"], ensure_ascii=False)}
+    shown = [{"hash": name, "data": data} for name, data in _shown(entry, samples).items()]
+    told = {"entry": json.dumps(row["entry"], ensure_ascii=False)}
+    return row | told | {"images": shown or None}
 
 
 def _blob(sample: Sample) -> bytes:
@@ -186,7 +238,15 @@ def _schema(options: RenderOptions) -> "pa.Schema":
             "origin": pa.string(),
         }
     )
-    return pa.schema({"backflip": pa.int32(), "entry": pa.string(), "samples": pa.list_(sample)})
+    image = pa.struct({"hash": pa.string(), "data": pa.binary()})
+    return pa.schema(
+        {
+            "backflip": pa.int32(),
+            "entry": pa.string(),
+            "samples": pa.list_(sample),
+            "images": pa.list_(image),
+        }
+    )
 
 
 def _suits(data: Mapping[str, Any]) -> bool:

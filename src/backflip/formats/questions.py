@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from backflip.data.dialogues import make_sample
 from backflip.data.fields import Fields
-from backflip.formats.base import Labelled, Origin, same_prompt, text_of
+from backflip.formats.base import Labelled, Origin, same_prompt, text_of, without_images
 from backflip.formats.shown import REPLIES, Shown, checked_name, whole
 from backflip.records import Sample
 from backflip.records.feedback import (
@@ -76,6 +76,7 @@ def ask(entry: FeedbackBase, samples: Mapping[str, Sample]) -> tuple[Shown, dict
     prompt = about[0].prompt
     if prompt.content.type != "dialogue":
         raise ValueError("the prompt is not a dialogue")
+    without_images(prompt, "a question of such a tool")
     answers, written = _answers(entry, texts)
     shown = Shown(
         prompt=prompt,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -154,6 +154,13 @@ def export_file(
     return write(path, format, _with_samples(ws, entries, advance, on_damaged), plain=plain)
 
 
+def _carried(ws: Workspace, sample: Sample) -> Sample:
+    """The sample, with the bytes of the images in its prompt."""
+    if not sample.prompt.images:
+        return sample
+    return replace(sample, prompt=ws.media.carried(sample.prompt))
+
+
 def _with_samples(
     ws: Workspace,
     entries: list[FeedbackBase],
@@ -173,7 +180,10 @@ def _readable(
     """Entries with their samples; of those with a damaged one each half is tried for itself."""
     try:
         found = ws.samples.get(id_ for entry in entries for id_ in entry.sample_ids)
-        whole = [Labelled(tuple(found[id_] for id_ in e.sample_ids), (e,)) for e in entries]
+        whole = [
+            Labelled(tuple(_carried(ws, found[id_]) for id_ in entry.sample_ids), (entry,))
+            for entry in entries
+        ]
     except DamageError as error:
         half = len(entries) // 2
         if half == 0:

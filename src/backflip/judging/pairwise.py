@@ -118,6 +118,8 @@ class Judge:
         for sample in (first, second):
             if not isinstance(sample.content, Completion):
                 raise JudgeError(f"cannot read a {sample.content.type}, only text", where=where)
+            if sample.prompt.images:
+                raise JudgeError("cannot see an image, only read text", where=where)
         if first.prompt_id != second.prompt_id:
             raise JudgeError("the samples answer different prompts", where=where)
         start = time.monotonic()

@@ -1,6 +1,7 @@
 """Plain records that travel between the layers; no torch."""
 
 from backflip.records.base import Record, content_id
+from backflip.records.parts import ImagePart, Part, TextPart
 from backflip.records.samples import (
     Clip,
     Completion,
@@ -20,12 +21,15 @@ __all__ = [
     "Completion",
     "Content",
     "Dialogue",
+    "ImagePart",
     "Message",
     "Order",
+    "Part",
     "Prompt",
     "Record",
     "Sample",
     "Situation",
+    "TextPart",
     "ToolCall",
     "content_from",
     "content_id",

@@ -11,6 +11,7 @@ policy did there: a completion or a clip. Store, feedback, losses and loop see o
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
 from backflip.records.base import Record, content_id
+from backflip.records.parts import ImagePart, Said, images_of, shown, words_of
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
@@ -46,26 +48,47 @@ class Message(Record):
 
     Attributes:
         role: who speaks; a "tool" turn is what a tool gave back.
-        content: what is said; may be empty in an assistant's turn that calls tools.
+        content: what is said, a text or parts of it; may be empty in an assistant's turn that
+            calls tools.
         tool_calls: of an assistant's turn.
         tool_call_id: of a tool's turn: the call that it answers.
         tool_name: of a tool's turn: the tool.
     """
 
     role: Role
-    content: str
+    content: Said
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_absent)
     tool_call_id: str | None = Field(default=None, exclude_if=_is_absent)
     tool_name: str | None = Field(default=None, exclude_if=_is_absent)
 
     @property
+    def words(self) -> str:
+        """What is said in words: all that a reader of text alone has of the content."""
+        return words_of(self.content)
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The images among its parts."""
+        return images_of(self.content)
+
+    def carrying(self, image: Callable[[ImagePart], ImagePart]) -> Self:
+        """The same turn with other objects for its images, which are equal to these."""
+        if isinstance(self.content, str):
+            return self
+        parts = tuple(image(p) if isinstance(p, ImagePart) else p for p in self.content)
+        return self.model_copy(update={"content": parts})
+
+    @property
     def text(self) -> str:
-        """The turn for a reader: its content, then each call as `name(arguments as JSON)`."""
+        """The turn for a reader: its content, then each call as `name(arguments as JSON)`.
+
+        Of an image stands there what is said of it.
+        """
         calls = (
             f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})"
             for call in self.tool_calls
         )
-        return "\n".join(part for part in (self.content, *calls) if part)
+        return "\n".join(part for part in (shown(self.content), *calls) if part)
 
 
 class Dialogue(Record):
@@ -78,6 +101,11 @@ class Dialogue(Record):
     type: Literal["dialogue"] = "dialogue"
     messages: tuple[Message, ...] = Field(min_length=1)
     tools: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=_is_absent)
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The images of all turns, as often as they are there."""
+        return tuple(image for message in self.messages for image in message.images)
 
 
 class Situation(Record):
@@ -126,6 +154,21 @@ class Prompt(Record):
         if not isinstance(self.content, Dialogue):
             raise TypeError(f"{self.id} is a {self.content.type}, not a dialogue")
         return self.content.messages
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The images in a dialogue, as often as they are there; none in a situation."""
+        if not isinstance(self.content, Dialogue):
+            return ()
+        return self.content.images
+
+    def carrying(self, image: Callable[[ImagePart], ImagePart]) -> Self:
+        """The same prompt, whose images carry their bytes: `image` gives each with its own."""
+        if not self.images or not isinstance(self.content, Dialogue):
+            return self
+        messages = tuple(message.carrying(image) for message in self.content.messages)
+        content = self.content.model_copy(update={"messages": messages})
+        return self.model_copy(update={"content": content})
 
     @property
     def tools(self) -> tuple[dict[str, JsonValue], ...]:

@@ -24,12 +24,13 @@ EXCERPT = 80
 """Characters of a prompt by which an answer is told from others."""
 
 
-def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any]:
+def answer_view(row: JournalRow, samples: Mapping[str, Sample], project: str) -> dict[str, Any]:
     """An entry for the page: what was said, and the samples as they were shown.
 
     Args:
         row: of the journal, with an entry; one whose entry is damaged is shown as such.
         samples: every sample that the entry speaks of.
+        project: below whose address the page asks for images.
     """
     entry = row.entry
     if entry is None:
@@ -56,7 +57,7 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
         "tags": entry.tags,
         "marks": [_mark(s, letters, samples) for s in entry.spans if s.sample in letters],
         "asked": _excerpt(samples[shown[0]].prompt),
-        "prompt": prompt_view(samples[shown[0]].prompt),
+        "prompt": prompt_view(samples[shown[0]].prompt, images_of(project, shown[0])),
         "replies": [
             {
                 "letter": letters[name],
@@ -66,6 +67,11 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample]) -> dict[str, Any
             for name in shown
         ],
     }
+
+
+def images_of(project: str, sample: str) -> str:
+    """The address below which a lead's page asks for the images that a sample's prompt shows."""
+    return f"/api/projects/{project}/samples/{sample}/images"
 
 
 def _given(entry: FeedbackBase) -> str | None:
@@ -132,7 +138,7 @@ def words_of(entry: FeedbackBase) -> list[dict[str, Any]]:
 
 def _excerpt(prompt: Prompt) -> str:
     """How what was asked last begins, without signs that nobody sees."""
-    text = prompt.text if prompt.content.type == "situation" else prompt.messages[-1].content
+    text = prompt.text if prompt.content.type == "situation" else prompt.messages[-1].text
     line = "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
     return line if len(line) <= EXCERPT else f"{line[:EXCERPT]}\N{HORIZONTAL ELLIPSIS}"
 

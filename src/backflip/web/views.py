@@ -5,12 +5,13 @@ page speaks of samples by place.
 """
 
 import re
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
-from backflip.records import Clip, Prompt, Sample
+from backflip.records import Clip, ImagePart, Message, Prompt, Sample, TextPart
 from backflip.web.invisible_characters import SIGN
-from backflip.web.rendering import plain, render
+from backflip.web.pictures import picture_html
+from backflip.web.rendering import NOTES, plain, render
 from backflip.workspace import Task, Workspace
 
 _STOP = r".!?\u3002\uff01\uff1f"  # the last three are written without a space behind them
@@ -31,7 +32,7 @@ def task_view(workspace: Workspace, task: Task) -> dict[str, Any]:
         "id": task.id,
         "kind": task.kind,
         "axis": None if task.axis in ("overall", "safe", "attention") else task.axis,
-        "prompt": prompt_view(shown[0].prompt),
+        "prompt": prompt_view(shown[0].prompt, f"/api/tasks/{task.id}/images"),
         "samples": [sample_view(sample) for sample in shown],
         # Which of the two a question about one against the other is about.
         "subject": task.shown_ids.index(task.sample_ids[0]) if task.kind == "implicit" else None,
@@ -47,11 +48,26 @@ def samples_of(workspace: Workspace, task: Task) -> dict[str, Sample]:
     return workspace.samples.shown(task.sample_ids)
 
 
-def prompt_view(prompt: Prompt) -> list[dict[str, Any]]:
-    """The turns of a dialogue, or where an agent starts."""
+def prompt_view(prompt: Prompt, images: str) -> list[dict[str, Any]]:
+    """The turns of a dialogue, or where an agent starts; `images` is the address of its images."""
     if prompt.content.type == "situation":
         return [{"role": "situation", **text_view(prompt.text)}]
-    return [{"role": turn.role, **text_view(turn.text)} for turn in prompt.messages]
+    return [{"role": turn.role, **_turn_view(turn, images)} for turn in prompt.messages]
+
+
+def _turn_view(turn: Message, images: str) -> dict[str, Any]:
+    if isinstance(turn.content, str) or not turn.images:
+        return text_view(turn.text)
+    html, notes = "", set[str]()
+    called = TextPart(text=turn.model_copy(update={"content": ""}).text)
+    for is_image, parts in groupby((*turn.content, called), lambda p: isinstance(p, ImagePart)):
+        if is_image:
+            html += "".join(picture_html(p, images) for p in parts if isinstance(p, ImagePart))
+        elif text := "".join(part.text for part in parts):
+            rendered = render(text)
+            html, notes = html + rendered.html, notes | set(rendered.notes)
+    told = [note for note in NOTES if note in notes]
+    return {"html": html, "source": plain(turn.text), "notes": told}
 
 
 def sample_view(sample: Sample) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Its files:
 work/
   workspace.json   says that this is a workspace, and where its database is
   backflip.db      the database, unless it is on PostgreSQL
-  artifacts/       models, reports and other files
+  artifacts/       models, images, reports and other files
 """
 
 import json
@@ -34,6 +34,7 @@ from backflip.workspace.labelling.reports import Reports
 from backflip.workspace.labelling.volunteered_feedback import Asides
 from backflip.workspace.material.annotators import Annotators
 from backflip.workspace.material.journal import Journal
+from backflip.workspace.material.media import Media
 from backflip.workspace.material.prompts import Prompts
 from backflip.workspace.material.samples import Samples
 from backflip.workspace.material.snapshots import Snapshots
@@ -75,6 +76,7 @@ class Workspace:
     Attributes:
         root: the folder.
         artifacts: folder of the files that the rows speak of.
+        media: the images among them.
         prompts, samples, annotators, journal, snapshots, models, runs, stages, metrics, people,
             projects, batches, queue, adjudications, generations, chats, reports, scores, servers,
             webhooks: the rows, each by its repository.
@@ -84,8 +86,9 @@ class Workspace:
         self.root = root
         self.artifacts = root / "artifacts"
         self.database = database
-        self.prompts = Prompts(database)
-        self.samples = Samples(database)
+        self.media = Media(database, self.artifacts)
+        self.prompts = Prompts(database, self.media)
+        self.samples = Samples(database, self.media)
         self.annotators = Annotators(database)
         self.journal = Journal(database)
         self.snapshots = Snapshots(database)

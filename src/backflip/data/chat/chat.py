@@ -9,7 +9,7 @@ import numpy as np
 
 from backflip.config import ChatSettings
 from backflip.data.chat.border import keeps_border
-from backflip.data.chat.shapes import Shape, left_out
+from backflip.data.chat.shapes import Shape, left_out, require_words
 from backflip.data.chat.template import SYSTEM_HINT, Template, in_words
 from backflip.data.chat.tokens import Codec, begins, end_token
 from backflip.data.chat.turn import (
@@ -95,7 +95,7 @@ class Chat:
 
     @property
     def rows(self) -> int | None:
-        """Embeddings of the model, where some tokens have none; None where all have one."""
+        """Embeddings of the model where some tokens have none; None where all have one."""
         return self._codec.rows
 
     @cached_property
@@ -236,7 +236,8 @@ class Chat:
         return _Rendered(text + self.turn.opening, turns, tools, hidden)
 
     def _check(self, dialogue: Dialogue) -> None:
-        """A `ModelError` where the template leaves out something of dialogues of this shape."""
+        """A `ModelError` where the model would not be told all of dialogues of this shape."""
+        require_words(dialogue, self.template.where)
         shape = Shape.of(dialogue)
         missing = self._left_out.get(shape)
         if missing is None:

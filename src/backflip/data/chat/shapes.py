@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from backflip.data.chat.template import Template
+from backflip.errors import ModelError
 from backflip.records import Dialogue, Message, ToolCall
 
 _MARK = "zqmark{}zq"
@@ -16,11 +17,23 @@ class Shape:
 
     turns: tuple[tuple[str, bool, int], ...]
     has_tools: bool
+    has_images: bool
 
     @classmethod
     def of(cls, dialogue: Dialogue) -> Self:
-        turns = tuple((m.role, bool(m.content), len(m.tool_calls)) for m in dialogue.messages)
-        return cls(turns, bool(dialogue.tools))
+        turns = tuple((m.role, bool(m.words), len(m.tool_calls)) for m in dialogue.messages)
+        return cls(turns, bool(dialogue.tools), bool(dialogue.images))
+
+
+def require_words(dialogue: Dialogue, where: str | None) -> None:
+    """Refuse a dialogue that words alone do not tell, as a `ModelError`."""
+    if dialogue.images:
+        raise ModelError(
+            "holds an image, and models are given words alone",
+            where=where,
+            hint="Take out the rows with images: people can judge them, and no model reads "
+            "them yet.",
+        )
 
 
 def left_out(template: Template, dialogue: Dialogue) -> list[str]:
@@ -56,7 +69,7 @@ def _marked(message: Message, mark: Callable[[str], str]) -> Message:
     """A message of the same shape with marks for words; ids stay, templates count their letters."""
     return Message(
         role=message.role,
-        content=mark(f"the {message.role} turn") if message.content else "",
+        content=mark(f"the {message.role} turn") if message.words else "",
         tool_calls=tuple(
             ToolCall(name=mark("the calls of tools"), arguments={}, id=call.id)
             for call in message.tool_calls

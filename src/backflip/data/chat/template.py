@@ -167,7 +167,7 @@ def _of_file(choice: str) -> str | None:
 
 
 def _turn(message: Message) -> Turn:
-    turn: Turn = {"role": message.role, "content": message.content}
+    turn: Turn = {"role": message.role, "content": message.words}
     if message.tool_calls:
         turn["tool_calls"] = [
             {

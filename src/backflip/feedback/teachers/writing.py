@@ -144,7 +144,7 @@ def _templates(prompt: Prompt) -> list[str]:
 
 def _topic(prompt: Prompt) -> str:
     """Up to four words that say what the last turn is about."""
-    words = re.findall(r"[\w'-]+", prompt.messages[-1].content)
+    words = re.findall(r"[\w'-]+", prompt.messages[-1].words)
     topic = [word for word in words if not _NOT_A_TOPIC.fullmatch(word)][:4]
     return " ".join(topic) or "this"
 

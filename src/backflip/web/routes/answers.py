@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response
 
+from backflip.errors import NotFoundError
 from backflip.records import Record
 from backflip.records.door import MAX_NAME, whole_json
 from backflip.records.feedback import KINDS
@@ -12,6 +13,7 @@ from backflip.web.access import Lead
 from backflip.web.answers import answer_view
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
+from backflip.web.pictures import PICTURE, picture
 from backflip.workspace import JournalRow, Workspace
 
 router = Router(tags=["data"])
@@ -57,7 +59,7 @@ def answers_page(
         "answers.html",
         visitor,
         known,
-        answers=[answer_view(row, samples) for row in rows],
+        answers=[answer_view(row, samples, project) for row in rows],
         further=further,
         kinds=sorted(KINDS),
         kind=kind,
@@ -92,6 +94,15 @@ def list_entries(
         ),
         before=further,
     )
+
+
+@router.get("/api/projects/{project}/samples/{sample}/images/{image}", **PICTURE)
+def show_image(project: str, sample: str, image: str, visitor: Lead) -> Response:
+    """An image in the prompt of a sample that the project asks about or has answers about."""
+    workspace = visitor.context.workspace
+    if not workspace.batches.is_about(project, sample):
+        raise NotFoundError(f"no sample {sample!r} in this project")
+    return picture(workspace, [workspace.samples.shown([sample])[sample].prompt], image)
 
 
 def _page(

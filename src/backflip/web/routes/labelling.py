@@ -13,6 +13,7 @@ from backflip.web.access import Annotator, AnyUser, Visitor, check_role
 from backflip.web.forms import AnyAnswer, Sheet, entries_of
 from backflip.web.guard import Router
 from backflip.web.pages import embedded, page
+from backflip.web.pictures import PICTURE, picture
 from backflip.web.rendering import render
 from backflip.web.texts import catalogue, language_of
 from backflip.web.views import samples_of, task_view
@@ -116,6 +117,15 @@ def undo(project: str, visitor: Annotator) -> dict[str, Any]:
     task = workspace.queue.undo(visitor.user.annotator, project=project)
     shown = None if task is None else task_view(workspace, task)
     return {"task": shown, "given": _given(visitor, project)}
+
+
+@router.get("/api/tasks/{task}/images/{image}", **PICTURE)
+def show_image(task: str, image: str, visitor: AnyUser) -> Response:
+    """An image in the question, for whom it was handed to."""
+    held = _held(visitor, task)
+    workspace = visitor.context.workspace
+    found = samples_of(workspace, held)
+    return picture(workspace, (sample.prompt for sample in found.values()), image)
 
 
 def _held(visitor: Visitor, task_id: str) -> Task:

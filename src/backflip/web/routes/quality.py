@@ -7,9 +7,10 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from backflip.quality.report import MAX_CONFLICTS, num_answered
-from backflip.records import Record, content_id
+from backflip.records import Record, Sample, content_id
 from backflip.records.feedback import Comparison
 from backflip.web.access import Lead
+from backflip.web.answers import images_of
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page, names_of
 from backflip.web.views import prompt_view, sample_view
@@ -55,10 +56,10 @@ def quality_page(request: Request, project: str, visitor: Lead) -> Response:
         report=report,
         stale=stale,
         names=names_of(workspace, project),
-        conflicts=_shown(workspace, pairs),
+        conflicts=_shown(workspace, project, pairs),
         num_conflicts=len(conflicts),
         most=MAX_CONFLICTS,
-        contradictions=_shown(workspace, contradictions[:SHOWN_CONFLICTS]),
+        contradictions=_shown(workspace, project, contradictions[:SHOWN_CONFLICTS]),
         num_contradictions=len(contradictions),
     )
 
@@ -100,13 +101,19 @@ def adjudicate(project: str, ruling: Ruling, visitor: Lead) -> dict[str, Any]:
     return {"entry": entry, "withdrawn": withdrawn}
 
 
-def _shown(workspace: Workspace, conflicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _prompt_view(sample: Sample, project: str) -> list[dict[str, Any]]:
+    return prompt_view(sample.prompt, images_of(project, sample.id))
+
+
+def _shown(
+    workspace: Workspace, project: str, conflicts: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     ids = {name for each in conflicts for name in each["samples"]}
     samples = workspace.samples.shown(ids)
     return [
         {
             **each,
-            "prompt": prompt_view(samples[each["samples"][0]].prompt),
+            "prompt": _prompt_view(samples[each["samples"][0]], project),
             "replies": [sample_view(samples[name]) for name in each["samples"]],
         }
         for each in conflicts

@@ -1,11 +1,13 @@
 // What the pages of leads and administrators share: forms, times, and what is shown only once:
 //   data-link="link" data-shows="url"   the part of the page that shows it, and its name in the answer
 import { takeForms } from "./forms.js";
+import { describe } from "./pictures.js";
 import { t } from "./texts.js";
 import { showTimes } from "./times.js";
 
 takeForms();
 showTimes(document);
+describe(document);
 
 for (const form of document.querySelectorAll("form[data-link]")) {
   const part = document.getElementById(form.dataset.link);

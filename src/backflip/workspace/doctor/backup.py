@@ -122,7 +122,7 @@ def _findings(root: Path, rows: Mapping[str, int], files: list[str]) -> Iterator
         path = root / ARTIFACTS / name
         if not path.exists():
             yield Finding(state="lost", what="is in the backup and not here", where=str(path))
-        elif name.startswith("models/"):  # which are made once and never changed
+        elif name.startswith(("models/", "media/")):  # which are made once and never changed
             yield Finding(state="damaged", what="is not what the backup holds", where=str(path))
 
 

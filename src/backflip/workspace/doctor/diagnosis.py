@@ -19,6 +19,7 @@ from backflip.workspace.database import columns, migrations, schema
 from backflip.workspace.database.addresses import postgresql_url
 from backflip.workspace.doctor.backup import Comparison, compare
 from backflip.workspace.doctor.files import check_files, check_strays
+from backflip.workspace.doctor.media import check_media
 from backflip.workspace.doctor.reading import Finding, reading, telling
 from backflip.workspace.doctor.rows import check_rows
 from backflip.workspace.transfer.bounds import BOUNDS, Bounds
@@ -145,6 +146,7 @@ def _examine(
     _check_identity(connection, marker, where, findings, names)
     findings.extend(check_rows(connection, where))
     findings.extend(_guarded(check_files(connection, root / "artifacts"), where))
+    findings.extend(_guarded(check_media(connection, root / "artifacts"), where))
     findings.extend(_guarded(check_strays(connection, root / "artifacts"), where))
     return "known"
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from backflip.files.manifest import MANIFEST, MISSING, faults
 from backflip.workspace.database import schema
 from backflip.workspace.doctor.reading import Finding, telling
+from backflip.workspace.material.media import MEDIA
 
 _BLOCK = 1 << 20
 _LENGTH = 8  # bytes in front of a safetensors header
@@ -132,6 +133,8 @@ def check_strays(connection: Connection, artifacts: Path) -> Iterator[Finding]:
     runs = set(connection.execute(sa.select(schema.runs.c.id)).scalars())
     owned = {PurePosixPath(path).parts[:2] for _, path in _models(connection)}
     for room in sorted(_entries(artifacts), key=lambda entry: entry.name):
+        if room.name == MEDIA and room.is_dir():  # `check_media` tells of what is in it
+            continue
         if room.name not in _ROOMS or not room.is_dir():
             if (room.name,) not in {parts[:1] for parts in owned}:
                 yield _stray(Path(room.path))

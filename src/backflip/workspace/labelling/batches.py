@@ -117,6 +117,20 @@ class Batches:
         with self._database.read() as connection:
             return given_by(connection, project, annotator)
 
+    def is_about(self, project: str, sample: str) -> bool:
+        """Whether a question of a project, or something that was said in it, names a sample."""
+        runs = sa.select(_batches.c.run).where(_batches.c.project == project)
+        numbers = sa.select(_batches.c.number).where(_batches.c.project == project)
+        named = {"other": sample, "autoescape": True}
+        asked = _tasks.c.batch.in_(numbers), _tasks.c.sample_ids.cast(sa.Text).contains(**named)
+        journal = schema.journal
+        told = journal.c.run.in_(runs), journal.c.body.cast(sa.Text).contains(**named)
+        with self._database.read() as connection:
+            return any(
+                connection.execute(sa.select(sa.literal(1)).where(*which).limit(1)).first()
+                for which in (asked, told)
+            )
+
     def shares(self, project: str) -> dict[str, tuple[int, int]]:
         """Answers and skips of each annotator in a project, checks included."""
         query = (

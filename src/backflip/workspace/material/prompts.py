@@ -13,6 +13,7 @@ from backflip.records.checks import check_prompt
 from backflip.records.feedback import DAMAGED, ERASED
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, chunks, damage, insert_new
+from backflip.workspace.material.media import Media
 
 IS_ERASED = sa.type_coerce(schema.prompts.c.content, sa.Text).contains(
     columns.canonical({"content": ERASED}).strip("{}"), autoescape=True
@@ -28,12 +29,17 @@ class Prompts:
     by a run whose own recipe has it among the prompts to train on.
     """
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, media: Media):
         self._database = database
+        self._media = media
 
     def add(self, prompts: Iterable[Prompt]) -> int:
-        """Keep prompts; returns how many were new."""
+        """Keep prompts and the images that they carry; returns how many were new."""
+        prompts = list(prompts)
+        shown = shows(prompts)
+        self._media.keep(shown)
         with self._database.write("prompts") as connection:
+            self._media.require(shown)
             return insert_prompts(connection, prompts)
 
     def get(self, ids: Iterable[str]) -> dict[str, Prompt]:
@@ -50,6 +56,18 @@ class Prompts:
             query = query.where(schema.prompts.c.split == split)
         with self._database.read() as connection:
             return [_prompt(row) for row in connection.execute(query)]
+
+
+def shows(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Those that show images, each of which can be kept.
+
+    Raises:
+        WorkspaceError: one of them cannot.
+    """
+    found = [prompt for prompt in prompts if prompt.images]
+    for prompt in found:
+        _row(prompt)
+    return found
 
 
 def insert_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:

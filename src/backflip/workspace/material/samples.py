@@ -17,11 +17,13 @@ from backflip.records.feedback_checks import About
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, chunks, damage, insert_new
 from backflip.workspace.database.kept import Found
+from backflip.workspace.material.media import Media
 from backflip.workspace.material.prompts import (
     DAMAGED_PROMPT,
     give_back,
     insert_prompts,
     select_prompts,
+    shows,
 )
 
 ERASED_HEADER = Completion(text=ERASED).header()
@@ -31,12 +33,20 @@ ERASED_HEADER = Completion(text=ERASED).header()
 class Samples:
     """What policies did. The header is JSON; the arrays are one safetensors blob."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, media: Media):
         self._database = database
+        self._media = media
 
     def add(self, samples: Iterable[Sample]) -> int:
-        """Keep samples and their prompts, all or none; returns how many samples were new."""
+        """Keep samples and their prompts, all or none; returns how many samples were new.
+
+        Images that the prompts carry are kept first.
+        """
+        samples = list(samples)
+        shown = shows(sample.prompt for sample in samples)
+        self._media.keep(shown)
         with self._database.write("prompts", "samples") as connection:
+            self._media.require(shown)
             return insert_samples(connection, samples)
 
     def get(self, ids: Iterable[str]) -> dict[str, Sample]:

@@ -59,7 +59,9 @@ def erase(
 ) -> Erased:
     """Take back all that somebody said, and take the words out of it; all of it or nothing.
 
-    Done again, it erases what came since. What the person has going on is ended.
+    Images that only those words showed are deleted next; those of an erasure that was killed before
+    that go with the next one. Done again, it erases what came since. What the person has going on
+    is ended.
 
     Args:
         workspace: that holds it.
@@ -72,13 +74,17 @@ def erase(
         WorkspaceError: no such annotator.
     """
     with workspace.database.write(*LOCKS) as connection:
-        return erase_within(connection, annotator, reason, by, project)
+        erased = erase_within(connection, annotator, reason, by, project)
+    workspace.media.sweep()
+    return erased
 
 
 def erase_within(
     connection: Connection, annotator: str, reason: str, by: str, project: str | None = None
 ) -> Erased:
-    """`erase` within a transaction that holds `LOCKS`."""
+    """`erase` within a transaction that holds `LOCKS`; images that only the words showed are still
+    to be swept, once it is written.
+    """
     retracted = retract_all_of(connection, annotator, reason, by, project)
     _permit(connection, annotator, project)
     written = _erase_entries(connection, annotator, project)

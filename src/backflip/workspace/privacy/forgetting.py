@@ -57,7 +57,9 @@ def forget_user(workspace: Workspace, user: str, answers: Fate, *, by: str) -> F
         WorkspaceError: no such user, or nobody would be left who may do everything.
     """
     with workspace.database.write(*_LOCKS) as connection:
-        return _forget_user(connection, get_user(connection, user), answers, by)
+        done = _forget_user(connection, get_user(connection, user), answers, by)
+    _sweep(workspace, answers)
+    return done
 
 
 def forget_member(
@@ -94,13 +96,23 @@ def forget_member(
             fate = "be deleted" if goes else "stay"
             raise ConflictError(f"the account would {fate} by now", hint="Load the page again.")
         if goes:
-            return _forget_user(connection, known, answers, by.annotator)
-        done = _settle(connection, known.annotator, answers, by.annotator, project)
-        this = _members.c.project == project, _members.c.user == user
-        connection.execute(sa.delete(_members).where(*this))
-        unnamed = insert(connection, schema.unnamed).on_conflict_do_nothing()
-        connection.execute(unnamed, {"project": project, "user": user})
-        return Forgotten(known.annotator, False, done.retracted, done.texts_kept, [project])
+            forgotten = _forget_user(connection, known, answers, by.annotator)
+        else:
+            done = _settle(connection, known.annotator, answers, by.annotator, project)
+            this = _members.c.project == project, _members.c.user == user
+            connection.execute(sa.delete(_members).where(*this))
+            unnamed = insert(connection, schema.unnamed).on_conflict_do_nothing()
+            connection.execute(unnamed, {"project": project, "user": user})
+            texts = done.retracted, done.texts_kept
+            forgotten = Forgotten(known.annotator, False, *texts, [project])
+    _sweep(workspace, answers)
+    return forgotten
+
+
+def _sweep(workspace: Workspace, answers: Fate) -> None:
+    """Delete the images that no words show any more, once the erasure is written."""
+    if answers == "erase":
+        workspace.media.sweep()
 
 
 def known_person(workspace: Workspace, project: str, user: str) -> tuple[User, bool]:

@@ -132,6 +132,8 @@ class Generations:
         resolved = SamplingSettings.parse(settings, where="settings")
         if not isinstance(prompt.content, Dialogue):
             raise WorkspaceError(f"{prompt.id} is a situation: only dialogues are replied to")
+        if prompt.images:
+            raise WorkspaceError("the dialogue holds an image, and models are given words alone")
         if not 0 <= seed < _SEEDS or not 0 <= index < 2**31:
             raise WorkspaceError(f"seed {seed}, index {index}: one of them is out of range")
         row = {

@@ -1,5 +1,6 @@
 // A task on the page: the dialogue above, the replies beside each other.
 import { el, rendered } from "../dom.js";
+import { describe } from "../pictures.js";
 import { t, word } from "../texts.js";
 
 const ROLES = { user: word("Person"), assistant: word("Assistant"), system: word("System"), tool: word("Tool"), situation: word("Situation") };
@@ -34,6 +35,7 @@ export class Asked {
     this.element = el("div", { class: "turns", role: "region", tabindex: "0", "aria-label": t("What was asked") },
       ...prompt.map((turn) => el("section", { class: `turn ${turn.role}` },
         el("span", { class: "role" }, t(ROLES[turn.role])), notes(turn), rendered(turn.html))));
+    describe(this.element);
   }
 
   scrollToEnd() {
