@@ -47,12 +47,6 @@ def test_defaults_round_trip(cls: type[Settings]) -> None:
 @pytest.mark.parametrize(
     ("cls", "data", "told"),
     [
-        (FeedbackSettings, {"samples_per_prompt": 1}, "comparison needs samples_per_prompt"),
-        (
-            FeedbackSettings,
-            {"samples_per_prompt": 1, "kinds": ["rating", "ranking"]},
-            "ranking needs samples_per_prompt",
-        ),
         (FeedbackSettings, {"kinds": ["rating", "rating"]}, "names a kind twice"),
         (FeedbackSettings, {"kinds": []}, "list of at least 1"),
         (RewardSettings, {"axes": ["a", "a"]}, "names an axis twice"),

@@ -3,7 +3,7 @@
 import pytest
 
 from backflip.evaluation import holding_lines, holdings, order_of, rated_apart, tells_apart
-from backflip.evaluation.holding import DECIDES, NOTHING, level_of, outcome
+from backflip.evaluation.holding import DECIDES, NOTHING, outcome
 from backflip.judging.prompts import TURNED
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import (
@@ -75,7 +75,7 @@ def test_no_kind_is_left_out() -> None:
     assert {type(entry) for entry, _ in OUTCOMES} == set(KINDS.values())
     for kind in KINDS.values():
         words = {word for entry, word in OUTCOMES if type(entry) is kind}
-        levels = {level_of(entry) for entry, _ in OUTCOMES if type(entry) is kind} - {None}
+        levels = {entry.level_said() for entry, _ in OUTCOMES if type(entry) is kind} - {None}
         assert DECIDES in words or levels, kind
 
 

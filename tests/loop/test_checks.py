@@ -30,6 +30,15 @@ def test_a_judge_gives_comparisons_alone_and_once(kind: str):
     assert Recipe.parse({"feedback": {"source": "people", "kinds": [kind], "overlap": 2}})
 
 
+@pytest.mark.parametrize("kinds", [["comparison"], ["rating", "ranking"]])
+def test_kinds_that_compare_need_replies_to_compare(kinds: list[str]):
+    feedback = {"samples_per_prompt": 1, "kinds": kinds}
+    refused(
+        {"feedback": feedback}, rf"feedback: {kinds[-1]} needs samples_per_prompt of at least 2"
+    )
+    assert Recipe.parse({"feedback": feedback | {"samples_per_prompt": 2}})
+
+
 def test_a_judge_does_not_watch_clips():
     data = agent_recipe(feedback={"source": "judge", "gold": "environment"})
     refused(data, r"feedback\.source: a judge reads text")

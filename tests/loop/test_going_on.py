@@ -19,7 +19,7 @@ SECTIONS = {
     "model": {"lora": {}},
     "feedback": {"judge": {}},
 }
-FULL = Recipe.parse(SECTIONS).model_dump(mode="json")
+FULL = Recipe.parse(SECTIONS | {"extensions": ["here.py"]}).model_dump(mode="json")
 KNOBS = {
     "feedback.judge.api_key_variable": "OTHER_KEY",
     "feedback.judge.parallel": 9,
@@ -34,6 +34,7 @@ KNOBS = {
     "sft.optimizer.micro_batch_tokens": 99,
     "reward.optimizer.micro_batch_tokens": 99,
     "algorithm.optimizer.micro_batch_tokens": 99,
+    "extensions": ["elsewhere.py"],
 }
 LIMITS = {
     "sampling.max_prompt_tokens": ["prompts.too_long"],

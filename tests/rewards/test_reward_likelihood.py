@@ -21,7 +21,7 @@ from backflip.records.feedback import (
     Ranking,
     Rating,
 )
-from backflip.rewards import LIKELIHOODS, AnnotatorModel, Choices, is_choice
+from backflip.rewards import LIKELIHOODS, AnnotatorModel, Choices
 
 
 def test_every_kind_has_a_likelihood_and_an_example_here():
@@ -72,7 +72,7 @@ def test_what_chose_nothing_gives_no_row():
         Demonstration(annotator="ann", sample="s1"),
     ]
     kept = GoodBad(annotator="ann", sample="s2", good=True)
-    assert not any(map(is_choice, empty))
+    assert not any(entry.is_choice for entry in empty)
     choices = Choices([empty[0], kept, empty[1]])
     assert choices.entries == (kept,)
     assert choices.sample_ids == ("s2",)

@@ -10,7 +10,7 @@ from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import KINDS
 from backflip.web.routes.questions import CheckKind, Kind
 from backflip.workspace import Project, Workspace
-from backflip.workspace.labelling.attention_checks import FIELDS
+from backflip.workspace.labelling.attention_checks import check_fields
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def lead(sign_in: SignIn, project: Project) -> Browser:
 
 def test_forms_know_every_kind() -> None:
     assert set(get_args(Kind)) == set(KINDS)
-    assert set(get_args(CheckKind)) == set(FIELDS)
+    assert set(get_args(CheckKind)) == set(check_fields())
 
 
 # The newest two prompts are the last two, the newest replies the last of each.

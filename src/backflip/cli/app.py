@@ -26,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+EXTENSIONS = "BACKFLIP_EXTENSIONS"
+"""Environment variable with modules that every command is to import, commas between them."""
 BROKEN_PIPE = 141
 """The status that shells give a program whose reader has left: 128 and the number of SIGPIPE."""
 # What typer raises for a wrong command line, and the base of that; newer versions of typer bring
@@ -110,6 +112,10 @@ class _Command:
     def _carry_out(self) -> int:
         if found := check_surroundings(self.arguments):
             raise BackflipError(found[0], hint=found[1])
+        if EXTENSIONS in os.environ:
+            from backflip.config.extensions import load_named_extensions
+
+            load_named_extensions(EXTENSIONS)
         # Not the library's own way to run it, which takes a file's early end for a Ctrl-D.
         group = typer.main.get_command(app)
         with group.make_context("backflip", list(self.arguments)) as context:

@@ -1,6 +1,7 @@
 """Strict settings of every part; no torch."""
 
 from backflip.config.base import NONE, Settings, apply_overrides, lines_of, merge, read_toml
+from backflip.config.extensions import load_extensions
 from backflip.config.loop import LoopSettings
 from backflip.config.models import (
     ChatSettings,
@@ -15,7 +16,6 @@ from backflip.config.models import (
 from backflip.config.server import OidcSettings, ServerSettings
 from backflip.config.stages import (
     EvaluationSettings,
-    FeedbackKind,
     FeedbackSettings,
     JudgeSettings,
     MixtureSettings,
@@ -32,7 +32,6 @@ __all__ = [
     "ChatSettings",
     "Device",
     "EvaluationSettings",
-    "FeedbackKind",
     "FeedbackSettings",
     "JudgeSettings",
     "LoopSettings",
@@ -54,6 +53,7 @@ __all__ = [
     "TeacherSettings",
     "apply_overrides",
     "lines_of",
+    "load_extensions",
     "merge",
     "read_toml",
 ]

@@ -1,6 +1,7 @@
 """What is wrong with a setting, in words, and at the place where a user wrote it."""
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
@@ -78,7 +79,7 @@ def explain(cls: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "string_type":
         what += "; quotes make it one"
     if fault["type"] == "literal_error":
-        what += _near_choice(fault["input"], annotation)
+        what += _near_choice(fault, annotation)
     return f"{key}: {what}" if key else what
 
 
@@ -111,9 +112,10 @@ def _wanted(fault: Any, key: str, annotation: Any) -> str | None:
     return None
 
 
-def _near_choice(given: Any, annotation: Any) -> str:
+def _near_choice(fault: Any, annotation: Any) -> str:
     known = [choice for choice in _choices(annotation) if isinstance(choice, str)]
-    near = _close(given, known)
+    # Where the choices grow with what is loaded, no type lists them, and the fault does.
+    near = _close(fault["input"], known or re.findall("'([^']+)'", fault["ctx"]["expected"]))
     return f"; did you mean {near!r}?" if near else ""
 
 

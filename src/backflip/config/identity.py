@@ -47,7 +47,7 @@ def _without(
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if left_out(field, value):
-            del kept[name]
+            kept.pop(name, None)
         elif isinstance(value, Settings):
             kept[name] = _without(value, left_out)
     return kept

@@ -150,19 +150,6 @@ def _default_crowd() -> tuple[TeacherSettings, ...]:
     )
 
 
-FeedbackKind = Literal[
-    "comparison",
-    "ranking",
-    "rating",
-    "good_bad",
-    "correction",
-    "demonstration",
-    "critique",
-    "safety_flag",
-    "implicit",
-]
-
-
 class SelectionSettings(Settings):
     """Which samples people are asked about: all that are drawn, or those that tell most."""
 
@@ -202,11 +189,12 @@ class FeedbackSettings(Settings):
         default="teachers",
         description="simulated annotators; people, for whose answers the run waits; or a judge",
     )
-    kinds: tuple[FeedbackKind, ...] = Field(
+    kinds: tuple[Name, ...] = Field(
         default=("comparison",),
         min_length=1,
         max_length=100,
-        description="kinds of feedback that are asked for",
+        description="kinds of feedback that are asked for: comparison, ranking, rating, good_bad, "
+        "correction, demonstration, critique, safety_flag, implicit, and those of extensions",
     )
     prompts: Count = Field(default=128, description="prompts put up each round")
     samples_per_prompt: Count = Field(
@@ -265,9 +253,6 @@ class FeedbackSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "FeedbackSettings":
-        paired = {"comparison", "ranking"} & set(self.kinds)
-        if paired and self.samples_per_prompt < 2:
-            raise ValueError(f"{min(paired)} needs samples_per_prompt of at least 2")
         if len(set(self.kinds)) != len(self.kinds):
             raise ValueError("kinds names a kind twice")
         strategy = self.selection.strategy

@@ -8,17 +8,7 @@ Where none tells two samples apart, whatever is trained on them is trained on no
 from collections.abc import Iterable, Mapping
 
 from backflip.judging.prompts import TURNED
-from backflip.records.feedback import (
-    Comparison,
-    Critique,
-    FeedbackBase,
-    GoodBad,
-    Implicit,
-    Ranking,
-    Rating,
-    SafetyFlag,
-)
-from backflip.rewards import kind_of, preferred_pairs
+from backflip.records.feedback import Comparison, FeedbackBase
 
 Holdings = Mapping[str, Mapping[str, int]]
 """Answers by kind, and by what they come to (see `outcome`)."""
@@ -33,49 +23,26 @@ _UNDECIDED = {
 }
 
 
-def level_of(entry: FeedbackBase) -> tuple[str, float] | None:
-    """What an entry on one sample says of it, in a word, and from 0 (worst) to 1 (best).
-
-    None for entries that speak of several samples, and for those that chose nothing.
-    """
-    match entry:
-        case Rating(level=level, num_levels=num) | Critique(level=int(level), num_levels=num):
-            return f"{level} of {num}", (level - 1) / (num - 1)
-        case GoodBad(good=good):
-            return "good" if good else "bad", float(good)
-        case SafetyFlag(safe=safe):
-            return "safe" if safe else "unsafe", float(safe)
-        case Implicit(over=None):
-            return entry.signal, float(entry.positive)
-        case _:
-            return None
-
-
 def outcome(entry: FeedbackBase) -> str:
     """What an entry comes to: that it "decides" a pair, a word for why not, or its level.
 
     The words are "tie", "turned" (a judge's verdict that changed with the order), "both_bad" and
-    "nothing"; levels are those of `level_of`.
+    "nothing"; levels are those of `FeedbackBase.level_said`.
     """
-    if preferred_pairs(entry):
+    if entry.preferred_pairs():
         return DECIDES
-    match entry:
-        case Comparison(choice="both_bad"):
-            return "both_bad"
-        case Comparison():
-            return "turned" if TURNED in entry.tags else "tie"
-        case Ranking():
-            return "tie"
-        case _:
-            level = level_of(entry)
-            return level[0] if level else NOTHING
+    if level := entry.level_said():
+        return level[0]
+    if tied := entry.tied_as():
+        return "turned" if tied == "tie" and TURNED in entry.tags else tied
+    return NOTHING
 
 
 def holdings(entries: Iterable[FeedbackBase]) -> dict[str, dict[str, int]]:
     """How many of the entries of each kind come to what; see `outcome`."""
     found: dict[str, dict[str, int]] = {}
     for entry in entries:
-        counts, word = found.setdefault(kind_of(entry), {}), outcome(entry)
+        counts, word = found.setdefault(entry.kind_name(), {}), outcome(entry)
         counts[word] = counts.get(word, 0) + 1
     return {kind: dict(sorted(counts.items())) for kind, counts in sorted(found.items())}
 

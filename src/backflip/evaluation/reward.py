@@ -21,10 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
-from backflip.evaluation.holding import level_of
 from backflip.records import Sample
-from backflip.records.feedback import Comparison, FeedbackBase
-from backflip.rewards import kind_of, preferred_pairs
+from backflip.records.feedback import FeedbackBase
 from backflip.statistics import Share, wilson
 
 Floats = NDArray[np.float64]
@@ -132,12 +130,12 @@ def decided_pairs(
             betas.get(entry.annotator, 1.0),
             1 / len(pairs),
             _relative(lengths[better], lengths[worse]) if lengths is not None else np.nan,
-            entry.strength if isinstance(entry, Comparison) else 0,
+            entry.decided_strength,
             entry.annotator,
-            kind_of(entry),
+            entry.kind_name(),
         )
         for entry in entries
-        if (pairs := preferred_pairs(entry))
+        if (pairs := entry.preferred_pairs())
         for better, worse in pairs
     ]
     columns = list(zip(*rows, strict=True)) or [()] * 7
@@ -209,9 +207,9 @@ def rated_apart(
     """
     levels: dict[tuple[str, str], dict[str, list[float]]] = {}
     for entry in entries:
-        if (level := level_of(entry)) is not None:
+        if (level := entry.level_said()) is not None:
             (name,) = entry.sample_ids
-            group = levels.setdefault((samples[name].prompt_id, kind_of(entry)), {})
+            group = levels.setdefault((samples[name].prompt_id, entry.kind_name()), {})
             group.setdefault(name, []).append(level[1])
     right: list[float] = []
     for group in levels.values():

@@ -4,13 +4,7 @@ from collections.abc import Callable
 
 from backflip.algorithms import consumes, type_of
 from backflip.loop.recipe_settings import RecipeSettings
-from backflip.records.feedback import KINDS, WRITTEN_KINDS
-
-PAIRED_KINDS = ("comparison", "ranking", "correction", "demonstration")
-"""Kinds whose questions have an answer that prefers one sample over another."""
-
-GENERAL_AXIS = KINDS["comparison"].model_fields["axis"].default
-"""The axis of kinds that are asked on any."""
+from backflip.records.feedback import GENERAL_AXIS, KINDS, WRITTEN_KINDS, Comparison
 
 
 def faults(recipe: RecipeSettings) -> list[str]:
@@ -21,6 +15,15 @@ def faults(recipe: RecipeSettings) -> list[str]:
 
 def _in_environment(recipe: RecipeSettings) -> bool:
     return recipe.prompts.source.startswith("env:")
+
+
+def _number(recipe: RecipeSettings) -> str | None:
+    feedback = recipe.feedback
+    for kind in sorted(feedback.kinds):
+        least = KINDS[kind].question.samples[0]
+        if feedback.samples_per_prompt < least:
+            return f"feedback: {kind} needs samples_per_prompt of at least {least}"
+    return None
 
 
 def _filters(recipe: RecipeSettings) -> str | None:
@@ -72,11 +75,12 @@ def _judge(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     if feedback.source != "judge":
         return None
-    other = [kind for kind in feedback.kinds if kind != "comparison"]
+    judged = Comparison.kind_name()
+    other = [kind for kind in feedback.kinds if kind != judged]
     if other:
         return (
             f"feedback.kinds: a judge compares; it gives no {' and no '.join(other)}. "
-            'Set feedback.kinds to ["comparison"]'
+            f'Set feedback.kinds to ["{judged}"]'
         )
     if feedback.overlap > 1:
         return "feedback.overlap: there is one judge, so it is 1"
@@ -99,12 +103,12 @@ def _pairs(recipe: RecipeSettings) -> str | None:
     # All that the workspace holds may have pairs that this run's own questions do not give.
     if consumes(recipe.algorithm) != "pairs" or feedback.use == "workspace":
         return None
-    if set(feedback.kinds) & set(PAIRED_KINDS):
+    *most, last = (name for name, kind in KINDS.items() if kind.decides_pairs)
+    if set(feedback.kinds) & {*most, last}:
         return None
     return (
         f"feedback.kinds: {type_of(recipe.algorithm)} learns from pairs, and no "
-        f"{' or '.join(feedback.kinds)} gives one; add {', '.join(PAIRED_KINDS[:-1])} or "
-        f"{PAIRED_KINDS[-1]}"
+        f"{' or '.join(feedback.kinds)} gives one; add {', '.join(most)} or {last}"
     )
 
 
@@ -112,7 +116,7 @@ def _axes(recipe: RecipeSettings) -> str | None:
     feedback = recipe.feedback
     if consumes(recipe.algorithm) != "rollouts" or feedback.use == "workspace":
         return None
-    own = {KINDS[kind].model_fields["axis"].default for kind in feedback.kinds}
+    own = {KINDS[kind].own_axis() or GENERAL_AXIS for kind in feedback.kinds}
     unasked = [axis for axis in recipe.reward.axes if axis not in own]
     if GENERAL_AXIS in own or not unasked:
         return None
@@ -161,6 +165,7 @@ def _positions(recipe: RecipeSettings) -> str | None:
 
 
 RULES: tuple[Callable[[RecipeSettings], str | None], ...] = (
+    _number,
     _filters,
     _gold,
     _clips,

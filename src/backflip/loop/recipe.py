@@ -10,20 +10,25 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from backflip.config import (
+    FeedbackSettings,
     apply_overrides,
     lines_of,
+    load_extensions,
     merge,
     read_toml,
 )
+from backflip.config.extensions import beside
 from backflip.config.faults import shortened
 from backflip.config.identity import named_by
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
 from backflip.loop.recipe_settings import RecipeSettings
 from backflip.records import content_id
+from backflip.records.feedback import KINDS
 
 _NAME_LENGTH = 100
 
@@ -41,6 +46,21 @@ class Recipe(RecipeSettings):
         if isinstance(data.get("algorithm"), dict):
             data["algorithm"] = {"type": "ppo", **data["algorithm"]}
         return _reward_on_policy(data)
+
+    @field_validator("feedback")
+    @classmethod
+    def _kinds_are_known(cls, feedback: FeedbackSettings) -> FeedbackSettings:
+        """Settings know no kinds; here all are loaded that the recipe may name."""
+        *most, last = map(repr, KINDS)
+        known = {"expected": f"{', '.join(most)} or {last}"}
+        found = [
+            InitErrorDetails(type="literal_error", loc=("kinds", i), input=kind, ctx=known)
+            for i, kind in enumerate(feedback.kinds)
+            if kind not in KINDS
+        ]
+        if found:
+            raise ValidationError.from_exception_data("FeedbackSettings", found)
+        return feedback
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,14 +83,17 @@ def shipped_recipes() -> dict[str, Path]:
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its path or the name of a shipped one, and lay overrides over it.
 
-    A recipe may start from another: `base = "demo"` at its top, by name or path beside it.
+    A recipe may start from another: `base = "demo"` at its top, by name or path beside it. The
+    `extensions` that it names are imported before it is validated.
 
     Raises:
-        SettingsError: no such recipe, not TOML, an unknown key, a value out of range.
+        SettingsError: no such recipe, not TOML, an unknown key, a value out of range, an extension
+            that cannot be imported.
     """
     path = _find(source, Path())
     laid_over = [_spelled_out(override) for override in overrides]
     data = apply_overrides(_read(path, seen=()), laid_over)
+    load_extensions(_texts(data.get("extensions")))
     return Recipe.parse(data, where=shortened(str(source), 300), line_of=lines_of(path, laid_over))
 
 
@@ -78,12 +101,20 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise SettingsError("recipes start from each other in a circle", where=str(path))
     data = _in_full(read_toml(path))
+    if given := _texts(data.get("extensions")):
+        data["extensions"] = [beside(each, path.parent) for each in given]
     base = data.pop("base", None)
     if base is None:
         return data
     if not isinstance(base, str):
         raise SettingsError("base is not the name or the path of a recipe", where=str(path))
     return merge(_read(_find(base, path.parent), (*seen, path.resolve())), data)
+
+
+def _texts(value: Any) -> list[str]:
+    """A list of texts that nobody has checked yet; empty where it is something else."""
+    texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return list(value) if texts else []
 
 
 def _in_full(data: dict[str, Any]) -> dict[str, Any]:

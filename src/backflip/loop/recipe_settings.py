@@ -1,7 +1,7 @@
 """What a recipe may say: the settings of every part of a run, each held to its own bounds."""
 
+import operator
 from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -19,13 +19,15 @@ from backflip.config import (
     Settings,
     SftSettings,
 )
-from backflip.config.bounds import Name, Seed
+from backflip.config.bounds import Name, Seed, Text
+from backflip.config.identity import ADDED, knob
 
 if TYPE_CHECKING:
     AnyAlgorithm = AlgorithmSettings
 else:
     AnyAlgorithm = Annotated[
-        reduce(or_, [a.settings_type for a in ALGORITHMS.values()]), Field(discriminator="type")
+        reduce(operator.or_, [a.settings_type for a in ALGORITHMS.values()]),
+        Field(discriminator="type"),
     ]
 
 
@@ -58,3 +60,11 @@ class RecipeSettings(Settings):
         default=EvaluationSettings(), description="how the policy is measured"
     )
     loop: LoopSettings = Field(default=LoopSettings(), description="rounds and checkpoints")
+    extensions: tuple[Text, ...] = Field(
+        default=(),
+        max_length=100,
+        description="modules, or .py files beside the recipe, that bring kinds of feedback and are "
+        "imported before the rest is read",
+        json_schema_extra={**ADDED, **knob()},
+        exclude_if=operator.not_,  # so that recipes without have the ids that they had before
+    )

@@ -72,7 +72,7 @@ def comparison_habits(
     Raises:
         ValueError: answers of another kind.
     """
-    if answers.kind != "comparison":
+    if answers.values != "pair":
         raise ValueError(f"habits are read from comparisons, not from {answers.kind}")
     known = lengths or {}
     sizes = np.array([[known.get(s, np.nan) for s in unit.samples] for unit in answers.units])

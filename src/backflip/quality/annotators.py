@@ -73,7 +73,7 @@ def measure_annotators(
     for table in answers.values():
         for name, found in peer_agreement(table, confidence=confidence).items():
             peers[name].append(found)
-        if table.kind == "comparison":
+        if table.values == "pair":
             for name, habit in comparison_habits(table, lengths, confidence=confidence).items():
                 habits[name].append(habit)
         for name, (successes, count) in gold_counts(table, expected or {}).items():

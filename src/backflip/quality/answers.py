@@ -8,31 +8,18 @@ scale. A *question* is what an annotator is asked at once. For most kinds the tw
 ranking is one question and a unit for each pair of its samples, so its units are not independent.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backflip.records.feedback import (
-    KINDS,
-    Comparison,
-    Critique,
-    FeedbackBase,
-    GoodBad,
-    Ranking,
-    Rating,
-    SafetyFlag,
-)
+from backflip.records.feedback import KINDS, UNKNOWN, FeedbackBase, Judgement, Value, Values
 
 Indices = NDArray[np.int64]
-Value = str | bool | int
-"""An answer: "a", "b", "tie" or "both_bad" for a pair; a level; True or False."""
-
-UNKNOWN = -1
-_CHOICES = ("a", "b", "tie", "both_bad")
+_OF_RANKS = ("a", "b", "tie")
 
 
 class Unit(NamedTuple):
@@ -80,7 +67,12 @@ class Answers:
     @property
     def level(self) -> Literal["nominal", "ordinal"]:
         """Whether the values have an order."""
-        return "ordinal" if self.kind in ("rating", "critique") else "nominal"
+        return "ordinal" if self.values == "ordinal" else "nominal"
+
+    @property
+    def values(self) -> Values:
+        """What annotators agree on, as the kind says."""
+        return KINDS[self.kind].values
 
     @property
     def num_questions(self) -> int:
@@ -110,104 +102,33 @@ class Answers:
         return np.where(chosen, 1 / np.maximum(number[place], 1), 0.0)
 
 
-class _Columns(NamedTuple):
-    """N entries of one kind: what makes each one's unit, its answer, and what stood first.
-
-    `samples` are in the order of their ids and answers are meant in that order.
-    """
-
-    samples: list[tuple[str, ...]]
-    context: list[tuple[Any, ...]]
-    values: Sequence[Any]
-    first: Indices
-
-
 def read_answers(entries: Iterable[FeedbackBase]) -> dict[tuple[str, str], Answers]:
     """Collect the answers that annotators could share, by kind and axis.
 
-    Comparisons, rankings, ratings, critiques with a level, thumbs and safety flags are read; the
-    other kinds give no such answer. Ratings on scales of different length are different units,
-    and so are pairs that were ranked among different samples. Of several answers of one annotator
-    to a unit, the last counts.
+    Kinds, and entries, that say nothing which others could say as well give no such answer.
+    Ratings on scales of different length are different units, and so are pairs that were ranked
+    among different samples. Of several answers of one annotator to a unit, the last counts.
     """
-    groups: dict[tuple[str, str], list[Any]] = {}
+    groups: dict[tuple[type[FeedbackBase], str], list[tuple[str, Judgement]]] = {}
     for entry in entries:
-        name = _NAMES.get(type(entry))
-        if name is not None and (name != "critique" or cast(Critique, entry).level is not None):
-            groups.setdefault((name, entry.axis), []).append(entry)
-    return {key: _table(*key, groups[key]) for key in sorted(groups)}
+        if (said := entry.judgement()) is not None:
+            groups.setdefault((type(entry), entry.axis), []).append((entry.annotator, said))
+    named = {(kind.kind_name(), axis): said for (kind, axis), said in groups.items()}
+    return {key: _table(*key, named[key]) for key in sorted(named)}
 
 
-def _read_comparisons(entries: Sequence[Comparison]) -> _Columns:
-    samples = [entry.samples for entry in entries]
-    swapped = np.array([a > b for a, b in samples])
-    first = np.array([_FIRST.get(entry.shown, UNKNOWN) for entry in entries])
-    return _Columns(
-        samples=[pair if pair[0] < pair[1] else pair[::-1] for pair in samples],
-        context=[()] * len(entries),
-        values=[
-            _SWAPPED.get(entry.choice, entry.choice) if swap else entry.choice
-            for entry, swap in zip(entries, swapped.tolist(), strict=True)
-        ],
-        first=np.where(swapped & (first != UNKNOWN), 1 - first, first),
-    )
-
-
-def _read_rankings(entries: Sequence[Ranking]) -> _Columns:
-    orders = [sorted(range(len(e.samples)), key=e.samples.__getitem__) for e in entries]
-    ordered = list(zip(entries, orders, strict=True))
-    samples = [tuple(entry.samples[i] for i in order) for entry, order in ordered]
-    ranks = [tuple(entry.ranks[i] for i in order) for entry, order in ordered]
-    return _alone(samples, samples, ranks)
-
-
-def _read_levels(entries: Sequence[Rating | Critique]) -> _Columns:
-    samples = [(entry.sample,) for entry in entries]
-    levels = [entry.level for entry in entries]
-    return _alone(samples, [(entry.num_levels,) for entry in entries], levels)
-
-
-def _read_thumbs(entries: Sequence[GoodBad]) -> _Columns:
-    samples = [(entry.sample,) for entry in entries]
-    return _alone(samples, [()] * len(entries), [entry.good for entry in entries])
-
-
-def _read_flags(entries: Sequence[SafetyFlag]) -> _Columns:
-    samples = [(entry.sample,) for entry in entries]
-    return _alone(samples, [()] * len(entries), [entry.safe for entry in entries])
-
-
-def _alone(samples: list[Any], context: list[Any], values: Sequence[Any]) -> _Columns:
-    return _Columns(samples, context, values, np.full(len(values), UNKNOWN))
-
-
-_FIRST: dict[Any, int] = {(0, 1): 0, (1, 0): 1}
-_SWAPPED = {"a": "b", "b": "a"}
-_READERS: dict[str, Callable[[Sequence[Any]], _Columns]] = {
-    "comparison": _read_comparisons,
-    "ranking": _read_rankings,
-    "rating": _read_levels,
-    "critique": _read_levels,
-    "good_bad": _read_thumbs,
-    "safety_flag": _read_flags,
-}
-_NAMES = {KINDS[name]: name for name in _READERS}
-
-
-def _table(kind: str, axis: str, entries: Sequence[FeedbackBase]) -> Answers:
-    columns = _READERS[kind](entries)
-    keys = list(zip(columns.samples, columns.context, strict=True))
-    asked, places = _number(keys)
-    who, names = _number([entry.annotator for entry in entries])
+def _table(kind: str, axis: str, said: Sequence[tuple[str, Judgement]]) -> Answers:
+    asked, places = _number((each.samples, each.context) for _, each in said)
+    who, names = _number(annotator for annotator, _ in said)
     # The last answer of each annotator to each question: the first from behind.
     _, behind = np.unique((asked * len(names) + who)[::-1], return_index=True)
-    kept = np.sort(len(entries) - 1 - behind)
-    values = [columns.values[i] for i in kept.tolist()]
-    if kind == "ranking":
-        return _expand(
-            axis, [key[0] for key in places], tuple(names), asked[kept], who[kept], values
-        )
-    scale = _scale(kind, columns)
+    kept = np.sort(len(said) - 1 - behind)
+    last = [said[i][1] for i in kept.tolist()]
+    if KINDS[kind].values == "ranks":
+        ranks = [each.value for each in last]
+        questions = [samples for samples, _ in places]
+        return _expand(kind, axis, questions, tuple(names), asked[kept], who[kept], ranks)
+    scale = KINDS[kind].scale(each for _, each in said)
     codes = {value: i for i, value in enumerate(scale)}
     return Answers(
         kind=kind,
@@ -218,8 +139,8 @@ def _table(kind: str, axis: str, entries: Sequence[FeedbackBase]) -> Answers:
         question=np.arange(len(places)),
         unit=asked[kept],
         annotator=who[kept],
-        value=np.array([codes[value] for value in values], np.int64),
-        first=columns.first[kept],
+        value=np.array([codes[each.value] for each in last], np.int64),
+        first=np.array([each.first for each in last], np.int64),
     )
 
 
@@ -230,20 +151,8 @@ def _number(keys: Iterable[Any]) -> tuple[Indices, dict[Any, int]]:
     return np.array(found, np.int64), numbers
 
 
-def _scale(kind: str, columns: _Columns) -> tuple[Value, ...]:
-    """The values that could be given, as far as the entries tell.
-
-    A form may offer no tie or no "both bad": these count as offered once somebody used them.
-    """
-    if kind in ("rating", "critique"):
-        return tuple(range(1, max(num_levels for (num_levels,) in columns.context) + 1))
-    if kind == "comparison":
-        used = {"a", "b", *columns.values}
-        return tuple(choice for choice in _CHOICES if choice in used)
-    return (False, True)
-
-
 def _expand(
+    kind: str,
     axis: str,
     questions: Sequence[tuple[str, ...]],
     names: tuple[str, ...],
@@ -270,12 +179,12 @@ def _expand(
         columns.append((unit.ravel(), np.repeat(who[chosen], len(one)), value.ravel()))
     unit, annotator, value = (np.concatenate(column) for column in zip(*columns, strict=True))
     return Answers(
-        kind="ranking",
+        kind=kind,
         axis=axis,
-        scale=_CHOICES[: 3 if (value == 2).any() else 2],
+        scale=_OF_RANKS[: 3 if (value == 2).any() else 2],
         names=names,
         units=tuple(
-            Unit("ranking", axis, pair, samples)
+            Unit(kind, axis, pair, samples)
             for samples in questions
             for pair in combinations(samples, 2)
         ),

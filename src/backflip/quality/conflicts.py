@@ -105,7 +105,7 @@ def contradictions(
     """
     if not 0.5 < threshold < 1:
         raise ValueError(f"threshold {threshold}: not between 0.5 and 1")
-    if answers.kind not in ("comparison", "ranking"):
+    if answers.values not in ("pair", "ranks"):
         raise ValueError(f"a {answers.kind} compares no samples")
     pairs = [[scores.get(sample, np.nan) for sample in unit.samples] for unit in answers.units]
     lead = np.subtract(*np.array(pairs).T)[answers.unit]

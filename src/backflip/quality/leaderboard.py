@@ -34,7 +34,7 @@ import numpy as np
 
 from backflip.errors import SettingsError
 from backflip.records import Sample
-from backflip.records.feedback import Comparison, FeedbackBase
+from backflip.records.feedback import FeedbackBase
 from backflip.statistics.bradley_terry import (
     Ballots,
     Floats,
@@ -171,27 +171,27 @@ class Leaderboard:
 
 
 def votes_of(entries: Iterable[FeedbackBase], samples: Mapping[str, Sample]) -> list[Vote]:
-    """The votes that comparisons are; entries of other kinds are passed over.
+    """The votes that entries are, as comparisons; those that are none are passed over.
 
-    "Both bad" is a tie, a comparison of two samples of one model is left out, and a sample that
-    no model made stands for the model "human".
+    "Both bad" is a tie, a vote between two samples of one model is left out, and a sample that no
+    model made stands for the model "human".
 
     Args:
         entries: of one axis, as a rule: votes on what is helpful and on what is safe do not mix.
-        samples: those that the comparisons speak of, by id.
+        samples: those that the votes speak of, by id.
 
     Raises:
         KeyError: a compared sample is missing.
     """
     votes = []
     for entry in entries:
-        if not isinstance(entry, Comparison):
+        said = entry.vote()
+        if said is None:
             continue
-        a, b = (samples[name] for name in entry.samples)
+        a, b = samples[said[0]], samples[said[1]]
         models = (a.model or HUMAN, b.model or HUMAN)
         if models[0] != models[1]:
-            outcome = "tie" if entry.choice == "both_bad" else entry.choice
-            votes.append(Vote(*models, outcome, a.prompt_id, entry.annotator))
+            votes.append(Vote(*models, said[2], a.prompt_id, entry.annotator))
     return votes
 
 

@@ -16,12 +16,12 @@ from backflip.quality.answers import Answers, Unit, Value, read_answers
 from backflip.quality.conflicts import contradictions, disagreements
 from backflip.quality.drift import measure_drift
 from backflip.records import Completion
-from backflip.records.feedback import Comparison, FeedbackBase
+from backflip.records.feedback import FeedbackBase
 from backflip.records.plan import REWARD, round_of
 from backflip.statistics.figures import Withheld
 from backflip.workspace import TaskBatch, Workspace
 from backflip.workspace.labelling.adjudication import ADJUDICATED
-from backflip.workspace.labelling.attention_checks import FIELDS, right_answer
+from backflip.workspace.labelling.attention_checks import check_fields, right_answer
 from backflip.workspace.runs.scores import Score
 
 SEED = 20_260
@@ -80,7 +80,7 @@ def measure_quality(workspace: Workspace, project: str) -> dict[str, Any]:
         "contradictions": [
             row
             for each in answers.values()
-            if each.kind == "comparison"
+            if each.values == "pair"
             for row in _contradicted(each, [workspace.scores.of_run(run) for run in runs])
             if (row["axis"], tuple(row["samples"])) not in settled
         ],
@@ -98,7 +98,7 @@ def _entries(workspace: Workspace, batch: TaskBatch) -> list[FeedbackBase]:
 
 def _lengths(workspace: Workspace, entries: Iterable[FeedbackBase]) -> dict[str, float]:
     """Words of every text that was compared."""
-    ids = {name for e in entries if isinstance(e, Comparison) for name in e.sample_ids}
+    ids = {name for e in entries if e.values == "pair" for name in e.sample_ids}
     return {
         name: float(sample.content.length)
         for name, sample in workspace.samples.get(ids).items()
@@ -108,8 +108,9 @@ def _lengths(workspace: Workspace, entries: Iterable[FeedbackBase]) -> dict[str,
 
 def _expected(workspace: Workspace, project: str) -> dict[Unit, Value]:
     """The right answers of the project's checks."""
+    fields = check_fields()
     known: list[FeedbackBase] = [
-        right_answer(task) for task in workspace.batches.checks(project) if task.kind in FIELDS
+        right_answer(task) for task in workspace.batches.checks(project) if task.kind in fields
     ]
     return _values(read_answers(known).values())
 

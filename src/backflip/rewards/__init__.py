@@ -4,7 +4,7 @@ from backflip.rewards.base import Inputs, Reward, Scorer
 from backflip.rewards.batching import score_samples
 from backflip.rewards.learning.annotators import AnnotatorModel
 from backflip.rewards.learning.fit import FitReport, RewardFit
-from backflip.rewards.learning.likelihood import LIKELIHOODS, Choices, is_choice, kind_of
+from backflip.rewards.learning.likelihood import LIKELIHOODS, Choices, likelihood
 from backflip.rewards.learning.pairs import preferred_pairs, undecided_as
 from backflip.rewards.learning.split import heldout_side, split_by_prompt
 from backflip.rewards.sources.ensemble import EnsembleReward
@@ -29,8 +29,7 @@ __all__ = [
     "TextReward",
     "TrainedReward",
     "heldout_side",
-    "is_choice",
-    "kind_of",
+    "likelihood",
     "preferred_pairs",
     "score_samples",
     "split_by_prompt",

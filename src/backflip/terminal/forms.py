@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from backflip.records import Completion, Sample
 from backflip.records.feedback import (
+    KINDS,
     Comparison,
     Correction,
     Critique,
@@ -88,14 +89,54 @@ class Form:
     """How a kind is asked.
 
     Attributes:
-        question: what the person is asked.
         keys: what the keys mean.
         fill: asks and makes the entry; None when the person took a text back.
     """
 
-    question: str
     keys: str
-    fill: Callable[[Sheet], Answered | None]
+    fill: "Fill"
+
+
+FORMS: dict[str, Form] = {}
+"""The forms of kinds by name; filled by `form`."""
+Fill = Callable[[Sheet], Answered | None]
+
+
+def form(kind: type[FeedbackBase], keys: str) -> Callable[[Fill], Fill]:
+    """Register what is decorated as the way in which a kind is filled in.
+
+    Args:
+        kind: whose form it is; the question above it is the kind's own.
+        keys: what the keys mean.
+    """
+
+    def register(fill: Fill) -> Fill:
+        FORMS[kind.kind_name()] = Form(keys, fill)
+        return fill
+
+    return register
+
+
+def form_of(kind: str) -> Form | None:
+    """The form of a kind, drawn from the options of its question where it has none of its own.
+
+    None where neither is there, and for a kind that nobody knows.
+    """
+    if kind in FORMS:
+        return FORMS[kind]
+    options = KINDS[kind].question.options if kind in KINDS else ()
+    if not options:
+        return None
+    return Form("   ".join(f"{each.key} {each.label}" for each in options), _chosen)
+
+
+def _chosen(sheet: Sheet) -> Answered | None:
+    """One of the options that the question offers."""
+    kind = KINDS[sheet.task.kind]
+    options = {each.key: each.value for each in kind.question.options}
+    key = sheet.ask(" ".join(options))
+    shown = [sample.id for sample in sheet.samples]
+    return Answered(kind.from_option(sheet.task.sample_ids, shown, options[key], **sheet.fields))
 
 
 def labels(task: Task) -> list[str]:
@@ -103,11 +144,15 @@ def labels(task: Task) -> list[str]:
     number = len(task.sample_ids)
     if number == 1:
         return ["Reply"]
-    if number == 2 and task.kind != "ranking":
+    if number == 2 and KINDS[task.kind].values != "ranks":
         return ["A", "B"]
     return [str(i) for i in range(1, number + 1)]
 
 
+@form(
+    Comparison,
+    "1 2 3 A much, clearly, slightly   4 t tie   5 6 7 B slightly, clearly, much   b both bad",
+)
 def _comparison(sheet: Sheet) -> Answered | None:
     key = sheet.ask("1 2 3 4 5 6 7 t b")
     choice, strength = {"b": "both_bad"}.get(key, "tie"), 0
@@ -119,6 +164,7 @@ def _comparison(sheet: Sheet) -> Answered | None:
     return Answered(Comparison.model_validate(sheet.fields | entry))
 
 
+@form(Ranking, "their numbers   = ties the next with the one before   backspace   enter when done")
 def _ranking(sheet: Sheet) -> Answered | None:
     """Digits name the places from best to worst; "=" ties the next with the one before."""
     digits = [str(i) for i in range(1, len(sheet.samples) + 1)]
@@ -154,22 +200,26 @@ def _ranked(sheet: Sheet, typed: Sequence[str]) -> Ranking:
     return Ranking(samples=ids, ranks=tuple(ranks[i] for i in ids), **sheet.fields)
 
 
+@form(Rating, "1 bad   2   3 fair   4   5 excellent")
 def _rating(sheet: Sheet) -> Answered | None:
     key = sheet.ask("1 2 3 4 5")
     sample = sheet.task.sample_ids[0]
     return Answered(Rating(sample=sample, level=int(key), num_levels=NUM_LEVELS, **sheet.fields))
 
 
+@form(GoodBad, "g good   b bad")
 def _good_bad(sheet: Sheet) -> Answered | None:
     key = sheet.ask("g b")
     return Answered(GoodBad(sample=sheet.task.sample_ids[0], good=key == "g", **sheet.fields))
 
 
+@form(SafetyFlag, "y safe   n unsafe")
 def _safety_flag(sheet: Sheet) -> Answered | None:
     key = sheet.ask("y n")
     return Answered(SafetyFlag(sample=sheet.task.sample_ids[0], safe=key == "y", **sheet.fields))
 
 
+@form(Implicit, "k keep   c copy   r ask for another   a give up")
 def _implicit(sheet: Sheet) -> Answered | None:
     ids = sheet.task.sample_ids
     if len(ids) == 2:
@@ -191,6 +241,7 @@ def _write(sheet: Sheet, initial: str) -> str | None:
     return text
 
 
+@form(Correction, "e edit")
 def _correction(sheet: Sheet) -> Answered | None:
     original = sheet.samples[0]
     text = _write(sheet, original.text)
@@ -201,6 +252,7 @@ def _correction(sheet: Sheet) -> Answered | None:
     return Answered(entry, written)
 
 
+@form(Demonstration, "e write")
 def _demonstration(sheet: Sheet) -> Answered | None:
     text = _write(sheet, "")
     if text is None:
@@ -212,6 +264,7 @@ def _demonstration(sheet: Sheet) -> Answered | None:
     return Answered(Demonstration(sample=written.id, over=over, **sheet.fields), written)
 
 
+@form(Critique, "e write")
 def _critique(sheet: Sheet) -> Answered | None:
     text = _write(sheet, "")
     if text is None:
@@ -232,28 +285,3 @@ def _critique(sheet: Sheet) -> Answered | None:
 def _written(sample: Sample, text: str) -> Sample:
     """What the person wrote to the sample's prompt, as a sample of its own."""
     return Sample.of(sample.prompt, Completion(text=text, finish="human"))
-
-
-FORMS: dict[str, Form] = {
-    "comparison": Form(
-        "Which reply is better?",
-        "1 2 3 A much, clearly, slightly   4 t tie   5 6 7 B slightly, clearly, much   b both bad",
-        _comparison,
-    ),
-    "ranking": Form(
-        "Put the replies in order, the best first.",
-        "their numbers   = ties the next with the one before   backspace   enter when done",
-        _ranking,
-    ),
-    "rating": Form("How good is the reply?", "1 bad   2   3 fair   4   5 excellent", _rating),
-    "good_bad": Form("Is the reply good?", "g good   b bad", _good_bad),
-    "correction": Form("Make the reply better.", "e edit", _correction),
-    "demonstration": Form("How would you reply?", "e write", _demonstration),
-    "critique": Form("What do you say of the reply?", "e write", _critique),
-    "safety_flag": Form("Is the reply safe?", "y safe   n unsafe", _safety_flag),
-    "implicit": Form(
-        "What would you do with the reply?",
-        "k keep   c copy   r ask for another   a give up",
-        _implicit,
-    ),
-}

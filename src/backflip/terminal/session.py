@@ -11,8 +11,8 @@ from rich.text import Text
 from backflip.errors import BackflipError, DamageError, WorkspaceError
 from backflip.plain_text import clean_text, counted
 from backflip.records import Completion, Sample
-from backflip.records.feedback import WRITTEN_KINDS
-from backflip.terminal.forms import COMMON_KEYS, FORMS, Answered, Leave, Sheet, labels
+from backflip.records.feedback import KINDS, WRITTEN_KINDS
+from backflip.terminal.forms import COMMON_KEYS, Answered, Form, Leave, Sheet, form_of, labels
 from backflip.terminal.keyboard import Keyboard, TerminalKeyboard
 from backflip.terminal.views import prompt_view, samples_view
 from backflip.workspace import Task, Workspace
@@ -142,14 +142,17 @@ class _Desk:
         except DamageError as error:  # else it would be handed out again and again
             return self._pass_over(task, f"{error.what}; {error.hint}")
         samples = [found[name] for name in task.shown_ids]
+        form = form_of(task.kind)
+        if form is None:
+            return self._pass_over(task, f"a {task.kind} cannot be given in a terminal")
         cannot = self._cannot_ask(task, samples)
         if cannot:
             return self._pass_over(task, cannot)
-        self._show(task, samples)
+        self._show(task, samples, form)
         start = self.clock()
         sheet = Sheet(task, samples, self.annotator, self.keyboard, self.say)
         try:
-            answer = self._fill(sheet)
+            answer = self._fill(sheet, form)
         except Leave as left:
             return self._leave(task, left)
         seconds = max(0.0, self.clock() - start)
@@ -174,11 +177,11 @@ class _Desk:
             return f"a {task.kind} of a clip cannot be given in a terminal"
         return ""
 
-    def _fill(self, sheet: Sheet) -> Answered:
+    def _fill(self, sheet: Sheet, form: Form) -> Answered:
         """Ask until there is an answer; a fault in a text or an editor starts over."""
         while True:
             try:
-                answer = FORMS[sheet.task.kind].fill(sheet)
+                answer = form.fill(sheet)
             except WorkspaceError:
                 raise
             except BackflipError as error:
@@ -205,8 +208,7 @@ class _Desk:
             self.answered -= 1
         self.say("Taken back.")
 
-    def _show(self, task: Task, samples: list[Sample]) -> None:
-        form = FORMS[task.kind]
+    def _show(self, task: Task, samples: list[Sample], form: Form) -> None:
         if self.console.is_terminal:
             self.console.clear()
             for line in self._keep:
@@ -218,6 +220,6 @@ class _Desk:
         self.say(f"{progress.done} of {progress.wanted} answered, {mine} of them by you.")
         self.console.print(prompt_view(samples[0].prompt))
         self.console.print(samples_view(samples, labels(task), self.console.width))
-        self.say(form.question + axis)
+        self.say(KINDS[task.kind].question.asks + axis)
         self.say(form.keys)
         self.say(COMMON_KEYS)

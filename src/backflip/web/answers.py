@@ -5,17 +5,9 @@ from typing import Any
 
 from backflip.records import Completion, Prompt, Sample
 from backflip.records.feedback import (
-    Comparison,
-    Correction,
-    Critique,
-    Demonstration,
     FeedbackBase,
-    GoodBad,
-    Implicit,
-    Ranking,
-    Rating,
-    SafetyFlag,
 )
+from backflip.web.forms import form_of
 from backflip.web.rendering import render
 from backflip.web.views import prompt_view, sample_view
 from backflip.workspace import JournalRow
@@ -37,7 +29,7 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample], project: str) ->
         who = {"annotator": row.annotator, "created": row.created.isoformat()}
         return {"id": row.id, "damaged": True, **who}
     ids = entry.sample_ids
-    given = _given(entry)
+    given, form = entry.written, form_of(entry.kind_name())
     # Entries from before the door may name an order that is none.
     whole = entry.shown is not None and sorted(entry.shown) == list(range(len(ids)))
     shown = [ids[i] for i in entry.shown or ()] if whole else list(ids)
@@ -46,7 +38,8 @@ def answer_view(row: JournalRow, samples: Mapping[str, Sample], project: str) ->
     return {
         "id": row.id,
         "damaged": False,
-        "kind": entry.kind,  # pyright: ignore
+        "kind": entry.kind_name(),
+        "edited": form is not None and form.edits,
         "axis": entry.axis,
         "annotator": entry.annotator,
         "origin": entry.origin,
@@ -74,17 +67,6 @@ def images_of(project: str, sample: str) -> str:
     return f"/api/projects/{project}/samples/{sample}/images"
 
 
-def _given(entry: FeedbackBase) -> str | None:
-    """The sample that is the answer itself."""
-    match entry:
-        case Correction():
-            return entry.corrected
-        case Demonstration():
-            return entry.sample
-        case _:
-            return None
-
-
 def _is_typed(sample: Sample) -> bool:
     """Whether a person wrote it: a clip nobody writes, and a file may name a model's reply."""
     return isinstance(sample.content, Completion) and sample.content.finish == "human"
@@ -93,46 +75,25 @@ def _is_typed(sample: Sample) -> bool:
 def said(
     entry: FeedbackBase, letters: Mapping[str, str], samples: Mapping[str, Sample]
 ) -> dict[str, Any]:
-    """What an entry says of the samples: a "code" that the page has words for, and what fills them.
+    """What an entry says of the samples, as the form of its kind tells it; see `Answer.said`.
 
     Args:
         entry: any.
         letters: names of the samples on the page.
         samples: those samples.
     """
-    match entry:
-        case Comparison():
-            named = entry if letters[entry.samples[0]] == "A" else entry.swap()
-            return {"code": f"{named.choice}{named.strength}"}
-        case Ranking():
-            ranks: dict[int, list[str]] = {}
-            for name, rank in zip(entry.samples, entry.ranks, strict=True):
-                ranks.setdefault(rank, []).append(letters[name])
-            order = " > ".join(" = ".join(sorted(ranks[rank])) for rank in sorted(ranks))
-            return {"code": "order", "order": order}
-        case Rating(level=level, num_levels=levels) | Critique(level=int(level), num_levels=levels):
-            return {"code": "level", "level": level, "levels": levels}
-        case GoodBad():
-            return {"code": "good" if entry.good else "bad"}
-        case SafetyFlag():
-            return {"code": "safe" if entry.safe else "unsafe"}
-        case Implicit():
-            letter = None if entry.over is None else letters[entry.sample]
-            return {"code": entry.signal, "letter": letter}
-        case Correction() | Demonstration() if not _is_typed(sample := samples[str(_given(entry))]):
-            better = "better_" if isinstance(entry, Correction) else ""
-            return {"code": f"{better}{sample.content.type}"}
-        case _:
-            return {"code": "wrote"}
+    form = form_of(entry.kind_name())
+    if form is None:
+        return {"code": "words", "words": entry.question.title}
+    if entry.written is not None and not _is_typed(sample := samples[entry.written]):
+        better = "better_" if form.edits else ""
+        return {"code": f"{better}{sample.content.type}"}
+    return form.said(entry, letters)
 
 
 def words_of(entry: FeedbackBase) -> list[dict[str, Any]]:
     """Free texts of an entry as safe HTML."""
-    texts = [entry.reason]
-    if isinstance(entry, Critique):
-        texts.append(entry.text)
-    if isinstance(entry, SafetyFlag):
-        texts.append(entry.category)
+    texts = [getattr(entry, name) for name in entry.words]
     return [{"html": render(each).html} for each in texts if each]
 
 

@@ -9,13 +9,14 @@ name them by id in the order of the task, so that no place on a screen can leak 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, WrapValidator, create_model
 
 from backflip.errors import ConflictError, WorkspaceError
 from backflip.records import Completion, Record, Sample
 from backflip.records.feedback import (
+    KINDS,
     Comparison,
     Correction,
     Critique,
@@ -65,7 +66,13 @@ class Flag(Record):
 
 
 class Answer(Record):
-    """What every form may carry beside its answer."""
+    """What every form may carry beside its answer.
+
+    A subclass is the form of the kind that its field `kind` names, and makes the entry. `edits`
+    says that pages show a form's entry as what was changed in a text.
+    """
+
+    edits: ClassVar[bool] = False
 
     tags: tuple[Short, ...] = Field(default=(), max_length=50)
     marks: tuple[Mark, ...] = Field(default=(), max_length=200)
@@ -73,6 +80,30 @@ class Answer(Record):
     critiques: tuple[Remark, ...] = Field(default=(), max_length=8)
     corrections: tuple[Remark, ...] = Field(default=(), max_length=8)
     flags: tuple[Flag, ...] = Field(default=(), max_length=8)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if "kind" in cls.model_fields:
+            FORMS[cls.model_fields["kind"].default] = cls
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        """The entry that answers the task.
+
+        Raises:
+            WorkspaceError: it speaks of a place that is not there, or changes nothing.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def said(cls, entry: Any, letters: Mapping[str, str]) -> dict[str, Any]:
+        """What an entry of the kind says of samples by letter: a "code" that the page has words
+        for, and what fills them. The code "words" comes with "words" of the kind's own.
+        """
+        return {"code": "wrote"}
+
+
+FORMS: dict[str, type[Answer]] = {}
+"""The forms of kinds by name; a form that is defined later comes to stand here as well."""
 
 
 class Compared(Answer):
@@ -88,7 +119,12 @@ class Compared(Answer):
             samples=(first, second), choice=self.choice, strength=self.strength, **sheet.fields
         )
         # Entries name the samples in the task's own order, as the queue and statistics expect.
-        return said if sheet.task.sample_ids[0] == first else said.swap()
+        return said.in_order_of(sheet.task.sample_ids)
+
+    @classmethod
+    def said(cls, entry: Comparison, letters: Mapping[str, str]) -> dict[str, Any]:
+        named = entry if letters[entry.samples[0]] == "A" else entry.swap()
+        return {"code": f"{named.choice}{named.strength}"}
 
 
 class Ranked(Answer):
@@ -109,6 +145,14 @@ class Ranked(Answer):
         ranks = tuple(rank_of[name] for name in ids)
         return Ranking(samples=ids, ranks=ranks, num_acceptable=self.num_acceptable, **sheet.fields)
 
+    @classmethod
+    def said(cls, entry: Ranking, letters: Mapping[str, str]) -> dict[str, Any]:
+        ranks: dict[int, list[str]] = {}
+        for name, rank in zip(entry.samples, entry.ranks, strict=True):
+            ranks.setdefault(rank, []).append(letters[name])
+        order = " > ".join(" = ".join(sorted(ranks[rank])) for rank in sorted(ranks))
+        return {"code": "order", "order": order}
+
 
 class Rated(Answer):
     """A level from 1, bad, to 5."""
@@ -121,6 +165,10 @@ class Rated(Answer):
             sample=sheet.id_at(0), level=self.level, num_levels=NUM_LEVELS, **sheet.fields
         )
 
+    @classmethod
+    def said(cls, entry: Rating, letters: Mapping[str, str]) -> dict[str, Any]:
+        return {"code": "level", "level": entry.level, "levels": entry.num_levels}
+
 
 class Thumbed(Answer):
     """Good or bad."""
@@ -131,10 +179,15 @@ class Thumbed(Answer):
     def entry(self, sheet: "Sheet") -> FeedbackBase:
         return GoodBad(sample=sheet.id_at(0), good=self.good, **sheet.fields)
 
+    @classmethod
+    def said(cls, entry: GoodBad, letters: Mapping[str, str]) -> dict[str, Any]:
+        return {"code": "good" if entry.good else "bad"}
+
 
 class Corrected(Answer):
     """The reply as the person would have it."""
 
+    edits = True
     kind: Literal["correction"] = "correction"
     text: Text
 
@@ -172,6 +225,12 @@ class Critiqued(Answer):
             **sheet.fields,
         )
 
+    @classmethod
+    def said(cls, entry: Critique, letters: Mapping[str, str]) -> dict[str, Any]:
+        if entry.level is None:
+            return super().said(entry, letters)
+        return {"code": "level", "level": entry.level, "levels": entry.num_levels}
+
 
 class Flagged(Answer):
     """Safe or not; the category says in which way not."""
@@ -185,6 +244,10 @@ class Flagged(Answer):
             sample=sheet.id_at(0), safe=self.safe, category=self.category, **sheet.fields
         )
 
+    @classmethod
+    def said(cls, entry: SafetyFlag, letters: Mapping[str, str]) -> dict[str, Any]:
+        return {"code": "safe" if entry.safe else "unsafe"}
+
 
 class Used(Answer):
     """What the person would do with the first sample of the task."""
@@ -197,15 +260,57 @@ class Used(Answer):
         over = None if len(ids) == 1 else ids[1]
         return Implicit(sample=ids[0], signal=self.signal, over=over, **sheet.fields)
 
+    @classmethod
+    def said(cls, entry: Implicit, letters: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            "code": entry.signal,
+            "letter": None if entry.over is None else letters[entry.sample],
+        }
 
+
+class Chosen(Answer):
+    """One of the options that a kind's question offers; see `form_of`."""
+
+    def entry(self, sheet: "Sheet") -> FeedbackBase:
+        """The entry that the kind makes of an option."""
+        said: dict[str, Any] = self.model_dump(include={"kind", "value"})
+        kind, task = KINDS[said["kind"]], sheet.task
+        return kind.from_option(task.sample_ids, task.shown_ids, said["value"], **sheet.fields)
+
+    @classmethod
+    def said(cls, entry: FeedbackBase, letters: Mapping[str, str]) -> dict[str, Any]:
+        """The label of the option, as those who answered read it."""
+        shown = entry.in_order_of(sorted(entry.sample_ids, key=letters.__getitem__))
+        value = getattr(shown, entry.checked_by or "kind")
+        labels = {each.value: each.label for each in entry.question.options}
+        return {"code": "words", "words": labels.get(value, str(value))}
+
+
+def form_of(kind: str) -> type[Answer] | None:
+    """The form of a kind, drawn from the options of its question where it has none of its own.
+
+    None where neither is there, and for a kind that nobody knows.
+    """
+    if kind not in FORMS and kind in KINDS and (options := KINDS[kind].question.options):
+        values = tuple(each.value for each in options)
+        fields: dict[str, Any] = {"kind": (Literal[kind], kind), "value": (Literal[values], ...)}
+        create_model(f"Chosen_{kind}", __base__=Chosen, **fields)  # it registers itself
+    return FORMS.get(kind)
+
+
+def _read(data: Any, check: Callable[[Any], Any]) -> Any:
+    """An answer by the form of its kind, where that is none of those that come with us."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    form = form_of(kind) if isinstance(kind, str) and kind not in _SHIPPED else None
+    return check(data) if form is None else form.model_validate(data)
+
+
+_SHIPPED = frozenset(FORMS)
 AnyAnswer = Annotated[
     Compared | Ranked | Rated | Thumbed | Corrected | Demonstrated | Critiqued | Flagged | Used,
     Field(discriminator="kind"),
+    WrapValidator(_read),
 ]
-FORMS: dict[str, type[Answer]] = {
-    cls.model_fields["kind"].default: cls for cls in Answer.__subclasses__()
-}
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyAnswer)
 
 
 @dataclass
@@ -259,11 +364,6 @@ class Sheet:
             raise ConflictError("nothing was changed", hint="Change the text, or skip.")
         made = self.write(sample, text)
         return Correction(sample=sample.id, corrected=made.id, **(self.fields | fields))
-
-
-def read_answer(data: dict[str, Any]) -> Answer:
-    """A form as a page sends it; raises `pydantic.ValidationError`."""
-    return _ADAPTER.validate_python(data)
 
 
 def entries_of(answer: Any, sheet: Sheet) -> tuple[FeedbackBase, list[FeedbackBase]]:

@@ -5,10 +5,12 @@ page speaks of samples by place.
 """
 
 import re
+from dataclasses import asdict
 from itertools import groupby, islice
 from typing import Any
 
 from backflip.records import Clip, ImagePart, Message, Prompt, Sample, TextPart
+from backflip.records.feedback import KINDS, Question
 from backflip.web.invisible_characters import SIGN
 from backflip.web.pictures import picture_html
 from backflip.web.rendering import NOTES, plain, render
@@ -27,6 +29,7 @@ MAX_SIGNS = 2000
 def task_view(workspace: Workspace, task: Task) -> dict[str, Any]:
     """What the labelling page gets of a task."""
     samples = samples_of(workspace, task)
+    question = KINDS[task.kind].question
     shown = [samples[name] for name in task.shown_ids]
     return {
         "id": task.id,
@@ -35,12 +38,18 @@ def task_view(workspace: Workspace, task: Task) -> dict[str, Any]:
         "prompt": prompt_view(shown[0].prompt, f"/api/tasks/{task.id}/images"),
         "samples": [sample_view(sample) for sample in shown],
         # Which of the two a question about one against the other is about.
-        "subject": task.shown_ids.index(task.sample_ids[0]) if task.kind == "implicit" else None,
+        "subject": task.shown_ids.index(task.sample_ids[0]) if question.has_subject else None,
         "guideline": task.guideline,
         "draft": task.draft,
         "draft_lost": task.draft_lost,
         "seconds_left": (task.expires or 0.0) - workspace.queue.clock(),
+        **({"form": _drawn(question)} if question.options else {}),
     }
+
+
+def _drawn(question: Question) -> dict[str, Any]:
+    """What a page draws a form from."""
+    return {"asks": question.asks, "options": [asdict(each) for each in question.options]}
 
 
 def samples_of(workspace: Workspace, task: Task) -> dict[str, Sample]:

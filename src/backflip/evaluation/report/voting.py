@@ -4,7 +4,7 @@ import numpy as np
 
 from backflip.evaluation.verdict import win_rate_of
 from backflip.records import Sample
-from backflip.records.feedback import Comparison
+from backflip.records.feedback import KINDS
 from backflip.records.figures import KeptInterval
 from backflip.records.results import EvaluationResult, PeopleCounts
 from backflip.statistics import wilson
@@ -47,11 +47,13 @@ def _votes(workspace: Workspace, policy: str, start: str) -> list[tuple[str, str
     if not ours or not theirs:
         return []
     votes: list[tuple[str, str, float]] = []
-    for entry in workspace.journal.active(kinds="comparison", origin="people"):
-        if not isinstance(entry, Comparison):
+    voting = [name for name, kind in KINDS.items() if kind.values == "pair"]
+    for entry in workspace.journal.active(kinds=voting, origin="people"):
+        said = entry.vote()
+        if said is None:
             continue
-        first, second = entry.samples
-        points = {"a": 1.0, "b": 0.0}.get(entry.choice, 0.5)
+        first, second, outcome = said
+        points = {"a": 1.0, "b": 0.0, "tie": 0.5}[outcome]
         if first in ours and second in theirs:
             votes.append((ours[first].prompt_id, entry.annotator, points))
         elif first in theirs and second in ours:

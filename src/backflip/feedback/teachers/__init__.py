@@ -1,5 +1,6 @@
 """Simulated annotators with the faults of people."""
 
+from backflip.feedback.teachers import answers  # noqa: F401  (it registers them)
 from backflip.feedback.teachers.crowd import (
     CrowdAnswers,
     Item,
@@ -10,7 +11,7 @@ from backflip.feedback.teachers.crowd import (
     make_items,
 )
 from backflip.feedback.teachers.scale import GoldPool
-from backflip.feedback.teachers.teacher import Teacher, TeacherAnswer
+from backflip.feedback.teachers.teacher import Teacher, TeacherAnswer, answering
 
 __all__ = [
     "CrowdAnswers",
@@ -18,6 +19,7 @@ __all__ = [
     "Item",
     "Teacher",
     "TeacherAnswer",
+    "answering",
     "ask_crowd",
     "assign",
     "distinct_by_prompt",

@@ -82,7 +82,8 @@ def make_items(
 
     Of the K samples of a prompt, neighbours are compared in disjoint pairs (an odd one out meets
     the first), all are ranked together and demonstrated over, and each is judged alone by the
-    other kinds. Replies of the same text are put up once: they differ in nothing a person sees.
+    other kinds, as the question of each kind says. Replies of the same text are put up once: they
+    differ in nothing a person sees.
 
     Each question is asked on each of the axes, each time as a question of its own. A kind with an
     axis of its own, as a safety flag has, is asked on that alone; and where it is among the kinds,
@@ -109,11 +110,9 @@ def distinct_by_prompt(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
 
 def _asked_on(kind: str, kinds: Sequence[str], axes: Sequence[str]) -> list[str]:
     """The axes on which a kind is asked, among kinds that may have axes of their own."""
-    general = KINDS["comparison"].model_fields["axis"].default
-    own = {name: KINDS[name].model_fields["axis"].default for name in (kind, *kinds)}
-    if own[kind] != general:
-        return [own[kind]]
-    taken = {axis for axis in own.values() if axis != general}
+    if (own := KINDS[kind].own_axis()) is not None:
+        return [own]
+    taken = {KINDS[name].own_axis() for name in kinds}
     return [axis for axis in axes if axis not in taken] or list(axes)
 
 
@@ -124,15 +123,15 @@ def _looks_like(sample: Sample, other: Sample) -> bool:
 
 
 def _choose(kind: str, group: Sequence[Sample]) -> list[tuple[Sample, ...]]:
-    if kind == "comparison":
+    question = KINDS[kind].question
+    least, most = question.samples
+    if question.takes == "pairs":
         pairs = list(pairwise(group))[::2]
         if len(group) > 1 and len(group) % 2:
             pairs.append((group[-1], group[0]))
         return [*pairs]
-    if kind == "ranking":
-        return [tuple(group[:8])] if len(group) > 1 else []
-    if kind == "demonstration":
-        return [tuple(group[:7])]
+    if question.takes == "all":
+        return [tuple(group[:most])] if len(group) >= least else []
     return [(sample,) for sample in group]
 
 

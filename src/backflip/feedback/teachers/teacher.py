@@ -33,7 +33,6 @@ Mistakes and skips concern judging; what a teacher writes, it means.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -46,35 +45,30 @@ from backflip.feedback.teachers import writing
 from backflip.feedback.teachers.draws import (
     draw_choice,
     draw_level,
-    draw_order,
     preference_probability,
-    strength_of,
 )
 from backflip.feedback.teachers.scale import GoldPool, cutpoints
 from backflip.records import Completion, Sample, content_id
-from backflip.records.feedback import (
-    KINDS,
-    WRITTEN_KINDS,
-    Comparison,
-    Correction,
-    Critique,
-    Demonstration,
-    FeedbackBase,
-    GoodBad,
-    Implicit,
-    Ranking,
-    Rating,
-    SafetyFlag,
-)
+from backflip.records.feedback import GENERAL_AXIS, KINDS, WRITTEN_KINDS, FeedbackBase
 
 NUM_LEVELS = 5
-SYMMETRIC = ("comparison", "ranking")
-NUM_SAMPLES: dict[str, tuple[int, int]] = {
-    "comparison": (2, 2),
-    "ranking": (2, 8),
-    "implicit": (1, 2),
-    "demonstration": (1, 7),
-}
+Answerer = Callable[["Teacher", Sequence[Sample], "Question"], "TeacherAnswer | None"]
+ANSWERS: dict[str, Answerer] = {}
+"""By kind, how a teacher answers it; filled by `answering`."""
+
+
+def answering(kind: type[FeedbackBase]) -> Callable[[Answerer], Answerer]:
+    """Register what is decorated as the way in which teachers answer a kind.
+
+    It takes the teacher, the samples in the order given and the question, and returns the answer;
+    None where the teacher skips. Whatever is random in it comes from the question's generator.
+    """
+
+    def register(function: Answerer) -> Answerer:
+        ANSWERS[kind.kind_name()] = function
+        return function
+
+    return register
 
 
 class TeacherAnswer(NamedTuple):
@@ -139,25 +133,30 @@ class Teacher:
             to mend in a correction.
 
         Raises:
-            SettingsError: an unknown kind, a wrong number of samples, samples of several
-                prompts, a text asked of a clip, or no pool where one is needed.
+            SettingsError: an unknown kind, one that teachers cannot answer, a wrong number of
+                samples, samples of several prompts, a text asked of a clip, or no pool where one
+                is needed.
         """
         self._check(kind, samples)
         ids = [sample.id for sample in samples]
-        axis = axis if axis is not None else KINDS[kind].model_fields["axis"].default
-        key = content_id(
-            "teacher", self.seed, self.name, kind, axis, sorted(ids) if kind in SYMMETRIC else ids
-        )
+        axis = axis if axis is not None else KINDS[kind].own_axis() or GENERAL_AXIS
+        named = sorted(ids) if KINDS[kind].symmetric else ids
+        key = content_id("teacher", self.seed, self.name, kind, axis, named)
         question = Question(
             {"annotator": self.name, "origin": "teachers", "axis": axis},
             np.random.default_rng(int(key.rpartition("-")[2], 16)),
         )
-        return _ANSWERS[kind](self, samples, question)
+        return ANSWERS[kind](self, samples, question)
 
     def _check(self, kind: str, samples: Sequence[Sample]) -> None:
         if kind not in KINDS:
             raise SettingsError(f"unknown kind {kind!r}", hint=f"Kinds: {', '.join(KINDS)}.")
-        low, high = NUM_SAMPLES.get(kind, (1, 1))
+        if kind not in ANSWERS:
+            raise SettingsError(
+                f"simulated teachers do not answer the kind {kind!r}",
+                hint="Register one in its module: `backflip.feedback.teachers.answering`.",
+            )
+        low, high = KINDS[kind].question.samples
         if not low <= len(samples) <= high:
             wanted = f"{low}" if low == high else f"{low} to {high}"
             raise SettingsError(f"{kind} needs {wanted} samples, not {len(samples)}")
@@ -172,7 +171,7 @@ class Teacher:
                         hint=f"Leave {kind} out of the kinds of feedback for an environment.",
                     )
 
-    def _see(self, sample: Sample, *, first: bool = False) -> float:
+    def see(self, sample: Sample, *, first: bool = False) -> float:
         """The value the teacher sees in a sample: its gold and the teacher's biases."""
         value = self.gold(sample)
         if first:
@@ -181,7 +180,8 @@ class Teacher:
             value += self.settings.length_bias * count_words(sample.text) / 100
         return value
 
-    def _skips(self, samples: Sequence[Sample]) -> bool:
+    def skips(self, samples: Sequence[Sample]) -> bool:
+        """Whether all of these samples are so poor that the teacher gives no answer."""
         if not self.settings.skips:
             return False
         if self.pool is None:
@@ -192,191 +192,36 @@ class Teacher:
         best = max(self.gold(sample) for sample in samples)
         return self.pool.share_below(best) < self.settings.skips
 
-    def _errs(self, question: Question) -> bool:
+    def errs(self, question: Question) -> bool:
+        """Whether the teacher turns this answer round by mistake; draws at random."""
         return question.generator.random() < self.settings.mistakes
 
-    def _compare(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        pair = sorted(samples, key=lambda sample: sample.id)
-        shown = [int(i) for i in question.generator.permutation(2)]
-        choice, strength = self._tie(pair), 0
-        if choice is None:
-            values = [self._see(sample, first=shown[0] == i) for i, sample in enumerate(pair)]
-            winner = int(not self._prefers(values[0], values[1], question))
-            strength = strength_of(values[winner] - values[1 - winner], beta=self.settings.beta)
-            choice = "ab"[1 - winner if self._errs(question) else winner]
-        entry = Comparison.model_validate(
-            question.fields
-            | {
-                "samples": (pair[0].id, pair[1].id),
-                "choice": choice,
-                "strength": strength,
-                "shown": tuple(shown),
-            }
-        )
-        return TeacherAnswer(entry if samples[0] is pair[0] else entry.swap())
-
-    def _tie(self, pair: Sequence[Sample]) -> str | None:
-        """The choice by the equal rule: a tie or both bad; None when the samples differ."""
-        golds = [self.gold(sample) for sample in pair]
-        if abs(golds[0] - golds[1]) >= self.settings.equals:
-            return None
-        measurable = self.gold.scale is not None or self.pool is not None
-        bad = measurable and max(golds) < self._line()
-        return "both_bad" if bad else "tie"
-
-    def _prefers(self, value: float, other: float, question: Question) -> bool:
+    def prefers(self, value: float, other: float, question: Question) -> bool:
+        """Whether the first of two values, as seen, is chosen over the other; draws at random."""
         probability = preference_probability(value, other, beta=self.settings.beta)
         return question.generator.random() < probability
 
-    def _line(self) -> float:
+    def line(self) -> float:
         """The gold value above which a sample is acceptable: the middle of the scale."""
         return cutpoints(self.gold, self.pool, 2)[0]
 
-    def _rank(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        known = sorted(samples, key=lambda sample: sample.id)
-        shown = [int(i) for i in question.generator.permutation(len(known))]
-        values = [self._see(sample, first=shown[0] == i) for i, sample in enumerate(known)]
-        order = draw_order(values, beta=self.settings.beta, generator=question.generator)
-        if self._errs(question):
-            order.reverse()
-        ranks: dict[str, int] = {known[order[0]].id: 1}
-        for better, worse in pairwise(order):
-            gap = abs(self.gold(known[better]) - self.gold(known[worse]))
-            step = 0 if gap < self.settings.equals else 1
-            ranks[known[worse].id] = ranks[known[better].id] + step
-        ids = [sample.id for sample in samples]
-        entry = Ranking(
-            samples=tuple(ids),
-            ranks=tuple(ranks[i] for i in ids),
-            shown=tuple(ids.index(known[i].id) for i in shown),
-            **question.fields,
-        )
-        return TeacherAnswer(entry)
-
-    def _level(self, sample: Sample, question: Question) -> int:
+    def level(self, sample: Sample, question: Question) -> int:
+        """A level for a sample from 1 to `NUM_LEVELS`, mistakes and all; draws at random."""
         level = draw_level(
-            self._see(sample),
+            self.see(sample),
             cutpoints(self.gold, self.pool, NUM_LEVELS),
             beta=self.settings.beta,
             generator=question.generator,
         )
-        return NUM_LEVELS + 1 - level if self._errs(question) else level
+        return NUM_LEVELS + 1 - level if self.errs(question) else level
 
-    def _rate(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        level = self._level(samples[0], question)
-        return TeacherAnswer(
-            Rating(
-                sample=samples[0].id,
-                level=level,
-                num_levels=NUM_LEVELS,
-                shown=(0,),
-                **question.fields,
-            )
-        )
+    def approves(self, sample: Sample, line: float, question: Question) -> bool:
+        """Whether a sample is called better than a line, mistakes and all; draws at random."""
+        return self.prefers(self.see(sample), line, question) != self.errs(question)
 
-    def _criticise(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        level = self._level(samples[0], question)
-        return TeacherAnswer(
-            Critique(
-                sample=samples[0].id,
-                text=writing.critique(samples[0], level, NUM_LEVELS),
-                level=level,
-                num_levels=NUM_LEVELS,
-                shown=(0,),
-                **question.fields,
-            )
-        )
-
-    def _approves(self, sample: Sample, line: float, question: Question) -> bool:
-        return self._prefers(self._see(sample), line, question) != self._errs(question)
-
-    def _thumb(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        good = self._approves(samples[0], self._line(), question)
-        return TeacherAnswer(
-            GoodBad(sample=samples[0].id, good=good, shown=(0,), **question.fields)
-        )
-
-    def _flag(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        line = cutpoints(self.gold, self.pool, NUM_LEVELS)[0]
-        safe = self._approves(samples[0], line, question)
-        return TeacherAnswer(
-            SafetyFlag(sample=samples[0].id, safe=safe, shown=(0,), **question.fields)
-        )
-
-    def _react(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        if self._skips(samples):
-            return None
-        sample, value = samples[0], self._see(samples[0])
-        if len(samples) == 2:
-            line, signals = self._see(samples[1]), ("kept", "regenerated")
-        else:
-            line = self._line()
-            cuts = cutpoints(self.gold, self.pool, NUM_LEVELS)
-            signals = (
-                "copied" if value >= cuts[-1] else "kept",
-                "abandoned" if value < cuts[0] else "regenerated",
-            )
-        positive = self._approves(sample, line, question)
-        entry = Implicit.model_validate(
-            question.fields
-            | {
-                "sample": sample.id,
-                "signal": signals[0 if positive else 1],
-                "over": samples[1].id if len(samples) == 2 else None,
-            }
-        )
-        return TeacherAnswer(entry)
-
-    def _pick(self, texts: Sequence[str], sample: Sample, question: Question) -> Sample:
+    def pick(self, texts: Sequence[str], sample: Sample, question: Question) -> Sample:
         """One of these texts as a person's sample, drawn with probability softmax(beta gold)."""
         options = [writing.as_sample(sample.prompt, text) for text in texts]
         values = [self.gold(option) for option in options]
         chosen = draw_choice(values, beta=self.settings.beta, generator=question.generator)
         return options[chosen]
-
-    def _correct(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        sample = samples[0]
-        least = self.gold(sample) + self.settings.equals
-        edits = [
-            text
-            for text in writing.corrections(sample, self.gold)
-            if self.gold(writing.as_sample(sample.prompt, text)) >= least
-        ]
-        if not edits:
-            return None
-        edit = self._pick(edits, sample, question)
-        return TeacherAnswer(
-            Correction(sample=sample.id, corrected=edit.id, **question.fields), edit
-        )
-
-    def _demonstrate(self, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
-        text = self._pick(writing.demonstrations(samples), samples[0], question)
-        value = self.gold(text)
-        over = tuple(sample.id for sample in samples if self.gold(sample) < value)
-        return TeacherAnswer(Demonstration(sample=text.id, over=over, **question.fields), text)
-
-
-_Answerer = Callable[[Teacher, Sequence[Sample], Question], TeacherAnswer | None]
-_ANSWERS: dict[str, _Answerer] = {
-    "comparison": Teacher._compare,
-    "ranking": Teacher._rank,
-    "rating": Teacher._rate,
-    "good_bad": Teacher._thumb,
-    "correction": Teacher._correct,
-    "demonstration": Teacher._demonstrate,
-    "critique": Teacher._criticise,
-    "safety_flag": Teacher._flag,
-    "implicit": Teacher._react,
-}

@@ -23,7 +23,7 @@ from backflip.records.feedback import FeedbackBase
 from backflip.rewards.base import Inputs, Scorer
 from backflip.rewards.batching import chunks, pack, row_lengths, score_rows, score_samples
 from backflip.rewards.learning.annotators import AnnotatorModel
-from backflip.rewards.learning.likelihood import NO_MARGIN, Choices, is_choice, kind_of
+from backflip.rewards.learning.likelihood import NO_MARGIN, Choices
 from backflip.rewards.learning.pairs import preferred_pairs
 from backflip.rewards.learning.split import places_by_prompt
 
@@ -82,7 +82,7 @@ class RewardFit:
     ):
         self.scorer = scorer
         self.annotators = annotators
-        self.entries = tuple(e for e in entries if is_choice(e))
+        self.entries = tuple(e for e in entries if e.is_choice)
         self.samples = samples
         self.settings = settings
         self._seed = seed
@@ -182,7 +182,7 @@ class RewardFit:
             nll_E = choices.nll(scores_S, self.annotators).double().cpu()
         by_kind: dict[str, list[float]] = {}
         for entry, nll in zip(choices.entries, nll_E.tolist(), strict=True):
-            by_kind.setdefault(kind_of(entry), []).append(nll)
+            by_kind.setdefault(entry.kind_name(), []).append(nll)
         scores = dict(zip(choices.sample_ids, scores_S.tolist(), strict=True))
         accuracy, num_decided = _accuracy(choices.entries, scores)
         return FitReport(

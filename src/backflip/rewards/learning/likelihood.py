@@ -1,7 +1,8 @@
 """From entries of any kind and scores of their samples to how likely the entries were.
 
-Every kind of feedback is a choice, and each has one function here that hands its choice to the
-likelihood in `losses.choice`. A test walks `KINDS`: a kind without a likelihood fails it.
+Every kind of feedback is a choice, and each has one function that hands its choice to the
+likelihood in `losses.choice`: those of the kinds that come with the program stand here. A test
+walks `KINDS`: a kind without a likelihood fails it.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from backflip.errors import TrainingError
 from backflip.losses import (
     CHOICES,
     binary_nll,
@@ -38,22 +40,34 @@ Ties = Literal["davidson", "rao_kupper"]
 NO_MARGIN = (0.0, 0.0, 0.0, 0.0)
 
 
-def is_choice(entry: FeedbackBase) -> bool:
-    """Whether an entry chose among options, so that a reward can be learned from it.
+Likelihood = Callable[["Table", Sequence[Any]], Tensor]
+Alike = Callable[[Any], tuple[Any, ...]]
+LIKELIHOODS: dict[str, Likelihood] = {}
+"""By kind, how likely entries of it are; filled by `likelihood`."""
+_ALIKE: dict[str, Alike] = {}
 
-    A critique whose text nobody has read a level from did not, nor did a demonstration that
-    stands above no sample of the policy: it is data for supervised fine-tuning alone.
+
+def likelihood(
+    kind: type[FeedbackBase], *, alike: Alike | None = None
+) -> Callable[[Likelihood], Likelihood]:
+    """Register what is decorated as the likelihood of a kind.
+
+    It takes a `Table` of scores and B entries of the kind and returns their negative
+    log-likelihoods, (B,) in nats.
+
+    Args:
+        kind: whose likelihood it is.
+        alike: of an entry; entries that differ in it are never handed over together, since a
+            scale, or a shape, has to be the same for all of a call.
     """
-    if isinstance(entry, Critique):
-        return entry.level is not None
-    if isinstance(entry, Demonstration):
-        return bool(entry.over)
-    return True
 
+    def register(function: Likelihood) -> Likelihood:
+        LIKELIHOODS[kind.kind_name()] = function
+        if alike is not None:
+            _ALIKE[kind.kind_name()] = alike
+        return function
 
-def kind_of(entry: FeedbackBase) -> str:
-    """The entry's kind, a key of `KINDS`."""
-    return type(entry).model_fields["kind"].default
+    return register
 
 
 class Choices:
@@ -77,7 +91,7 @@ class Choices:
         ties: Ties = "davidson",
         margin: Sequence[float] = NO_MARGIN,
     ):
-        self.entries = tuple(e for e in entries if is_choice(e))
+        self.entries = tuple(e for e in entries if e.is_choice)
         self.sample_ids = tuple(dict.fromkeys(i for e in self.entries for i in e.sample_ids))
         self._ties: Ties = ties
         self._margin = tuple(margin)
@@ -103,7 +117,7 @@ class Choices:
         for place, entry in enumerate(self.entries):
             groups.setdefault(_group(entry), []).append(place)
         parts = [
-            LIKELIHOODS[key[0]](table, [self.entries[place] for place in places])
+            _of_kind(key[0])(table, [self.entries[place] for place in places])
             for key, places in groups.items()
         ]
         order = torch.tensor([p for places in groups.values() for p in places])
@@ -140,16 +154,21 @@ class Table:
 
 
 def _group(entry: FeedbackBase) -> tuple[Any, ...]:
-    """Entries with equal groups are one call: a scale, or a shape, is the same for all of it."""
-    match entry:
-        case Rating() | Critique():
-            return (kind_of(entry), entry.num_levels)
-        case Implicit():
-            return (kind_of(entry), entry.over is None, signal_threshold(entry.signal))
-        case _:
-            return (kind_of(entry),)
+    """Entries with equal groups are one call."""
+    kind = entry.kind_name()
+    return (kind, *_ALIKE[kind](entry)) if kind in _ALIKE else (kind,)
 
 
+def _of_kind(kind: str) -> Likelihood:
+    if kind not in LIKELIHOODS:
+        raise TrainingError(
+            f"no reward can be learned from the kind {kind!r}: it has no likelihood",
+            hint="Register one with `backflip.rewards.likelihood` in the module of the kind.",
+        )
+    return LIKELIHOODS[kind]
+
+
+@likelihood(Comparison)
 def _comparison(table: Table, entries: Sequence[Comparison]) -> Tensor:
     people = table.annotators
     threshold = people.threshold("acceptable")
@@ -165,6 +184,7 @@ def _comparison(table: Table, entries: Sequence[Comparison]) -> Tensor:
     )
 
 
+@likelihood(Ranking)
 def _ranking(table: Table, entries: Sequence[Ranking]) -> Tensor:
     """Plackett-Luce with ties, and where a line was drawn, its place in the order."""
     people = table.annotators
@@ -215,10 +235,12 @@ def _line_steps(entry: Ranking) -> list[tuple[list[str], bool]]:
     return steps
 
 
+@likelihood(Rating, alike=lambda entry: (entry.num_levels,))
 def _rating(table: Table, entries: Sequence[Rating]) -> Tensor:
     return _level(table, entries, "rating")
 
 
+@likelihood(Critique, alike=lambda entry: (entry.num_levels,))
 def _critique(table: Table, entries: Sequence[Critique]) -> Tensor:
     return _level(table, entries, "critique")
 
@@ -234,11 +256,13 @@ def _level(table: Table, entries: Sequence[Rating] | Sequence[Critique], scale: 
     )
 
 
+@likelihood(GoodBad)
 def _good_bad(table: Table, entries: Sequence[GoodBad]) -> Tensor:
     beta_B = table.annotators.beta(entries)
     return _sign(table, entries, [e.good for e in entries], beta_B, "acceptable")
 
 
+@likelihood(SafetyFlag)
 def _safety_flag(table: Table, entries: Sequence[SafetyFlag]) -> Tensor:
     beta_B = table.annotators.beta(entries)
     return _sign(table, entries, [e.safe for e in entries], beta_B, "safe")
@@ -259,16 +283,23 @@ def _sign(
     )
 
 
+@likelihood(Correction)
 def _correction(table: Table, entries: Sequence[Correction]) -> Tensor:
     beta_B = table.annotators.beta(entries)
     return _first_of(table, [(e.corrected, e.sample) for e in entries], beta_B)
 
 
+@likelihood(Demonstration)
 def _demonstration(table: Table, entries: Sequence[Demonstration]) -> Tensor:
     beta_B = table.annotators.beta(entries)
     return _first_of(table, [(e.sample, *e.over) for e in entries], beta_B)
 
 
+def _same_signs(entry: Implicit) -> tuple[Any, ...]:
+    return (entry.over is None, signal_threshold(entry.signal))
+
+
+@likelihood(Implicit, alike=_same_signs)
 def _implicit(table: Table, entries: Sequence[Implicit]) -> Tensor:
     people = table.annotators
     beta_B = people.beta(entries) * people.signal_beta([e.signal for e in entries])
@@ -289,16 +320,3 @@ def _first_of(table: Table, options: Sequence[Sequence[str]], beta_B: Tensor) ->
         beta_B=beta_B,
         mask_BK=mask_BK,
     )
-
-
-LIKELIHOODS: dict[str, Callable[[Table, Sequence[Any]], Tensor]] = {
-    "comparison": _comparison,
-    "ranking": _ranking,
-    "rating": _rating,
-    "good_bad": _good_bad,
-    "correction": _correction,
-    "demonstration": _demonstration,
-    "critique": _critique,
-    "safety_flag": _safety_flag,
-    "implicit": _implicit,
-}

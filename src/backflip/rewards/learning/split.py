@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from backflip.errors import TrainingError
 from backflip.records import Sample
 from backflip.records.feedback import FeedbackBase
-from backflip.rewards.learning.likelihood import is_choice
 
 
 def split_by_prompt(
@@ -42,7 +41,7 @@ def split_by_prompt(
         TrainingError: a sample is missing, or no split leaves something on both sides.
     """
     picked = frozenset(picked)
-    entries = [entry for entry in entries if is_choice(entry)]
+    entries = [entry for entry in entries if entry.is_choice]
     prompts = [_prompts_of(entry, samples) for entry in entries]
     places = {prompt: _place(prompt, seed) for group in prompts for prompt in group}
     # The place of an entry is its prompts' lowest: held out when below the share.

@@ -62,6 +62,7 @@ def answers_page(
         answers=[answer_view(row, samples, project) for row in rows],
         further=further,
         kinds=sorted(KINDS),
+        titles={name: kind.question.title for name, kind in KINDS.items()},
         kind=kind,
         annotator=annotator,
         people=sorted(workspace.batches.shares(project)),

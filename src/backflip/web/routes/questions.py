@@ -1,16 +1,17 @@
 """Batches of questions: putting them up, pausing and closing them, and checks of attention."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, WrapValidator
 
 from backflip.errors import ConflictError, NotFoundError, WorkspaceError
 from backflip.feedback.teachers import make_items
 from backflip.records import Completion, Prompt, Record, Sample, content_id
-from backflip.records.feedback import KINDS
+from backflip.records.feedback import GENERAL_AXIS, KINDS, FeedbackBase
 from backflip.web.access import Lead
 from backflip.web.guard import Router
 from backflip.web.lead import lead_page
@@ -20,9 +21,9 @@ from backflip.workspace import Project, Task, TaskBatch, Workspace
 from backflip.workspace.database.columns import now
 from backflip.workspace.labelling.activity import read_activity
 from backflip.workspace.labelling.attention_checks import (
-    FIELDS,
     Agreed,
     agreed_questions,
+    check_fields,
     right_answer,
 )
 from backflip.workspace.labelling.replies import ATTENTION, Wanted, count_replies, find_replies
@@ -32,18 +33,16 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 Axis = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
 Text = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 SampleId = Annotated[str, Field(min_length=1, max_length=200)]
-Kind = Literal[
-    "comparison",
-    "ranking",
-    "rating",
-    "good_bad",
-    "correction",
-    "demonstration",
-    "critique",
-    "safety_flag",
-    "implicit",
+if TYPE_CHECKING:
+    Kind = CheckKind = str
+else:
+    Kind = Literal[tuple(KINDS)]
+    CheckKind = Literal[tuple(check_fields())]
+AnyKind = Annotated[Kind, WrapValidator(lambda name, check: _unless_in(KINDS, name, check))]
+"""The name of a kind; one that was defined after this module was read will do as well."""
+AnyCheckKind = Annotated[
+    CheckKind, WrapValidator(lambda name, check: _unless_in(check_fields(), name, check))
 ]
-CheckKind = Literal["comparison", "ranking", "rating", "good_bad", "safety_flag"]
 MOST_PROMPTS = 10_000
 
 
@@ -55,7 +54,7 @@ class NewBatch(Record):
     """
 
     name: Name
-    kind: Kind
+    kind: AnyKind
     axis: Axis | None = Field(default=None, description="what to judge; None: the kind's own")
     models: tuple[SampleId, ...] = Field(
         default=(), max_length=1000, description="who made the replies; none: all that are there"
@@ -78,7 +77,7 @@ class BatchChange(Record):
 class Check(Record):
     """A question with its answer, as `{"choice": "a"}`: the samples count as they stand here."""
 
-    kind: CheckKind
+    kind: AnyCheckKind
     samples: tuple[SampleId, ...] = Field(min_length=1, max_length=8)
     axis: Axis | None = None
     expected: dict[str, Any] = Field(description="the field that tells whether an answer is right")
@@ -95,7 +94,7 @@ class AgreedChecks(Record):
     """Checks out of answered questions of the project on whose answer people agreed."""
 
     name: Name
-    kind: CheckKind
+    kind: AnyCheckKind
     axis: Axis | None = None
     number: int = Field(ge=1, le=1000, strict=True, description="at most so many")
     min_answers: int = Field(default=2, ge=2, le=1000, strict=True)
@@ -136,6 +135,8 @@ def questions_page(request: Request, project: str, visitor: Lead) -> Response:
             if model is not None
         ],
         num_samples=sum(counted.values()),
+        kinds={name: _asked(kind) for name, kind in KINDS.items()},
+        check_kinds=list(check_fields()),
         example=_example(),
     )
 
@@ -156,8 +157,9 @@ def create_batch(project: str, new: NewBatch, visitor: Lead) -> PutUp:
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
     axis = _axis(new.kind, new.axis)
-    if new.kind in ("comparison", "ranking") and new.samples_per_prompt < 2:
-        raise WorkspaceError(f"a {new.kind} needs at least 2 replies to each prompt")
+    least = KINDS[new.kind].question.samples[0]
+    if new.samples_per_prompt < least:
+        raise WorkspaceError(f"a {new.kind} needs at least {least} replies to each prompt")
     wanted = Wanted(new.models, new.prompts, new.samples_per_prompt, new.which)
     groups = find_replies(workspace.database, wanted, np.random.default_rng(new.seed))
     if not groups:
@@ -253,6 +255,21 @@ def create_attention_check(project: str, new: Attention, visitor: Lead) -> PutUp
     return PutUp(batch=_of_run(workspace, project, run, closed), added=added)
 
 
+def _asked(kind: type[FeedbackBase]) -> dict[str, Any]:
+    """What the page must know of a kind to put up questions of it."""
+    question = kind.question
+    return {
+        "title": question.title,
+        "axis": kind.own_axis() or "",
+        "least": question.samples[0],
+        "usual": question.usual,
+    }
+
+
+def _unless_in(known: Collection[str], name: Any, check: Callable[[Any], Any]) -> Any:
+    return name if isinstance(name, str) and name in known else check(name)
+
+
 def _put(
     workspace: Workspace,
     project: Project,
@@ -272,26 +289,25 @@ def _put(
 
 def _axis(kind: str, axis: str | None) -> str:
     """The axis of questions of a kind; some kinds have one of their own."""
-    own = KINDS[kind].model_fields["axis"].default
-    general = KINDS["comparison"].model_fields["axis"].default
+    own = KINDS[kind].own_axis()
     if axis == ATTENTION:
         raise WorkspaceError(
             f"the axis {ATTENTION!r} is that of attention checks", hint="Name another one."
         )
-    if own != general and axis not in (None, own):
+    if own is not None and axis not in (None, own):
         raise WorkspaceError(f"a {kind} is always on the axis {own!r}, never on {axis!r}")
-    return axis or own
+    return axis or own or GENERAL_AXIS
 
 
 def _check(place: int, item: Check) -> Task:
     """A check, and an error that says which one it is if its answer is none."""
-    axis = _axis(item.kind, item.axis)
+    axis, field = _axis(item.kind, item.axis), check_fields()[item.kind]
     task = Task(kind=item.kind, axis=axis, sample_ids=item.samples, expected=item.expected)
     try:
-        right = right_answer(task).model_dump()[FIELDS[item.kind]]
+        right = right_answer(task).model_dump()[field]
     except WorkspaceError as error:
         raise WorkspaceError(f"check {place + 1}: {error.what}", hint=error.hint) from None
-    return task.model_copy(update={"expected": {FIELDS[item.kind]: right}})
+    return task.model_copy(update={"expected": {field: right}})
 
 
 def _views(workspace: Workspace, project: str) -> list[BatchView]:

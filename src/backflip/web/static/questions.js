@@ -2,17 +2,15 @@
 import { say } from "./forms.js";
 import { t } from "./texts.js";
 
-const REPLIES = { comparison: [2, 2], ranking: [2, 4], demonstration: [1, 2] };
-
 for (const form of document.querySelectorAll("form[data-send]")) {
   const { kind, axis, samples_per_prompt: each } = form.elements;
   if (!kind) continue;
   const follow = () => {
-    // A safety flag is always given on an axis of its own.
-    axis.disabled = kind.value === "safety_flag";
-    axis.placeholder = axis.disabled ? "safe" : "overall";
+    const { least, usual, axis: own } = kind.selectedOptions[0].dataset;
+    // Some kinds, as a safety flag, are always given on an axis of their own.
+    axis.disabled = own !== "";
+    axis.placeholder = own || "overall";
     if (!each) return;
-    const [least, usual] = REPLIES[kind.value] ?? [1, 1];
     each.min = least;
     each.value = usual;
   };

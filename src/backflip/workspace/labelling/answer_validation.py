@@ -19,14 +19,12 @@ def fit_entry(task: Task, entry: FeedbackBase, attempt: int) -> FeedbackBase:
         WorkspaceError: it answers another task.
     """
     asked, said = set(task.sample_ids), set(entry.sample_ids)
-    kind = entry.model_dump()["kind"]
-    # A correction brings a sample of its own; a demonstration need not stand above any.
-    about_it = kind == "demonstration" or (asked <= said if kind == "correction" else asked == said)
+    kind = entry.kind_name()
     faults = {
         f"a {kind}, not a {task.kind}": kind != task.kind,
         f"by {entry.annotator}, not {task.annotator}": entry.annotator != task.annotator,
         f"on the axis {entry.axis!r}, not {task.axis!r}": entry.axis != task.axis,
-        "about other samples": not about_it,
+        "about other samples": not entry.answers(asked),
     }
     for fault, found in faults.items():
         if found:

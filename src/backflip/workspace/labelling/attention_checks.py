@@ -10,22 +10,19 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.errors import WorkspaceError
-from backflip.records.feedback import KINDS, Comparison, FeedbackBase, Ranking, parse_feedback
+from backflip.records.feedback import KINDS, FeedbackBase, parse_feedback
 from backflip.workspace.database import schema
 from backflip.workspace.database.engine import Database, chunks
 from backflip.workspace.labelling.tasks import Task
 
-FIELDS = {
-    "comparison": "choice",
-    "ranking": "ranks",
-    "rating": "level",
-    "good_bad": "good",
-    "safety_flag": "safe",
-}
-"""Kinds that may be checks, and the one field of each that tells whether an answer is right."""
 _places, _tasks, _batches = schema.assignments, schema.tasks, schema.batches
 _journal = schema.journal
 _undoing = schema.journal.alias("undoing")
+
+
+def check_fields() -> dict[str, str]:
+    """Kinds that may be checks, and the one field of each that tells whether an answer is right."""
+    return {name: kind.checked_by for name, kind in KINDS.items() if kind.checked_by is not None}
 
 
 @dataclass(frozen=True)
@@ -50,25 +47,25 @@ def right_answer(task: Task, annotator: str = "expected") -> FeedbackBase:
     Raises:
         WorkspaceError: the kind cannot be a check, or `task.expected` is no answer to it.
     """
-    field = FIELDS.get(task.kind)
+    field = check_fields().get(task.kind)
     if field is None:
         raise WorkspaceError(
             f"a {task.kind} cannot be a check: its answer is neither right nor wrong",
-            hint=f"Kinds of checks: {', '.join(FIELDS)}",
+            hint=f"Kinds of checks: {', '.join(check_fields())}",
         )
     expected = task.expected or {}
     if set(expected) != {field}:
         raise WorkspaceError(
             f"the right answer of a {task.kind} says {field!r} alone, not {sorted(expected)}"
         )
-    about = "samples" if task.kind in ("comparison", "ranking") else "sample"
-    samples = task.sample_ids if about == "samples" else task.sample_ids[0]
-    if about == "sample" and len(task.sample_ids) > 1:
+    kind = KINDS[task.kind]
+    if kind.question.samples[1] == 1 and len(task.sample_ids) > 1:
         raise WorkspaceError(f"a {task.kind} is about one sample, not {len(task.sample_ids)}")
-    values = {about: samples, field: expected[field], "annotator": annotator, "axis": task.axis}
+    said = {field: expected[field], "annotator": annotator, "axis": task.axis}
     try:
         # As JSON, so that a list is a tuple and yet no text a number.
-        return KINDS[task.kind].model_validate_json(json.dumps(values), strict=True)
+        values = json.dumps(kind.about(task.sample_ids) | said)
+        return kind.model_validate_json(values, strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
         raise WorkspaceError(
@@ -91,7 +88,7 @@ def agreed_questions(database: Database, project: str, wanted: Agreed, number: i
     Raises:
         WorkspaceError: the kind cannot be a check.
     """
-    if wanted.kind not in FIELDS:
+    if wanted.kind not in check_fields():
         right_answer(Task(kind=wanted.kind, sample_ids=("none",)))
     found: list[Task] = []
     with database.read() as connection:
@@ -168,20 +165,11 @@ def _majority(
     """The answer that people agreed on; None where they did not, or too few answers are left."""
     if len(entries) < wanted.min_answers:
         return None
-    counted = Counter(_said(sample_ids, entry) for entry in entries)
+    field = check_fields()[wanted.kind]
+    # With the samples in the order of the question.
+    counted = Counter(getattr(entry.in_order_of(sample_ids), field) for entry in entries)
     (said, votes), *others = counted.most_common(2)
     level = bool(others) and others[0][1] == votes
     if level or votes < wanted.share * len(entries):
         return None
-    return {FIELDS[wanted.kind]: said}
-
-
-def _said(sample_ids: tuple[str, ...], entry: FeedbackBase) -> Any:
-    """The field that counts, with the samples in the order of the question."""
-    if isinstance(entry, Comparison) and entry.samples != sample_ids:
-        entry = entry.swap()
-    if isinstance(entry, Ranking):
-        rank_of = dict(zip(entry.samples, entry.ranks, strict=True))
-        used = sorted(set(entry.ranks))
-        return tuple(used.index(rank_of[name]) + 1 for name in sample_ids)
-    return entry.model_dump()[FIELDS[entry.model_dump()["kind"]]]
+    return {field: said}

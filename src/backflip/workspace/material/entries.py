@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
-from backflip.errors import NotFoundError, WorkspaceError
+from backflip.errors import DamageError, NotFoundError, WorkspaceError
 from backflip.records import content_id
-from backflip.records.feedback import FeedbackBase, parse_feedback
+from backflip.records.feedback import KINDS, FeedbackBase, parse_feedback
 from backflip.records.feedback_checks import check_about, check_entry
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import check_name, chunks, damage, insert_new
@@ -200,4 +200,10 @@ def as_said(row: sa.Row[*tuple[Any, ...]]) -> FeedbackBase:
     try:
         return parse_feedback(row.body)
     except ValidationError as error:
+        said = row.body.get("kind") if isinstance(row.body, dict) else None
+        if isinstance(said, str) and said.isidentifier() and said not in KINDS:
+            raise DamageError(
+                f"the entry {row.id} is of the kind {said!r}, which is not known here",
+                hint="Where an extension brings it, name that in BACKFLIP_EXTENSIONS.",
+            ) from error
         raise damage(f"the entry {row.id}") from error

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backflip.records.feedback import ERASED, WRITTEN_KINDS, parse_feedback
+from backflip.records.feedback import ERASED, parse_feedback
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import chunks
 from backflip.workspace.material.entries import IS_ERASED as ENTRY_IS_ERASED
@@ -167,8 +167,8 @@ def _erase_entries(connection: Connection, annotator: str, project: str | None) 
             body = {"reason": row.body["reason"] and ERASED}
         else:
             entry = parse_feedback(row.body)
-            if row.kind in WRITTEN_KINDS:
-                named.add(entry.sample_ids[0])
+            if entry.written is not None:
+                named.add(entry.written)
             bare = entry.without_words()
             # A row without words stays as it is spelt: a snapshot's hash is of that.
             body = row.body if bare == entry else bare.model_dump(mode="json")

@@ -5,16 +5,14 @@ import { Changes } from "./changes.js";
 import { Category } from "./forms.js";
 import { Marking } from "./marking.js";
 
-const JUDGING = ["comparison", "ranking", "rating", "good_bad"];
-
 export class Extras {
-  constructor(task, replies, rules, changed) {
+  constructor(task, form, replies, rules, changed) {
     const written = task.samples[0].text !== undefined;
     this.changed = () => { this.#count(); changed(); };
     this.tags = this.#chips(rules.reasons);
     this.marking = rules.marks.length && written ? new Marking(task, replies, rules.marks, this.changed) : null;
-    this.why = rules.critique && task.kind !== "critique" ? el("textarea", { rows: "2", maxlength: "200000", oninput: this.changed }) : null;
-    this.parts = JUDGING.includes(task.kind) && written ? replies.cards.map((card, place) => this.#part(card.name, task.samples[place], rules)) : [];
+    this.why = rules.critique && !form.inWords ? el("textarea", { rows: "2", maxlength: "200000", oninput: this.changed }) : null;
+    this.parts = form.judges && written ? replies.cards.map((card, place) => this.#part(card.name, task.samples[place], rules)) : [];
     this.number = el("span", { class: "tag", hidden: true });
     const groups = [
       rules.reasons.length ? el("fieldset", { class: "group" }, el("legend", {}, t("Reasons")), this.tags.element) : null,

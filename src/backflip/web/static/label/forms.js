@@ -1,5 +1,7 @@
 // One form a kind of feedback. A form has an `element` with its question in it, `keys`, `read()` that
 // gives the answer or a text that says what is missing, `state()` and `restore(state)` for drafts.
+// `judges` says that more may be said of each reply beside its answer, `inWords` that it is a text
+// of what the person thinks. A kind without a form here is drawn from what its question offers.
 import { el } from "../dom.js";
 import { t, word } from "../texts.js";
 import { Changes } from "./changes.js";
@@ -16,9 +18,10 @@ const NAMED = { "aria-labelledby": "question" };
 
 /** An `extra` is shown beside what is asked, and has an `element`, `state()` and `restore(state)`. */
 class ChoiceForm {
-  constructor({ asks, options, answer, changed, scale = false, extra = null, chosen = () => {} }) {
+  constructor({ asks, options, answer, changed, scale = false, extra = null, judges = false, chosen = () => {} }) {
     this.answer = answer;
     this.extra = extra;
+    this.judges = judges;
     this.chosen = chosen;
     this.choices = new Choices(NAMED, options, (value) => { chosen(value); changed(); }, { scale });
     this.keys = this.choices.keys;
@@ -35,8 +38,9 @@ class ChoiceForm {
 }
 
 class WritingForm {
-  constructor({ asks, text, answer, changed, extra = null, mustChange = false }) {
+  constructor({ asks, text, answer, changed, extra = null, mustChange = false, inWords = false }) {
     this.answer = answer;
+    this.inWords = inWords;
     this.extra = extra;
     this.area = el("textarea", { rows: "10", maxlength: "200000", oninput: changed, spellcheck: "true", "aria-keyshortcuts": "e", ...NAMED });
     this.area.value = text;
@@ -80,7 +84,7 @@ function comparison(task, replies, changed) {
     option("both_bad", 0, "b", t("Both bad")),
   ];
   const places = { a: [0], b: [1], tie: [0, 1], both_bad: [] };
-  const form = new ChoiceForm({ asks: t("Which reply is better?"), options, changed, scale: true,
+  const form = new ChoiceForm({ asks: t("Which reply is better?"), options, changed, scale: true, judges: true,
     answer: (value) => ({ kind: "comparison", ...value }), chosen: ({ choice }) => replies.highlight(places[choice]) });
   form.keys.t = form.keys["4"];
   return form;
@@ -88,12 +92,12 @@ function comparison(task, replies, changed) {
 
 function rating(task, replies, changed) {
   const options = LEVELS.map((level, i) => ({ value: i + 1, key: String(i + 1), label: t(level) }));
-  return new ChoiceForm({ asks: t("How good is the reply?"), options, answer: (level) => ({ kind: "rating", level }), changed, scale: true });
+  return new ChoiceForm({ asks: t("How good is the reply?"), options, answer: (level) => ({ kind: "rating", level }), changed, scale: true, judges: true });
 }
 
 function goodBad(task, replies, changed) {
   const options = [{ value: true, key: "g", label: t("Good") }, { value: false, key: "b", label: t("Bad") }];
-  return new ChoiceForm({ asks: t("Is the reply good?"), options, answer: (good) => ({ kind: "good_bad", good }), changed });
+  return new ChoiceForm({ asks: t("Is the reply good?"), options, answer: (good) => ({ kind: "good_bad", good }), changed, judges: true });
 }
 
 function safetyFlag(task, replies, changed) {
@@ -137,8 +141,15 @@ function critique(task, replies, changed) {
   choices.choose(null, false);
   const extra = { element: el("div", {}, el("p", {}, words), choices.element), keys: choices.keys, options: choices.options,
     state: () => choices.value, restore: (state) => choices.choose(state, false) };
-  return new WritingForm({ asks: t("What do you say of the reply?"), text: "", changed, extra,
+  return new WritingForm({ asks: t("What do you say of the reply?"), text: "", changed, extra, inWords: true,
     answer: (text) => ({ kind: "critique", text, level: choices.value }) });
+}
+
+/** The options that a question offers, for a kind that has no form of its own. */
+function drawn(task, replies, changed) {
+  const { asks, options } = task.form;
+  if (task.subject !== null) replies.highlight([task.subject]);
+  return new ChoiceForm({ asks, options, answer: (value) => ({ kind: task.kind, value }), changed, judges: true });
 }
 
 const FORMS = {
@@ -148,5 +159,5 @@ const FORMS = {
 
 /** The form of a task's kind. */
 export function makeForm(task, replies, changed) {
-  return FORMS[task.kind](task, replies, changed);
+  return (FORMS[task.kind] ?? drawn)(task, replies, changed);
 }

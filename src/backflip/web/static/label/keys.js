@@ -4,9 +4,7 @@ import { t } from "../texts.js";
 
 function ofForm(task, form) {
   if (!task) return [];
-  if (task.kind === "ranking") {
-    return [[["a", "1"], t("give A the first rank")], [["a", "0"], t("take its rank away")], [["l"], t("draw the line of what is acceptable")]];
-  }
+  if (form.listed) return form.listed();
   const options = form.choices?.options ?? form.extra?.options ?? [];
   return [...(form.keys.e ? [[["e"], t("write")]] : []), ...options.map((option) => [[option.key], option.label])];
 }

@@ -84,7 +84,7 @@ class Page {
     const asked = new Asked(task.prompt);
     this.replies = new Replies(task.samples);
     this.form = makeForm(task, this.replies, changed);
-    this.extras = new Extras(task, this.replies, rules, changed);
+    this.extras = new Extras(task, this.form, this.replies, rules, changed);
     const kept = this.entered.get(task.id) ?? task.draft;
     if (kept) { this.form.restore(kept.form ?? {}); this.extras.restore(kept.extras ?? {}); }
     if (task.draft_lost) get("draft").textContent = t("Your draft cannot be read any more.");

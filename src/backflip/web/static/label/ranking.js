@@ -5,6 +5,7 @@ import { t } from "../texts.js";
 
 export class Ranking {
   constructor(replies, changed) {
+    this.judges = true;
     this.replies = replies;
     this.changed = changed;
     this.number = replies.cards.length;
@@ -34,6 +35,10 @@ export class Ranking {
     const line = this.line.value;
     const acceptable = line === "" ? null : this.ranks.filter((rank) => rank <= Number(line)).length;
     return { kind: "ranking", ranks, num_acceptable: acceptable };
+  }
+  /** Its keys, for the dialogue that shows them. */
+  listed() {
+    return [[["a", "1"], t("give A the first rank")], [["a", "0"], t("take its rank away")], [["l"], t("draw the line of what is acceptable")]];
   }
   state() { return { ranks: this.ranks, line: this.line.value }; }
   restore(state) {
