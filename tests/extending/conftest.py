@@ -7,18 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from backflip.algorithms import ALGORITHMS
 from backflip.config import load_extensions
 from backflip.feedback.teachers.teacher import ANSWERS
+from backflip.formats import FORMATS
 from backflip.records.feedback import KINDS, WRITTEN_KINDS, FeedbackBase, base
 from backflip.rewards.learning import likelihood
 from backflip.terminal.forms import FORMS as TERMINAL_FORMS
 from backflip.web.forms import FORMS as WEB_FORMS
+from backflip.web.routes import ROUTERS
 from backflip.workspace import Workspace
 
 HERE = Path(__file__).parent
 for folder in ("loop", "terminal", "web", "web/browser"):
     sys.path.append(str(HERE.parent / folder))
 REGISTRIES = (
+    ALGORITHMS,
+    FORMATS,
     KINDS,
     ANSWERS,
     likelihood.LIKELIHOODS,
@@ -32,7 +37,9 @@ REGISTRIES = (
 def untouched() -> Iterator[None]:
     """Whatever a test registers is gone after it."""
     before, written, modules = [dict(r) for r in REGISTRIES], [*WRITTEN_KINDS], set(sys.modules)
+    routers = [*ROUTERS]
     yield
+    ROUTERS[:] = routers
     for registry, kept in zip(REGISTRIES, before, strict=True):
         registry.clear()
         registry.update(kept)

@@ -23,6 +23,7 @@ from backflip.quality import agreement_figures, read_answers
 from backflip.quality.leaderboard import votes_of
 from backflip.quality.report import measure_quality
 from backflip.records.feedback import KINDS, FeedbackBase, base
+from backflip.records.plan import REWARD
 from backflip.rewards import LIKELIHOODS
 from backflip.web import create_app
 from backflip.workspace import Project, Task, Workspace
@@ -69,13 +70,9 @@ def test_a_run_asks_for_it_and_learns_from_it(
     assert len(entries) >= 7
     assert {entry.kind_name() for entry in entries} == {"funnier"}
     assert set(holdings(entries)["funnier"]) == {"decides"}
-    (report,) = (
-        stage.result["reports"]["overall"]
-        for stage in ws.stages.all(run.id)
-        if stage.result and stage.key.endswith("/reward")
-    )
+    (rewarded,) = ws.stages.results(run.id, REWARD).values()
     assert asked
-    assert report["accuracy"] is not None
+    assert rewarded.reports["overall"].accuracy is not None
 
 
 def test_files_hold_it_and_statistics_count_it(

@@ -132,7 +132,7 @@ def test_a_reply_is_a_text(tmp_path):
     assert "holds an image, and a reply is a text" in rejected.reason
 
 
-@pytest.mark.parametrize("name", set(FORMATS) - {"backflip-jsonl", "backflip-parquet"})
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"backflip-jsonl", "backflip-parquet"}))
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_format_holds_an_image_or_says_why_not(tmp_path, name, plain):
     prompt = shows(png(), gif())

@@ -9,7 +9,7 @@ export_file(ws, "votes.parquet", "trl-preference", kinds="comparison")
 from backflip.data.rows import Rejected
 from backflip.formats.argilla import argilla_user_id
 from backflip.formats.base import Format, Labelled
-from backflip.formats.registry import FORMATS, Written, detect, find_format, read, write
+from backflip.formats.registry import FORMATS, Written, detect, find_format, read, register, write
 from backflip.formats.rewardbench import bench_subset
 from backflip.formats.transfer import ImportReport, export_file, import_file
 
@@ -27,5 +27,6 @@ __all__ = [
     "find_format",
     "import_file",
     "read",
+    "register",
     "write",
 ]

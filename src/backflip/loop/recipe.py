@@ -26,7 +26,7 @@ from backflip.config.faults import shortened
 from backflip.config.identity import named_by
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
-from backflip.loop.recipe_settings import RecipeSettings
+from backflip.loop.recipe_settings import RecipeSettings, take_algorithms
 from backflip.records import content_id
 from backflip.records.feedback import KINDS
 
@@ -94,6 +94,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     laid_over = [_spelled_out(override) for override in overrides]
     data = apply_overrides(_read(path, seen=()), laid_over)
     load_extensions(_texts(data.get("extensions")))
+    take_algorithms(RecipeSettings, Recipe)
     return Recipe.parse(data, where=shortened(str(source), 300), line_of=lines_of(path, laid_over))
 
 

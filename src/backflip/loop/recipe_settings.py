@@ -2,7 +2,7 @@
 
 import operator
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,13 +22,16 @@ from backflip.config import (
 from backflip.config.bounds import Name, Seed, Text
 from backflip.config.identity import ADDED, knob
 
+
+def _any_algorithm() -> Any:
+    """The settings of every algorithm that is registered now."""
+    return reduce(operator.or_, [each.settings_type for each in ALGORITHMS.values()])
+
+
 if TYPE_CHECKING:
-    AnyAlgorithm = AlgorithmSettings
+    Algorithm = AlgorithmSettings
 else:
-    AnyAlgorithm = Annotated[
-        reduce(operator.or_, [a.settings_type for a in ALGORITHMS.values()]),
-        Field(discriminator="type"),
-    ]
+    Algorithm = _any_algorithm()
 
 
 class RecipeSettings(Settings):
@@ -53,8 +56,10 @@ class RecipeSettings(Settings):
         default=FeedbackSettings(), description="who judges, how many samples, in which kinds"
     )
     reward: RewardSettings = Field(default=RewardSettings(), description="the reward model")
-    algorithm: AnyAlgorithm = Field(
-        default_factory=PPOSettings, description="how the policy is trained, told by its type"
+    algorithm: Algorithm = Field(
+        default_factory=PPOSettings,
+        discriminator="type",
+        description="how the policy is trained, told by its type",
     )
     evaluation: EvaluationSettings = Field(
         default=EvaluationSettings(), description="how the policy is measured"
@@ -63,8 +68,18 @@ class RecipeSettings(Settings):
     extensions: tuple[Text, ...] = Field(
         default=(),
         max_length=100,
-        description="modules, or .py files beside the recipe, that bring kinds of feedback and are "
-        "imported before the rest is read",
+        description="modules, or .py files beside the recipe, that bring kinds of feedback, "
+        "algorithms, environments or formats, and are imported before the rest is read",
         json_schema_extra={**ADDED, **knob()},
         exclude_if=operator.not_,  # so that recipes without have the ids that they had before
     )
+
+
+def take_algorithms(*recipes: type[RecipeSettings]) -> None:
+    """Have recipes know the algorithms that were registered since these classes were made."""
+    known = _any_algorithm()
+    for each in recipes:
+        field = each.__pydantic_fields__["algorithm"]
+        if field.annotation != known:
+            field.annotation = known
+            each.model_rebuild(force=True)

@@ -81,8 +81,8 @@ def create_app(workspace: Workspace, settings: ServerSettings | None = None) -> 
     )
     app.state.context = context = Context.of(workspace, chosen)
     app.state.measures = measures = HttpMetrics()
-    for module in routes.MODULES:
-        app.include_router(module.router, responses=FAULTS)
+    for router in routes.ROUTERS:
+        app.include_router(router, responses=FAULTS)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     if chosen.oidc is not None:
         # Holds what is needed between leaving for the provider and coming back, and no longer.

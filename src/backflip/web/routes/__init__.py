@@ -1,5 +1,6 @@
 """Routes, one module a part of the site."""
 
+from backflip.web.guard import Router
 from backflip.web.routes import (
     accounts,
     admin,
@@ -21,7 +22,7 @@ from backflip.web.routes import (
     webhooks,
 )
 
-MODULES = (
+_OWN = (
     health,
     accounts,
     home,
@@ -41,3 +42,15 @@ MODULES = (
     webhooks,
     oidc,
 )
+ROUTERS: list[Router] = [module.router for module in _OWN]
+"""All that a server has, in the order in which an address is looked for."""
+
+
+def add_router(router: Router) -> None:
+    """Have servers that are made from now on serve the routes of another module, too.
+
+    Args:
+        router: of `backflip.web.guard`, so that rights are asked before a body is read.
+    """
+    if router not in ROUTERS:
+        ROUTERS.append(router)
