@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backflip.errors import BackflipError
-from backflip.network import InsideError, Outside, is_public, look_up
+from backflip.network import InsideError, PublicTransport, is_public, look_up
 
 # From the registries of IANA, by their names there.
 NOT_PUBLIC = {
@@ -207,7 +207,7 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> Internet:
 
 
 def post(url: str, *, verify: Any = True, follow: bool = True) -> httpx.Response:
-    with httpx.Client(transport=Outside(verify), follow_redirects=follow) as client:
+    with httpx.Client(transport=PublicTransport(verify), follow_redirects=follow) as client:
         return client.post(url, content=b"{}")
 
 

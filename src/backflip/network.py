@@ -148,7 +148,7 @@ def look_up(host: str, port: int, allowed: Allowed | None = None) -> list[str]:
     return found
 
 
-class Outside(httpx.HTTPTransport):
+class PublicTransport(httpx.HTTPTransport):
     """Sends requests, and follows redirects, to the open Internet only; never by a proxy.
 
     Args:

@@ -13,7 +13,7 @@ from backflip.losses import choice_nll
 from backflip.records import Sample
 from backflip.records.feedback import FeedbackBase, Judgement, Option, Question, SampleId
 from backflip.rewards import likelihood
-from backflip.terminal.forms import Answered, Sheet, form
+from backflip.terminal.forms import Answered, TerminalTask, form
 
 
 class Funnier(FeedbackBase):
@@ -95,7 +95,7 @@ def _answer(teacher: Teacher, samples: Sequence[Sample], question: Any) -> Teach
 
 
 @form(Funnier, "l the left or upper   r the right or lower   n neither")
-def _fill(sheet: Sheet) -> Answered | None:
+def _fill(sheet: TerminalTask) -> Answered | None:
     shown = [sample.id for sample in sheet.samples]
     said = {"l": "a", "r": "b", "n": "tie"}[sheet.ask("l r n")]
     return Answered(Funnier.from_option(sheet.task.sample_ids, shown, said, **sheet.fields))

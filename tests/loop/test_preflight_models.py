@@ -16,7 +16,7 @@ from backflip.models import TextPolicy, TextScorer
 from backflip.records import Completion, Prompt, Sample
 from backflip.rewards import TextReward
 from backflip.sampling import TextSampler
-from backflip.training.limits import Reader
+from backflip.training.limits import TextReader
 from backflip.workspace import Workspace
 from unsealed import unsealed
 
@@ -182,7 +182,7 @@ def test_whatever_reads_a_text_names_its_token_without_an_embedding(added: Path)
             [prompt], SamplingSettings(max_tokens=2), seed=1
         ),
         lambda: TextReward(scorer).score([asked]),
-        lambda: Reader.of_model(policy).chat.encode_sample(asked),
+        lambda: TextReader.of_model(policy).chat.encode_sample(asked),
     ):
         with pytest.raises(ModelError, match=f"holds '{ADDED}', token"):
             read()

@@ -15,7 +15,7 @@ from backflip.errors import WorkspaceError
 from backflip.formats import Labelled, Rejected, import_file, read, write
 from backflip.records import Completion, Prompt, Sample, Situation
 from backflip.records.feedback import KINDS, Comparison, FeedbackBase, Ranking, Span
-from backflip.workspace import MAIN, ModelRecord, Place, Task, Workspace
+from backflip.workspace import MAIN, ModelRecord, Task, VolunteeredIn, Workspace
 from backflip.workspace.database import columns, schema
 
 SAMPLES = [completion_sample(n, prompt=n // 4) for n in range(8)]
@@ -88,7 +88,9 @@ def by_replacing(workspace: Workspace, entry: FeedbackBase, folder: Path) -> Non
 
 
 def by_playground(workspace: Workspace, entry: FeedbackBase, folder: Path) -> None:
-    workspace.asides.put(Place(MAIN, "playground", "Playground"), entry, boss_of(workspace))
+    workspace.volunteered.put(
+        VolunteeredIn(MAIN, "playground", "Playground"), entry, boss_of(workspace)
+    )
 
 
 def by_chat(workspace: Workspace, entry: FeedbackBase, folder: Path) -> None:

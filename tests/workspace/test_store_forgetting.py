@@ -19,10 +19,10 @@ from backflip.workspace import (
     Fate,
     Forgotten,
     ModelRecord,
-    Place,
     Project,
     Task,
     User,
+    VolunteeredIn,
     Workspace,
     erase,
     forget_member,
@@ -404,14 +404,14 @@ def test_what_is_on_its_way_meanwhile_comes_too_late(workspace: Workspace, busy:
     said = Comparison(annotator=mia.annotator, samples=(IDS[0], IDS[1]), choice="b", reason=HERE)
     seen = Implicit(annotator=mia.annotator, sample=IDS[0], signal="copied", tags=(HERE,))
     prompt = Prompt.from_text(f"late: {HERE}", source="chat")
-    place = Place(project=busy.here.id, run="playground-x", name="Playground")
+    place = VolunteeredIn(project=busy.here.id, run="playground-x", name="Playground")
     busy.forget("erase")
     assert workspace.generations.finish("worker", replies) == set()
     late: list[Callable[[], Any]] = [
         lambda: workspace.chats.say(chat, HERE, ("three", "four")),
         lambda: workspace.chats.note(chat, seen),
         lambda: workspace.chats.start(busy.here.id, mia.id, "base"),
-        lambda: workspace.asides.put(place, said, mia.id),
+        lambda: workspace.volunteered.put(place, said, mia.id),
         lambda: workspace.adjudications.rule(busy.here.id, mia.id, said, withdraw=True),
         lambda: workspace.projects.change_role(busy.here.id, mia.id, "lead"),
         lambda: workspace.generations.ask(

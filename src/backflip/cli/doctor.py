@@ -10,7 +10,7 @@ from backflip.cli.output import DEFAULT_WORKSPACE, JsonOption, show
 from backflip.plain_text import counted
 
 if TYPE_CHECKING:
-    from backflip.workspace.doctor.backup import Comparison
+    from backflip.workspace.doctor.backup import BackupComparison
     from backflip.workspace.doctor.diagnosis import Diagnosis
 
 _SHOWN = 50
@@ -58,7 +58,7 @@ def _lines(found: "Diagnosis") -> Iterator[str]:
         yield "With --backup FILE it says what a backup would bring back."
 
 
-def _of_backup(backup: "Comparison") -> Iterator[str]:
+def _of_backup(backup: "BackupComparison") -> Iterator[str]:
     yield f"{backup.file}: a whole backup of {backup.created:%Y-%m-%d %H:%M} UTC"
     rows = ", ".join(f"{number} of {table}" for table, number in backup.rows.items())
     number = counted(sum(backup.rows.values()), "row")

@@ -16,7 +16,7 @@ import httpx
 
 from backflip.config import JudgeSettings
 from backflip.errors import SettingsError, without_passwords
-from backflip.network import Allowed, Outside
+from backflip.network import Allowed, PublicTransport
 
 PATH = "/chat/completions"
 HOSTS = "BACKFLIP_JUDGE_HOSTS"
@@ -67,7 +67,7 @@ def connect(settings: JudgeSettings) -> httpx.Client:
             headers=headers,
             timeout=settings.timeout,
             trust_env=trusted,
-            transport=None if allowed is None else Outside(allowed=allowed),
+            transport=None if allowed is None else PublicTransport(allowed=allowed),
             limits=httpx.Limits(max_connections=settings.parallel),
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:

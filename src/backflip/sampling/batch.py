@@ -62,7 +62,7 @@ class ReplyRules(Protocol):
         ...
 
 
-class Reader:
+class PromptReader:
     """Reads prompts some way ahead of the replies that need them, and forgets them after."""
 
     def __init__(self, decoder: Decoder):
@@ -108,7 +108,9 @@ class Reader:
 class DecodeBatch:
     """The rows that are drawn at once. Active rows are the first ones; each holds a reply."""
 
-    def __init__(self, rules: ReplyRules, settings: SamplingSettings, reader: Reader, *, rows: int):
+    def __init__(
+        self, rules: ReplyRules, settings: SamplingSettings, reader: PromptReader, *, rows: int
+    ):
         self._rules = rules
         self._settings = settings
         self._ends = rules.end_tokens | rules.stop_tokens(settings)

@@ -22,7 +22,7 @@ from backflip.records import Completion, Dialogue, Message, Prompt, Sample
 from backflip.records.door import whole_text
 from backflip.records.samples import IntArray
 from backflip.sampling.base import Advance
-from backflip.sampling.batch import DecodeBatch, Reader, Reply
+from backflip.sampling.batch import DecodeBatch, PromptReader, Reply
 from backflip.sampling.draw import uniforms
 from backflip.sampling.probe import pick_decoder
 from backflip.sampling.weights import copy_weights
@@ -112,7 +112,7 @@ class TextSampler:
             for i in order
             for k in range(num_samples)
         )
-        reader = Reader(self.decoder)
+        reader = PromptReader(self.decoder)
         for i in order:
             reader.expect(i, encoded[i])
         total = len(prompts) * num_samples

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from backflip.config import SamplingSettings
 from backflip.records import Prompt, Sample
 from backflip.records.samples import IntArray
-from backflip.sampling.batch import DecodeBatch, Reader, Reply
+from backflip.sampling.batch import DecodeBatch, PromptReader, Reply
 from backflip.sampling.draw import uniforms
 from backflip.sampling.engine import TextSampler
 
@@ -56,7 +56,7 @@ class Stream:
         self._sampler = sampler
         self._settings = settings
         self._rows = rows
-        self._reader = Reader(sampler.decoder)
+        self._reader = PromptReader(sampler.decoder)
         self._batch = DecodeBatch(sampler, settings, self._reader, rows=rows)
         self._waiting: deque[Reply] = deque()
         self._asked: dict[str, _Asked] = {}

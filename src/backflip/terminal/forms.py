@@ -50,7 +50,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TerminalTask:
     """A task as it lies before a person.
 
     Attributes:
@@ -99,7 +99,7 @@ class Form:
 
 FORMS: dict[str, Form] = {}
 """The forms of kinds by name; filled by `form`."""
-Fill = Callable[[Sheet], Answered | None]
+Fill = Callable[[TerminalTask], Answered | None]
 
 
 def form(kind: type[FeedbackBase], keys: str) -> Callable[[Fill], Fill]:
@@ -130,7 +130,7 @@ def form_of(kind: str) -> Form | None:
     return Form("   ".join(f"{each.key} {each.label}" for each in options), _chosen)
 
 
-def _chosen(sheet: Sheet) -> Answered | None:
+def _chosen(sheet: TerminalTask) -> Answered | None:
     """One of the options that the question offers."""
     kind = KINDS[sheet.task.kind]
     options = {each.key: each.value for each in kind.question.options}
@@ -153,7 +153,7 @@ def labels(task: Task) -> list[str]:
     Comparison,
     "1 2 3 A much, clearly, slightly   4 t tie   5 6 7 B slightly, clearly, much   b both bad",
 )
-def _comparison(sheet: Sheet) -> Answered | None:
+def _comparison(sheet: TerminalTask) -> Answered | None:
     key = sheet.ask("1 2 3 4 5 6 7 t b")
     choice, strength = {"b": "both_bad"}.get(key, "tie"), 0
     if key in _SCALE:
@@ -165,7 +165,7 @@ def _comparison(sheet: Sheet) -> Answered | None:
 
 
 @form(Ranking, "their numbers   = ties the next with the one before   backspace   enter when done")
-def _ranking(sheet: Sheet) -> Answered | None:
+def _ranking(sheet: TerminalTask) -> Answered | None:
     """Digits name the places from best to worst; "=" ties the next with the one before."""
     digits = [str(i) for i in range(1, len(sheet.samples) + 1)]
     typed: list[str] = []
@@ -186,7 +186,7 @@ def _ranking(sheet: Sheet) -> Answered | None:
         sheet.say("Best first: " + " ".join(typed))
 
 
-def _ranked(sheet: Sheet, typed: Sequence[str]) -> Ranking:
+def _ranked(sheet: TerminalTask, typed: Sequence[str]) -> Ranking:
     ranks: dict[str, int] = {}
     rank, tied = 0, False
     for mark in typed:
@@ -201,26 +201,26 @@ def _ranked(sheet: Sheet, typed: Sequence[str]) -> Ranking:
 
 
 @form(Rating, "1 bad   2   3 fair   4   5 excellent")
-def _rating(sheet: Sheet) -> Answered | None:
+def _rating(sheet: TerminalTask) -> Answered | None:
     key = sheet.ask("1 2 3 4 5")
     sample = sheet.task.sample_ids[0]
     return Answered(Rating(sample=sample, level=int(key), num_levels=NUM_LEVELS, **sheet.fields))
 
 
 @form(GoodBad, "g good   b bad")
-def _good_bad(sheet: Sheet) -> Answered | None:
+def _good_bad(sheet: TerminalTask) -> Answered | None:
     key = sheet.ask("g b")
     return Answered(GoodBad(sample=sheet.task.sample_ids[0], good=key == "g", **sheet.fields))
 
 
 @form(SafetyFlag, "y safe   n unsafe")
-def _safety_flag(sheet: Sheet) -> Answered | None:
+def _safety_flag(sheet: TerminalTask) -> Answered | None:
     key = sheet.ask("y n")
     return Answered(SafetyFlag(sample=sheet.task.sample_ids[0], safe=key == "y", **sheet.fields))
 
 
 @form(Implicit, "k keep   c copy   r ask for another   a give up")
-def _implicit(sheet: Sheet) -> Answered | None:
+def _implicit(sheet: TerminalTask) -> Answered | None:
     ids = sheet.task.sample_ids
     if len(ids) == 2:
         place = [sample.id for sample in sheet.samples].index(ids[0])
@@ -231,7 +231,7 @@ def _implicit(sheet: Sheet) -> Answered | None:
     return Answered(Implicit.model_validate(sheet.fields | entry))
 
 
-def _write(sheet: Sheet, initial: str) -> str | None:
+def _write(sheet: TerminalTask, initial: str) -> str | None:
     """A text that the person writes after pressing e; None when it is empty or unchanged."""
     sheet.ask("e")
     text = sheet.keyboard.text(initial)
@@ -242,7 +242,7 @@ def _write(sheet: Sheet, initial: str) -> str | None:
 
 
 @form(Correction, "e edit")
-def _correction(sheet: Sheet) -> Answered | None:
+def _correction(sheet: TerminalTask) -> Answered | None:
     original = sheet.samples[0]
     text = _write(sheet, original.text)
     if text is None:
@@ -253,7 +253,7 @@ def _correction(sheet: Sheet) -> Answered | None:
 
 
 @form(Demonstration, "e write")
-def _demonstration(sheet: Sheet) -> Answered | None:
+def _demonstration(sheet: TerminalTask) -> Answered | None:
     text = _write(sheet, "")
     if text is None:
         return None
@@ -265,7 +265,7 @@ def _demonstration(sheet: Sheet) -> Answered | None:
 
 
 @form(Critique, "e write")
-def _critique(sheet: Sheet) -> Answered | None:
+def _critique(sheet: TerminalTask) -> Answered | None:
     text = _write(sheet, "")
     if text is None:
         return None

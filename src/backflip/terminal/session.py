@@ -12,7 +12,15 @@ from backflip.errors import BackflipError, DamageError, WorkspaceError
 from backflip.plain_text import clean_text, counted
 from backflip.records import Completion, Sample
 from backflip.records.feedback import KINDS, WRITTEN_KINDS
-from backflip.terminal.forms import COMMON_KEYS, Answered, Form, Leave, Sheet, form_of, labels
+from backflip.terminal.forms import (
+    COMMON_KEYS,
+    Answered,
+    Form,
+    Leave,
+    TerminalTask,
+    form_of,
+    labels,
+)
 from backflip.terminal.keyboard import Keyboard, TerminalKeyboard
 from backflip.terminal.views import prompt_view, samples_view
 from backflip.workspace import Task, Workspace
@@ -150,7 +158,7 @@ class _Desk:
             return self._pass_over(task, cannot)
         self._show(task, samples, form)
         start = self.clock()
-        sheet = Sheet(task, samples, self.annotator, self.keyboard, self.say)
+        sheet = TerminalTask(task, samples, self.annotator, self.keyboard, self.say)
         try:
             answer = self._fill(sheet, form)
         except Leave as left:
@@ -177,7 +185,7 @@ class _Desk:
             return f"a {task.kind} of a clip cannot be given in a terminal"
         return ""
 
-    def _fill(self, sheet: Sheet, form: Form) -> Answered:
+    def _fill(self, sheet: TerminalTask, form: Form) -> Answered:
         """Ask until there is an answer; a fault in a text or an editor starts over."""
         while True:
             try:

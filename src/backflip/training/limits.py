@@ -13,14 +13,14 @@ from backflip.models.load import load_config
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class TextReader:
     """What reads text: dialogues as tokens, and a model of so many positions (None: of any)."""
 
     chat: Chat
     positions: int | None
 
     @classmethod
-    def of(cls, name: str, settings: ChatSettings, like: "Reader | None" = None) -> Self:
+    def of(cls, name: str, settings: ChatSettings, like: "TextReader | None" = None) -> Self:
         """The reader of a model that `find_model` knows.
 
         Args:
@@ -54,7 +54,10 @@ def _alike(one: Chat, other: Chat) -> bool:
 
 
 def prompt_limits(
-    sampling: SamplingSettings, policy: Reader, reward: Reader | None, settings: RewardSettings
+    sampling: SamplingSettings,
+    policy: TextReader,
+    reward: TextReader | None,
+    settings: RewardSettings,
 ) -> list[Limit]:
     """What every prompt must keep within, so that a reply to it can be drawn, and scored.
 
@@ -90,12 +93,12 @@ def prompt_limits(
     return [*limits, *scored_limits(sampling, reward)]
 
 
-def scored_limits(sampling: SamplingSettings, reward: Reader) -> list[Limit]:
+def scored_limits(sampling: SamplingSettings, reward: TextReader) -> list[Limit]:
     """What a prompt must keep within, so that a reward model can read it with a reply."""
     return _positions(reward, sampling.max_tokens, "the reward model")
 
 
-def dialogue_limits(sft: SftSettings, policy: Reader) -> list[Limit]:
+def dialogue_limits(sft: SftSettings, policy: TextReader) -> list[Limit]:
     """What a demonstration and its prompt must keep within."""
     return [
         Limit(
@@ -108,7 +111,7 @@ def dialogue_limits(sft: SftSettings, policy: Reader) -> list[Limit]:
     ]
 
 
-def feedback_limits(settings: RewardSettings, reader: Reader, *, reward: bool) -> list[Limit]:
+def feedback_limits(settings: RewardSettings, reader: TextReader, *, reward: bool) -> list[Limit]:
     """What a sample and its prompt must keep within, so that feedback on it can be learned from.
 
     Args:
@@ -128,7 +131,7 @@ def feedback_limits(settings: RewardSettings, reader: Reader, *, reward: bool) -
     return [limit, *positions]
 
 
-def _positions(reader: Reader, reply: int, who: str) -> list[Limit]:
+def _positions(reader: TextReader, reply: int, who: str) -> list[Limit]:
     if reader.positions is None:
         return []
     positions = reader.positions

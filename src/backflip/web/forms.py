@@ -86,7 +86,7 @@ class Answer(Record):
         if "kind" in cls.model_fields:
             FORMS[cls.model_fields["kind"].default] = cls
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         """The entry that answers the task.
 
         Raises:
@@ -113,7 +113,7 @@ class Compared(Answer):
     choice: Literal["a", "b", "tie", "both_bad"]
     strength: int = Field(default=0, ge=0, le=3, strict=True)
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         first, second = sheet.task.shown_ids
         said = Comparison(
             samples=(first, second), choice=self.choice, strength=self.strength, **sheet.fields
@@ -136,7 +136,7 @@ class Ranked(Answer):
     )
     num_acceptable: int | None = Field(default=None, ge=0, le=8, strict=True)
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         shown = sheet.task.shown_ids
         if len(self.ranks) != len(shown):
             raise WorkspaceError(f"{len(self.ranks)} ranks for {len(shown)} replies")
@@ -160,7 +160,7 @@ class Rated(Answer):
     kind: Literal["rating"] = "rating"
     level: int = Field(ge=1, le=NUM_LEVELS, strict=True)
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         return Rating(
             sample=sheet.id_at(0), level=self.level, num_levels=NUM_LEVELS, **sheet.fields
         )
@@ -176,7 +176,7 @@ class Thumbed(Answer):
     kind: Literal["good_bad"] = "good_bad"
     good: bool
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         return GoodBad(sample=sheet.id_at(0), good=self.good, **sheet.fields)
 
     @classmethod
@@ -191,7 +191,7 @@ class Corrected(Answer):
     kind: Literal["correction"] = "correction"
     text: Text
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         return sheet.correct(sheet.at(0), self.text)
 
 
@@ -202,7 +202,7 @@ class Demonstrated(Answer):
     text: Text
     better: bool = True
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         written = sheet.write(sheet.at(0), self.text)
         over = tuple(name for name in sheet.task.sample_ids if name != written.id)
         over = over if self.better else ()
@@ -216,7 +216,7 @@ class Critiqued(Answer):
     text: Text
     level: int | None = Field(default=None, ge=1, le=NUM_LEVELS, strict=True)
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         return Critique(
             sample=sheet.id_at(0),
             text=self.text,
@@ -239,7 +239,7 @@ class Flagged(Answer):
     safe: bool
     category: Short | None = None
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         return SafetyFlag(
             sample=sheet.id_at(0), safe=self.safe, category=self.category, **sheet.fields
         )
@@ -255,7 +255,7 @@ class Used(Answer):
     kind: Literal["implicit"] = "implicit"
     signal: Literal["kept", "copied", "regenerated", "abandoned"]
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         ids = sheet.task.sample_ids
         over = None if len(ids) == 1 else ids[1]
         return Implicit(sample=ids[0], signal=self.signal, over=over, **sheet.fields)
@@ -271,7 +271,7 @@ class Used(Answer):
 class Chosen(Answer):
     """One of the options that a kind's question offers; see `form_of`."""
 
-    def entry(self, sheet: "Sheet") -> FeedbackBase:
+    def entry(self, sheet: "WebTask") -> FeedbackBase:
         """The entry that the kind makes of an option."""
         said: dict[str, Any] = self.model_dump(include={"kind", "value"})
         kind, task = KINDS[said["kind"]], sheet.task
@@ -314,7 +314,7 @@ AnyAnswer = Annotated[
 
 
 @dataclass
-class Sheet:
+class WebTask:
     """A task as it lies before a person, and the samples that the person writes for it.
 
     Attributes:
@@ -366,7 +366,7 @@ class Sheet:
         return Correction(sample=sample.id, corrected=made.id, **(self.fields | fields))
 
 
-def entries_of(answer: Any, sheet: Sheet) -> tuple[FeedbackBase, list[FeedbackBase]]:
+def entries_of(answer: Any, sheet: WebTask) -> tuple[FeedbackBase, list[FeedbackBase]]:
     """The entry that answers the task, and those of what was said beside it.
 
     Samples that the person wrote are left in `sheet.written`.
@@ -385,7 +385,7 @@ def entries_of(answer: Any, sheet: Sheet) -> tuple[FeedbackBase, list[FeedbackBa
     return entry, [*_beside(answer, sheet)]
 
 
-def _beside(answer: Answer, sheet: Sheet) -> Iterator[FeedbackBase]:
+def _beside(answer: Answer, sheet: WebTask) -> Iterator[FeedbackBase]:
     who, axis = sheet.task.annotator, sheet.task.axis
     for each in answer.critiques:
         yield Critique(annotator=who, axis=axis, sample=sheet.id_at(each.place), text=each.text)

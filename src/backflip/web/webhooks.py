@@ -14,7 +14,7 @@ import httpx
 
 from backflip.errors import BackflipError
 from backflip.judging.address import fault_of_host
-from backflip.network import Outside, look_up
+from backflip.network import PublicTransport, look_up
 from backflip.workspace import Workspace
 from backflip.workspace.projects.webhooks import Delivery, Webhook
 
@@ -58,7 +58,7 @@ def deliver(workspace: Workspace, *, inside: bool) -> int:
     due = workspace.webhooks.take()
     if not due:
         return 0  # a client reads all certificates first, and nobody is answered meanwhile
-    transport = None if inside else Outside()
+    transport = None if inside else PublicTransport()
     with httpx.Client(timeout=TIMEOUT, follow_redirects=False, transport=transport) as client:
         for hook, delivery in due:
             told, delivered = _send(client, hook, delivery)

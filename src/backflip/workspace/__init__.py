@@ -12,7 +12,7 @@ from backflip.workspace.accounts.people import Invite, People, Session, Token, U
 from backflip.workspace.labelling.batches import Batches, TaskBatch
 from backflip.workspace.labelling.queue import Queue
 from backflip.workspace.labelling.tasks import Progress, Standing, Task
-from backflip.workspace.labelling.volunteered_feedback import Asides, Place
+from backflip.workspace.labelling.volunteered_feedback import VolunteeredFeedback, VolunteeredIn
 from backflip.workspace.lineage import Lineage, Outline, Touched, lineage, outline, touched
 from backflip.workspace.material.annotators import Annotator, Annotators
 from backflip.workspace.material.journal import Journal, JournalRow, JournalStats
@@ -46,7 +46,6 @@ __all__ = [
     "MAIN",
     "Annotator",
     "Annotators",
-    "Asides",
     "Batches",
     "Chat",
     "Chats",
@@ -67,7 +66,6 @@ __all__ = [
     "Models",
     "Outline",
     "People",
-    "Place",
     "Progress",
     "Project",
     "ProjectSettings",
@@ -90,6 +88,8 @@ __all__ = [
     "Token",
     "Touched",
     "User",
+    "VolunteeredFeedback",
+    "VolunteeredIn",
     "Workspace",
     "erase",
     "forget_member",

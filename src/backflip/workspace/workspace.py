@@ -31,7 +31,7 @@ from backflip.workspace.labelling.adjudication import Adjudications
 from backflip.workspace.labelling.batches import Batches
 from backflip.workspace.labelling.queue import Queue
 from backflip.workspace.labelling.reports import Reports
-from backflip.workspace.labelling.volunteered_feedback import Asides
+from backflip.workspace.labelling.volunteered_feedback import VolunteeredFeedback
 from backflip.workspace.material.annotators import Annotators
 from backflip.workspace.material.journal import Journal
 from backflip.workspace.material.media import Media
@@ -106,7 +106,7 @@ class Workspace:
         self.webhooks = Webhooks(database)
         self.generations = Generations(database)
         self.adjudications = Adjudications(database)
-        self.asides = Asides(database)
+        self.volunteered = VolunteeredFeedback(database)
         self.chats = Chats(database)
 
     @classmethod

@@ -8,9 +8,9 @@ from backflip.feedback.teachers.draws import draw_order, strength_of
 from backflip.feedback.teachers.scale import cutpoints
 from backflip.feedback.teachers.teacher import (
     NUM_LEVELS,
-    Question,
     Teacher,
     TeacherAnswer,
+    TeacherQuestion,
     answering,
 )
 from backflip.records import Sample
@@ -29,7 +29,7 @@ from backflip.records.feedback import (
 
 @answering(Comparison)
 def _compare(
-    teacher: Teacher, samples: Sequence[Sample], question: Question
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
 ) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
@@ -64,7 +64,9 @@ def _tie(teacher: Teacher, pair: Sequence[Sample]) -> str | None:
 
 
 @answering(Ranking)
-def _rank(teacher: Teacher, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
+def _rank(
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
+) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
     known = sorted(samples, key=lambda sample: sample.id)
@@ -89,7 +91,9 @@ def _rank(teacher: Teacher, samples: Sequence[Sample], question: Question) -> Te
 
 
 @answering(Rating)
-def _rate(teacher: Teacher, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
+def _rate(
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
+) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
     level = teacher.level(samples[0], question)
@@ -106,7 +110,7 @@ def _rate(teacher: Teacher, samples: Sequence[Sample], question: Question) -> Te
 
 @answering(Critique)
 def _criticise(
-    teacher: Teacher, samples: Sequence[Sample], question: Question
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
 ) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
@@ -124,7 +128,9 @@ def _criticise(
 
 
 @answering(GoodBad)
-def _thumb(teacher: Teacher, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
+def _thumb(
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
+) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
     good = teacher.approves(samples[0], teacher.line(), question)
@@ -132,7 +138,9 @@ def _thumb(teacher: Teacher, samples: Sequence[Sample], question: Question) -> T
 
 
 @answering(SafetyFlag)
-def _flag(teacher: Teacher, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
+def _flag(
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
+) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
     line = cutpoints(teacher.gold, teacher.pool, NUM_LEVELS)[0]
@@ -141,7 +149,9 @@ def _flag(teacher: Teacher, samples: Sequence[Sample], question: Question) -> Te
 
 
 @answering(Implicit)
-def _react(teacher: Teacher, samples: Sequence[Sample], question: Question) -> TeacherAnswer | None:
+def _react(
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
+) -> TeacherAnswer | None:
     if teacher.skips(samples):
         return None
     sample, value = samples[0], teacher.see(samples[0])
@@ -168,7 +178,7 @@ def _react(teacher: Teacher, samples: Sequence[Sample], question: Question) -> T
 
 @answering(Correction)
 def _correct(
-    teacher: Teacher, samples: Sequence[Sample], question: Question
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
 ) -> TeacherAnswer | None:
     sample = samples[0]
     least = teacher.gold(sample) + teacher.settings.equals
@@ -185,7 +195,7 @@ def _correct(
 
 @answering(Demonstration)
 def _demonstrate(
-    teacher: Teacher, samples: Sequence[Sample], question: Question
+    teacher: Teacher, samples: Sequence[Sample], question: TeacherQuestion
 ) -> TeacherAnswer | None:
     text = teacher.pick(writing.demonstrations(samples), samples[0], question)
     value = teacher.gold(text)

@@ -52,7 +52,7 @@ from backflip.records import Completion, Sample, content_id
 from backflip.records.feedback import GENERAL_AXIS, KINDS, WRITTEN_KINDS, FeedbackBase
 
 NUM_LEVELS = 5
-Answerer = Callable[["Teacher", Sequence[Sample], "Question"], "TeacherAnswer | None"]
+Answerer = Callable[["Teacher", Sequence[Sample], "TeacherQuestion"], "TeacherAnswer | None"]
 ANSWERS: dict[str, Answerer] = {}
 """By kind, how a teacher answers it; filled by `answering`."""
 
@@ -79,7 +79,7 @@ class TeacherAnswer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
+class TeacherQuestion:
     """What is asked, and the noise that goes into the answer.
 
     Attributes:
@@ -142,7 +142,7 @@ class Teacher:
         axis = axis if axis is not None else KINDS[kind].own_axis() or GENERAL_AXIS
         named = sorted(ids) if KINDS[kind].symmetric else ids
         key = content_id("teacher", self.seed, self.name, kind, axis, named)
-        question = Question(
+        question = TeacherQuestion(
             {"annotator": self.name, "origin": "teachers", "axis": axis},
             np.random.default_rng(int(key.rpartition("-")[2], 16)),
         )
@@ -192,11 +192,11 @@ class Teacher:
         best = max(self.gold(sample) for sample in samples)
         return self.pool.share_below(best) < self.settings.skips
 
-    def errs(self, question: Question) -> bool:
+    def errs(self, question: TeacherQuestion) -> bool:
         """Whether the teacher turns this answer round by mistake; draws at random."""
         return question.generator.random() < self.settings.mistakes
 
-    def prefers(self, value: float, other: float, question: Question) -> bool:
+    def prefers(self, value: float, other: float, question: TeacherQuestion) -> bool:
         """Whether the first of two values, as seen, is chosen over the other; draws at random."""
         probability = preference_probability(value, other, beta=self.settings.beta)
         return question.generator.random() < probability
@@ -205,7 +205,7 @@ class Teacher:
         """The gold value above which a sample is acceptable: the middle of the scale."""
         return cutpoints(self.gold, self.pool, 2)[0]
 
-    def level(self, sample: Sample, question: Question) -> int:
+    def level(self, sample: Sample, question: TeacherQuestion) -> int:
         """A level for a sample from 1 to `NUM_LEVELS`, mistakes and all; draws at random."""
         level = draw_level(
             self.see(sample),
@@ -215,11 +215,11 @@ class Teacher:
         )
         return NUM_LEVELS + 1 - level if self.errs(question) else level
 
-    def approves(self, sample: Sample, line: float, question: Question) -> bool:
+    def approves(self, sample: Sample, line: float, question: TeacherQuestion) -> bool:
         """Whether a sample is called better than a line, mistakes and all; draws at random."""
         return self.prefers(self.see(sample), line, question) != self.errs(question)
 
-    def pick(self, texts: Sequence[str], sample: Sample, question: Question) -> Sample:
+    def pick(self, texts: Sequence[str], sample: Sample, question: TeacherQuestion) -> Sample:
         """One of these texts as a person's sample, drawn with probability softmax(beta gold)."""
         options = [writing.as_sample(sample.prompt, text) for text in texts]
         values = [self.gold(option) for option in options]

@@ -13,7 +13,7 @@ from backflip.records.plan import PRETRAIN, SFT
 from backflip.records.problems import Findings, Problem
 from backflip.training.domains.domain import Given
 from backflip.training.domains.text_readers import TextReaders
-from backflip.training.limits import Reader, dialogue_limits, scored_limits
+from backflip.training.limits import TextReader, dialogue_limits, scored_limits
 from backflip.training.trainers.language import (
     encode_texts,
     no_demonstrations,
@@ -34,7 +34,7 @@ class TextCheck:
         self._pretrain = domain.pretrain if PRETRAIN.name in given.ahead else None
         self._sft = domain.sft if SFT.name in given.ahead else None
         self._missing: set[str] = set()
-        self._scorers: list[Reader] = []
+        self._scorers: list[TextReader] = []
         self._heldout: set[str] = set()
         self.found = Findings()
 
@@ -82,13 +82,13 @@ class TextCheck:
                 self._scorers.append(domain.reward_reader())
         for place in self._given.scorers:
             with self.found.noting("--reward"):
-                self._scorers.append(Reader.of(str(place), chat, policy))
+                self._scorers.append(TextReader.of(str(place), chat, policy))
         for scorer in self._scorers:
             if scorer.chat is not policy.chat:
                 with self.found.noting("reward.model.name"):
                     self._check_template(scorer, "reward.model.chat")
 
-    def _check_template(self, reader: Reader, key: str) -> None:
+    def _check_template(self, reader: TextReader, key: str) -> None:
         for problem in reader.chat.problems():
             self.found.add(problem, key, "Name a file of another template as model.chat.template.")
 

@@ -16,7 +16,7 @@ from backflip.data import load_prompts
 from backflip.data.lengths import Limit, fit_prompts, fit_samples
 from backflip.models import find_model
 from backflip.records import Prompt, Sample
-from backflip.training.limits import Reader, feedback_limits, prompt_limits
+from backflip.training.limits import TextReader, feedback_limits, prompt_limits
 
 
 class TextReaders:
@@ -50,8 +50,8 @@ class TextReaders:
         self.trains_reward = trains_reward
         self.gold_name = gold
         self._home: Path | None = None
-        self._reader: Reader | None = None
-        self._reward_reader: Reader | None = None
+        self._reader: TextReader | None = None
+        self._reward_reader: TextReader | None = None
 
     def prompts(self) -> list[Prompt]:
         return self._prompts
@@ -89,20 +89,20 @@ class TextReaders:
         reader = self.reward_reader() if reward else self.reader()
         return feedback_limits(self.reward_settings, reader, reward=reward)
 
-    def reader(self) -> Reader:
+    def reader(self) -> TextReader:
         """How the policy reads."""
         if self._reader is None:
-            self._reader = Reader.of(self._place(), self.model.chat)
+            self._reader = TextReader.of(self._place(), self.model.chat)
         return self._reader
 
-    def reward_reader(self) -> Reader:
+    def reward_reader(self) -> TextReader:
         """How reward models read."""
         if self._reward_reader is None:
             home = self._place()
             start = self.reward_start(home)
             policy, chat = self.reader(), self.reward_settings.model.chat
             same = start == home and chat == self.model.chat
-            self._reward_reader = policy if same else Reader.of(start, chat, policy)
+            self._reward_reader = policy if same else TextReader.of(start, chat, policy)
         return self._reward_reader
 
     def _place(self) -> str:

@@ -20,7 +20,7 @@ from backflip.records import Order, Sample, derive_seed, pick
 from backflip.records.samples import IntArray
 from backflip.training.checkpoints import State
 from backflip.training.learner import not_finite, under
-from backflip.training.limits import Reader, dialogue_limits
+from backflip.training.limits import TextReader, dialogue_limits
 from backflip.training.optimizer import Optimizer
 
 NO_PACKING = (
@@ -167,7 +167,7 @@ def finetuning(
         TrainingError: there are no demonstrations.
         SettingsError: one is too long, and may not be left out; it is named.
     """
-    reader = Reader.of_model(policy, chat)
+    reader = TextReader.of_model(policy, chat)
     limits = dialogue_limits(settings, reader)
     fitted = fit_samples(demonstrations, limits, settings.too_long)
     fitted.require()

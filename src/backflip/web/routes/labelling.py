@@ -10,7 +10,7 @@ from pydantic import Field
 
 from backflip.records import Record
 from backflip.web.access import Annotator, AnyUser, Visitor, check_role
-from backflip.web.forms import AnyAnswer, Sheet, entries_of
+from backflip.web.forms import AnyAnswer, WebTask, entries_of
 from backflip.web.guard import Router
 from backflip.web.pages import embedded, page
 from backflip.web.pictures import PICTURE, picture
@@ -88,7 +88,7 @@ def answer(task: str, given: Given, visitor: AnyUser) -> dict[str, Any]:
     """Keep an answer; when this returns, it is on disk. The same answer again changes nothing."""
     held = _held(visitor, task)
     workspace = visitor.context.workspace
-    sheet = Sheet(held, partial(samples_of, workspace, held), seconds=given.seconds)
+    sheet = WebTask(held, partial(samples_of, workspace, held), seconds=given.seconds)
     entry, extras = entries_of(given.answer, sheet)
     workspace.queue.answer(held.id, visitor.user.annotator, entry, extras, sheet.written)
     return _after(visitor, held.project, given.wants_next, given.besides)

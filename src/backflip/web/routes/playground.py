@@ -22,7 +22,7 @@ from backflip.web.guard import Router
 from backflip.web.lead import lead_page, require_talking, talking_models
 from backflip.web.parameters import Word
 from backflip.web.rendering import render
-from backflip.workspace import Generation, Place, Workspace
+from backflip.workspace import Generation, VolunteeredIn, Workspace
 
 router = Router(tags=["playground"])
 MOST_MODELS = 6
@@ -142,8 +142,8 @@ def compare(project: str, said: Compared, visitor: Lead) -> dict[str, Any]:
         strength=said.strength,
         shown=(0, 1),
     )
-    place = Place(project=project, run=f"playground-{project}", name="Playground")
-    return {"entry": workspace.asides.put(place, entry, visitor.user.id)}
+    place = VolunteeredIn(project=project, run=f"playground-{project}", name="Playground")
+    return {"entry": workspace.volunteered.put(place, entry, visitor.user.id)}
 
 
 def _mine(workspace: Workspace, visitor: Lead, project: str, ids: list[str]) -> list[Generation]:

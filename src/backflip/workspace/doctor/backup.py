@@ -29,7 +29,7 @@ LASTING = (
 _Known = dict[bytes, bytes]
 
 
-class Comparison(Record):
+class BackupComparison(Record):
     """What a backup would bring back.
 
     Attributes:
@@ -59,7 +59,7 @@ def compare(
     *,
     rows: bool = True,
     told: Collection[str] = (),
-) -> Comparison:
+) -> BackupComparison:
     """Hold a workspace to a backup.
 
     Args:
@@ -101,7 +101,7 @@ def compare(
     files = [m for m in manifest.members if m.name.startswith(prefix)]
     other = [m.name.removeprefix(prefix) for m in files if not _is_there(root / m.name, m.sha256)]
     gone = {name: lost[name] for name in lost if lost[name]}
-    return Comparison(
+    return BackupComparison(
         file=file,
         of=named[0] if named else None,
         created=manifest.heading.created,

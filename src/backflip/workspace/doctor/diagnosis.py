@@ -17,7 +17,7 @@ from backflip.errors import BackflipError, WorkspaceError, reaching
 from backflip.records import Record
 from backflip.workspace.database import columns, migrations, schema
 from backflip.workspace.database.addresses import postgresql_url
-from backflip.workspace.doctor.backup import Comparison, compare
+from backflip.workspace.doctor.backup import BackupComparison, compare
 from backflip.workspace.doctor.files import check_files, check_strays
 from backflip.workspace.doctor.media import check_media
 from backflip.workspace.doctor.reading import Finding, reading, telling
@@ -41,7 +41,7 @@ class Diagnosis(Record):
     workspace: Path
     state: State
     findings: tuple[Finding, ...]
-    backup: Comparison | None = None
+    backup: BackupComparison | None = None
 
 
 @reaching(WorkspaceError)

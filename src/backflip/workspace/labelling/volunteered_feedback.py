@@ -29,7 +29,7 @@ _journal = schema.journal
 
 
 @dataclass(frozen=True)
-class Place:
+class VolunteeredIn:
     """Where asides are kept.
 
     Attributes:
@@ -43,14 +43,14 @@ class Place:
     name: str
 
 
-class Asides:
+class VolunteeredFeedback:
     """What is said of replies beside all questions."""
 
     def __init__(self, database: Database):
         self._database = database
         self.clock = time.time
 
-    def put(self, place: Place, entry: FeedbackBase, user: str) -> str:
+    def put(self, place: VolunteeredIn, entry: FeedbackBase, user: str) -> str:
         """Keep what somebody says of some samples, in place of what the person said of them before.
 
         Args:
@@ -75,7 +75,7 @@ class Asides:
 
 
 def keep(
-    connection: Connection, place: Place, entries: Sequence[FeedbackBase], moment: float
+    connection: Connection, place: VolunteeredIn, entries: Sequence[FeedbackBase], moment: float
 ) -> None:
     """Write what one person said or did into the journal; the same again counts once.
 
@@ -93,7 +93,7 @@ def keep(
 
 def take_back(
     connection: Connection,
-    place: Place,
+    place: VolunteeredIn,
     ids: Sequence[str],
     annotator: str,
     reason: str,
@@ -104,13 +104,17 @@ def take_back(
     _count(connection, place, annotator, -len(taken_back), moment)
 
 
-def _count(connection: Connection, place: Place, annotator: str, by: int, moment: float) -> None:
+def _count(
+    connection: Connection, place: VolunteeredIn, annotator: str, by: int, moment: float
+) -> None:
     batch = {"project": place.project, "run": place.run, "round": 0, "name": place.name}
     known = ensure_batch(connection, {**batch, "purpose": "asides"})
     count(connection, known.number, annotator, "done", by, moment)
 
 
-def _said_before(connection: Connection, place: Place, entry: FeedbackBase) -> dict[str, float]:
+def _said_before(
+    connection: Connection, place: VolunteeredIn, entry: FeedbackBase
+) -> dict[str, float]:
     """What else the person said of the same samples there, and when."""
     mine = _journal.c.annotator == entry.annotator, _journal.c.run == place.run
     query = rows_with_erased().where(IS_ACTIVE, *mine, _journal.c.id != entry.id)

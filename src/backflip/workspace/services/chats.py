@@ -22,7 +22,7 @@ from backflip.records import Record
 from backflip.records.feedback import FeedbackBase
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
-from backflip.workspace.labelling.volunteered_feedback import Place, keep, take_back
+from backflip.workspace.labelling.volunteered_feedback import VolunteeredIn, keep, take_back
 from backflip.workspace.projects.projects import get_project, require_role
 
 MOST_TURNS = 100
@@ -65,9 +65,9 @@ class Chat(Record):
     created: datetime
 
     @property
-    def place(self) -> Place:
+    def place(self) -> VolunteeredIn:
         """Where entries of the project's chats are kept."""
-        return Place(project=self.project, run=f"chat-{self.project}", name="Chat")
+        return VolunteeredIn(project=self.project, run=f"chat-{self.project}", name="Chat")
 
 
 class Chats:
