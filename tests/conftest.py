@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,15 @@ import zlib
 from collections.abc import Generator, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from backflip.workspace import Workspace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A shell that puts pytest in the background has it ignore Ctrl-C, and every program that a test
 # starts would inherit that.
@@ -213,3 +217,18 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
     with Workspace.create(folder, address) as made:
         yield made
     server.drop_database(address)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["Browser"]:
+    """One browser a process, for there can be no second one; each test has a profile of its own."""
+    from playwright.sync_api import sync_playwright
+
+    finder = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "browser.py"))
+    with sync_playwright() as playwright:
+        program = finder["find_chromium"](playwright)
+        if program is None:
+            pytest.fail(f"no Chromium was found. {finder['ADVICE']}")
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()

@@ -1,27 +1,21 @@
 """A page draws the form of a kind that it has no form for."""
 
-import runpy
-from pathlib import Path
-
 from browser_desk import Desk, Site
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from web_helpers import SAMPLES, ids
 
 from backflip.records.feedback import FeedbackBase
 from backflip.workspace import Task, Workspace
 
-FINDER = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "browser.py"))
-
 
 def test_a_question_is_answered_by_the_keys_of_its_options(
-    funnier: type[FeedbackBase], ws: Workspace
+    funnier: type[FeedbackBase], ws: Workspace, chromium: Browser
 ) -> None:
     ws.samples.add(SAMPLES)
-    with sync_playwright() as playwright, Site(ws) as site:
-        browser = playwright.chromium.launch(executable_path=FINDER["find_chromium"](playwright))
+    with Site(ws) as site:
         tasks = [Task(kind="funnier", sample_ids=ids(n, 0, 1)) for n in range(2)]
         project = site.make_project(tasks, overlap=1, guideline=None, rules={"critique": True})
-        desk = Desk(site, browser, project)
+        desk = Desk(site, chromium, project)
         desk.asks("Which reply is funnier?")
         shown = desk.shown()
         expect(desk.page.locator("#task details.more")).to_have_count(1)
@@ -37,4 +31,3 @@ def test_a_question_is_answered_by_the_keys_of_its_options(
         desk.press("?")
         expect(desk.page.locator("#keys-list")).to_contain_text("Neither")
         assert desk.leave() == []
-        browser.close()

@@ -107,7 +107,7 @@ def show(workspace: Workspace, entries: list[Any]) -> None:
             round=None,
             created=now(),
         )
-        view = answer_view(row, samples)
+        view = answer_view(row, samples, "project")
         json.dumps(view, allow_nan=False, ensure_ascii=False).encode("utf-8")
         entry.model_dump_json().encode("utf-8")
         about = [samples[name] for name in entry.sample_ids]

@@ -101,7 +101,7 @@ def test_without_it_only_the_round_s_own_model_is_measured(workspace: Workspace)
 def test_enough_answers_end_the_training(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
     """The round does not wait for a model that is only trained to be looked at."""
     steps: list[int] = []
-    real = interim.RewardTraining.step
+    real = interim.RewardTrainer.step
 
     def slow(training: Any, step: int) -> Any:
         steps.append(step)
@@ -111,7 +111,7 @@ def test_enough_answers_end_the_training(workspace: Workspace, monkeypatch: pyte
 
     with under_way(workspace, one_round(retrain_every=8)) as outcome:
         run_id = outcome["run"].id
-        monkeypatch.setattr(interim, "RewardTraining", _Slow(slow))
+        monkeypatch.setattr(interim, "RewardTrainer", _Slow(slow))
         answer(workspace, 12)
         while not steps:
             assert "error" not in outcome
@@ -123,11 +123,11 @@ def test_enough_answers_end_the_training(workspace: Workspace, monkeypatch: pyte
 
 
 class _Slow:
-    """`RewardTraining` with another `step`, for the interim models alone."""
+    """`RewardTrainer` with another `step`, for the interim models alone."""
 
     def __init__(self, step: Any):
         self._step = step
-        self._real = interim.RewardTraining
+        self._real = interim.RewardTrainer
 
     def __call__(self, *given: Any) -> Any:
         training = self._real(*given)
@@ -150,7 +150,7 @@ def test_a_fault_of_a_model_to_look_at_does_not_end_the_run(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(interim, "RewardTraining", fail)
+    monkeypatch.setattr(interim, "RewardTrainer", fail)
     with under_way(workspace, one_round(retrain_every=8)) as outcome:
         warnings = outcome["reporter"].warnings
         answer(workspace, 12)

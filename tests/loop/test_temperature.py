@@ -147,7 +147,7 @@ def test_text_that_is_mixed_in_is_read_at_temperature_one(told, monkeypatch):
     losses, gradients = [], []
     for temperature in (PLAIN, COLD):
         trainee = trainee_of(told, monkeypatch, temperature, **mixed)
-        part = trainee.mix(0)
+        part = trainee.auxiliary(0)
         losses.append(trainee.learner.update(part)["ptx_loss"])
         gradients.append(gradient(trainee))
     twin = AutoModelForCausalLM.from_pretrained(told.folder / "one", dtype=torch.float64)

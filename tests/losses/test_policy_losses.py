@@ -12,7 +12,8 @@ from torch.autograd import gradcheck
 
 from backflip.losses import clipped_policy_loss, clipped_value_loss, gae, kl_estimate, whiten
 
-numbers = st.floats(-5, 5)
+# Processors may take the smallest numbers of all for 0, and then see no difference.
+numbers = st.floats(-5, 5, allow_subnormal=False)
 shares = st.floats(0, 1)
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from backflip.records.feedback import Demonstration
 from backflip.workspace import ModelRecord, Workspace, erase, forget_user
 from backflip.workspace.database import schema
 from backflip.workspace.doctor.diagnosis import diagnose
-from backflip.workspace.material import media
 from backflip.workspace.transfer.backup import write_backup
 from backflip.workspace.transfer.restore import restore_backup
 from pictures import TYPES, dialogues, gif, png, shows
@@ -126,7 +126,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
     def refuse(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(media.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     for add in (workspace.prompts.add, lambda p: workspace.samples.add([_reply(p[0])])):
         with pytest.raises(WorkspaceError, match="No space left"):
             add([shows(CAT)])

@@ -1,6 +1,5 @@
 """A real server, and real Chromium to look at it."""
 
-import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,25 +7,10 @@ from typing import Any
 
 import pytest
 from browser_desk import Desk, Site
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from web_helpers import SAMPLES
 
 from backflip.workspace import Project, Task, Workspace
-
-TOOLS = Path(__file__).parents[3] / "tools"
-FINDER = runpy.run_path(str(TOOLS / "browser.py"))
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """One browser; every desk has a context, that is a profile, of its own."""
-    with sync_playwright() as playwright:
-        program = FINDER["find_chromium"](playwright)
-        if program is None:
-            pytest.fail(f"no Chromium was found. {FINDER['ADVICE']}")
-        browser = playwright.chromium.launch(executable_path=program)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
