@@ -7,7 +7,7 @@ import pytest
 import torch
 from loop_helpers import agent_recipe, make_run, text_recipe
 
-from backflip.cli.given import snapshot_of
+from backflip.cli.stage_inputs import snapshot_of
 from backflip.errors import TrainingError, WorkspaceError
 from backflip.loop import Run
 from backflip.loop.stage import Stage

@@ -11,18 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from backflip.cli.given import (
-    acting_model,
-    baseline_of,
-    pairs_needed,
-    rewards_needed,
-    rewards_of,
-    samples_of,
-    snapshot_of,
-    stage_key,
-    stages_of,
-    start_of,
-)
 from backflip.cli.output import (
     DEFAULT_WORKSPACE,
     DatabaseOption,
@@ -38,6 +26,18 @@ from backflip.cli.results import (
     model_lines,
     reply_lines,
     reward_lines,
+)
+from backflip.cli.stage_inputs import (
+    acting_model,
+    baseline_of,
+    pairs_needed,
+    rewards_needed,
+    rewards_of,
+    samples_of,
+    snapshot_of,
+    stage_key,
+    stages_of,
+    start_of,
 )
 from backflip.cli.workspaces import open_workspace
 from backflip.errors import SettingsError

@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from backflip.config.bounds import DEEPEST, depth
-from backflip.config.faults import LineOf, admits_none, explain_all, shortened
+from backflip.config.validation_errors import LineOf, admits_none, explain_all, shortened
 from backflip.errors import SettingsError
 
 _MOST_BYTES = 10**7

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
-from backflip.config.faults import shortened
+from backflip.config.validation_errors import shortened
 from backflip.errors import SettingsError
 
 

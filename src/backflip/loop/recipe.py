@@ -22,8 +22,8 @@ from backflip.config import (
     read_toml,
 )
 from backflip.config.extensions import beside
-from backflip.config.faults import shortened
 from backflip.config.identity import named_by
+from backflip.config.validation_errors import shortened
 from backflip.errors import SettingsError
 from backflip.loop.checks import faults
 from backflip.loop.recipe_settings import RecipeSettings, take_algorithms
