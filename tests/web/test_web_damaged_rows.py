@@ -47,6 +47,16 @@ def fresh(
         yield made
 
 
+TEXTS = [
+    column
+    for table in schema.metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, sa.Text | columns.Json | columns.Moment)
+    and not (column.primary_key or column.foreign_keys or column.name in ("id", "hash"))
+]
+"""Columns that rows are not named by."""
+
+
 @contextmanager
 def damaged(workspace: Workspace, column: Any, text: str) -> Iterator[int]:
     """Another program's text in a column of all rows, for a while; the number of rows."""
@@ -72,6 +82,31 @@ def test_every_page_is_there_whatever_a_column_holds(busy: Any, place: int) -> N
             if asked >= 500:
                 told[text, "next"] = asked
     assert told == {}
+
+
+@pytest.mark.parametrize(
+    "place", range(len(TEXTS)), ids=lambda i: f"{TEXTS[i].table}.{TEXTS[i].name}"
+)
+def test_a_byte_that_is_no_text_spoils_its_own_row_alone(busy: Any, place: int) -> None:
+    workspace, boss = busy
+    column = TEXTS[place]
+    table = sa.table(column.table.name, sa.column("rowid"), sa.column(column.name))
+    with workspace.database.engine.begin() as connection:
+        before = connection.execute(sa.select(table)).all()
+        if not before:
+            return
+        rowid, value = before[0]
+        spoilt = str(value or "")[:3].encode() + b"\xff" + str(value or "")[4:].encode()
+        this = sa.update(table).where(table.c.rowid == rowid)
+        put = sa.cast(sa.literal(spoilt, sa.LargeBinary), sa.Text)
+        connection.execute(this.values({column.name: put}))
+    try:
+        told = faults(boss)
+        asked = boss.post(f"/api/projects/{MAIN}/next", {"besides": []}).status_code
+    finally:
+        with workspace.database.engine.begin() as connection:
+            connection.execute(this.values({column.name: value}))
+    assert (told, asked < 500) == ({}, True)
 
 
 def test_pages_say_what_cannot_be_read(fresh: Any) -> None:

@@ -32,7 +32,7 @@ def names_of(workspace: Workspace, project: str) -> dict[str, str]:
 
 def talking_models(workspace: Workspace) -> list[ModelRecord]:
     """Models that may reply, newest first."""
-    return [model for model in workspace.models.all() if model.stage != "reward"][::-1]
+    return [model for model in workspace.models.readable() if model.stage != "reward"][::-1]
 
 
 def require_talking(model: ModelRecord) -> None:

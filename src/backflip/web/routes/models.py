@@ -19,7 +19,7 @@ def models_page(request: Request, project: str, visitor: Lead) -> Response:
     """Every model of the project's runs, and how good the reward models were held out."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    models = [m for m in workspace.models.all() if m.run in _runs(workspace, project)]
+    models = [m for m in workspace.models.readable() if m.run in _runs(workspace, project)]
     return lead_page(request, "models.html", visitor, known, models=models[::-1])
 
 
@@ -39,7 +39,7 @@ def list_models(project: str, visitor: Lead) -> list[dict[str, Any]]:
     """The models of the project's runs, oldest first."""
     workspace = visitor.context.workspace
     runs = _runs(workspace, project)
-    return [_plain(model) for model in workspace.models.all() if model.run in runs]
+    return [_plain(model) for model in workspace.models.readable() if model.run in runs]
 
 
 @router.get("/api/projects/{project}/models/{model}")

@@ -121,7 +121,7 @@ def questions_page(request: Request, project: str, visitor: Lead) -> Response:
     """The batches of a project, and forms to put up more."""
     workspace = visitor.context.workspace
     known = workspace.projects.get(project)
-    names = {model.id: model.name for model in workspace.models.all()}
+    names = {model.id: model.name for model in workspace.models.readable()}
     counted = count_replies(workspace.database)
     return lead_page(
         request,

@@ -40,8 +40,10 @@ class Json(TypeDecorator[Any]):
         if value is None:
             return None
         try:
+            if not value.isascii():
+                raise ValueError("JSON is kept as ASCII, and this is not")
             return json.loads(value)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             return self._unreadable(error)
 
     def _unreadable(self, error: Exception) -> Any:
@@ -101,6 +103,10 @@ class Kept(Shown):
         return super().process_bind_param(value, dialect)
 
 
+UNKNOWN = datetime(1, 1, 1, tzinfo=UTC)
+"""In place of a moment that cannot be read: nothing but what people are shown goes by any."""
+
+
 class Moment(TypeDecorator[datetime]):
     """A point in time as ISO 8601 text in UTC, which sorts as it should."""
 
@@ -115,8 +121,8 @@ class Moment(TypeDecorator[datetime]):
             return None
         try:
             return datetime.fromisoformat(value)
-        except (ValueError, TypeError) as error:
-            raise _damaged("a moment that is none") from error
+        except (ValueError, TypeError):
+            return UNKNOWN
 
 
 class Real(TypeDecorator[float]):

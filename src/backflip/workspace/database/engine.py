@@ -128,6 +128,8 @@ class Database:
 
     def _prepare_sqlite(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun by `_begin_sqlite` alone
+        # Bytes that are no text spoil the value that they stand in, and not all that is read too.
+        connection.text_factory = _as_text
         cursor = connection.cursor()
         try:
             cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
@@ -337,6 +339,10 @@ def damaged_database(what: str, where: str) -> DamageError:
 
 def _note_use(_connection: Any, record: Any) -> None:
     record.info["used"] = time.monotonic()
+
+
+def _as_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _begin_sqlite(connection: Connection) -> None:

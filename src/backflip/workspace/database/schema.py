@@ -87,12 +87,12 @@ models = numbered(
     text("id", unique=True),
     text("name", index=True),
     text("stage"),
-    sa.Column("path", Json, nullable=False),
-    sa.Column("parents", Json, nullable=False),
+    sa.Column("path", Shown, nullable=False),
+    sa.Column("parents", Shown, nullable=False),
     text("snapshot", sa.ForeignKey("snapshots.id"), nullable=True, index=True),
     text("run", nullable=True),
-    sa.Column("recipe", Json, nullable=False),
-    sa.Column("metrics", Json, nullable=False),
+    sa.Column("recipe", Shown, nullable=False),
+    sa.Column("metrics", Shown, nullable=False),
     created(),
 )
 
@@ -344,7 +344,7 @@ reports = sa.Table(
     metadata,
     text("project", sa.ForeignKey("projects.id"), primary_key=True),
     sa.Column("wanted", sa.Boolean, nullable=False),
-    sa.Column("body", Json, nullable=True),
+    sa.Column("body", Shown, nullable=True),
     sa.Column("made", Moment, nullable=True),
 )
 

@@ -7,7 +7,7 @@ waiting run need not count half a million rows to know how far a round is.
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -293,7 +293,16 @@ def _add(connection: Connection, number: int, **by: int) -> None:
 def _select(connection: Connection, *conditions: Any) -> list[TaskBatch]:
     query = sa.select(_batches).where(*conditions).order_by(_batches.c.number)
     rows = connection.execute(query).mappings()
-    return [TaskBatch(**{**row, "name": columns.as_text(row["name"])}) for row in rows]
+    return [_batch(row) for row in rows]
+
+
+def _batch(row: sa.RowMapping) -> TaskBatch:
+    """A batch as it is kept; one whose purpose or state is none of ours is closed."""
+    values = {**row, "name": columns.as_text(row["name"])}
+    if row["purpose"] not in get_args(Purpose) or row["state"] not in get_args(State):
+        purpose = row["purpose"] if row["purpose"] in get_args(Purpose) else "labels"
+        values |= {"purpose": purpose, "state": "closed"}
+    return TaskBatch(**values)
 
 
 def _check_item(item: Task) -> None:

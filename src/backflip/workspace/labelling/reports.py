@@ -40,7 +40,8 @@ class Reports:
             ).first()
         if row is None:
             return Report(project=project, wanted=False, body=None, made=None)
-        return Report(project=project, wanted=row.wanted, body=row.body, made=row.made)
+        body = None if isinstance(row.body, columns.Damaged) else row.body
+        return Report(project=project, wanted=row.wanted, body=body, made=row.made)
 
     def want(self, project: str) -> None:
         """Ask for a new report of a project."""

@@ -1,6 +1,7 @@
 """Models of a workspace and what each was made from."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from pydantic import Field, ValidationError
 from sqlalchemy.engine import Connection
 
 from backflip.config import ChatSettings
-from backflip.errors import NotFoundError, WorkspaceError
+from backflip.errors import DamageError, NotFoundError, WorkspaceError
 from backflip.records import Record
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, damage, insert_new
@@ -113,6 +114,16 @@ class Models:
         """All models, parents before their children."""
         with self._database.read() as connection:
             return _select(connection)
+
+    def readable(self) -> list[ModelRecord]:
+        """All models whose rows can be read, for pages, which show what they can."""
+        query = sa.select(schema.models).order_by(schema.models.c.number)
+        found: list[ModelRecord] = []
+        with self._database.read() as connection:
+            for row in connection.execute(query).mappings():
+                with suppress(DamageError):
+                    found.append(_record(row))
+        return found
 
     def trained_on(self, snapshots: Iterable[str]) -> list[ModelRecord]:
         """Models that were trained on any of these snapshots."""
