@@ -27,6 +27,21 @@ DAMAGE: dict[str, tuple[sa.Table, str | None, Any]] = {
     "a prompt of another shape": (schema.prompts, "content", '{"messages": [1]}'),
     "an entry's words": (schema.journal, "body", BROKEN),
     "an entry of another shape": (schema.journal, "body", "{}"),
+    "an entry that says the opposite": (
+        schema.journal,
+        "body",
+        sa.text("json_set(body, '$.reason', 'No.')"),
+    ),
+    "a byte that is no text in an entry": (
+        schema.journal,
+        "body",
+        sa.text("CAST(x'7bff7d' AS TEXT)"),
+    ),
+    "a byte that is no text in a sample": (
+        schema.samples,
+        "header",
+        sa.text("CAST(x'7bff7d' AS TEXT)"),
+    ),
     "a sample that is gone": (schema.samples, None, None),
 }
 

@@ -149,6 +149,7 @@ def export_file(
         origin=origin,
         annotator=annotator,
         run=runs,
+        held=True,
         on_damaged=on_damaged,
     )
     return write(path, format, _with_samples(ws, entries, advance, on_damaged), plain=plain)

@@ -20,6 +20,7 @@ from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
 from backflip.workspace.material.entries import (
     IS_ACTIVE,
+    IS_ERASED,
     IS_FEEDBACK,
     RETRACTION,
     append,
@@ -45,7 +46,11 @@ def stop_at_damaged(name: str, error: DamageError) -> NoReturn:
 
 def _said_by(row: sa.Row[*tuple[Any, ...]], on_damaged: OnDamaged) -> FeedbackBase | None:
     try:
-        return as_said(row)
+        entry = as_said(row)
+        if not row.erased and entry.id != row.id:
+            what = f"the entry {row.id} is damaged: its id is of something else"
+            raise DamageError(what, hint=columns.DOCTOR)
+        return entry
     except DamageError as error:
         on_damaged(row.id, error)
         return None
@@ -126,6 +131,7 @@ class Journal:
         rounds: int | Collection[int] | None = None,
         run: str | Collection[str] | None = None,
         *,
+        held: bool = False,
         on_damaged: OnDamaged = stop_at_damaged,
     ) -> list[FeedbackBase]:
         """Entries that nobody took back, in journal order; each filter takes a value or several.
@@ -137,10 +143,15 @@ class Journal:
             annotator: likewise.
             rounds: likewise.
             run: likewise.
+            held: whether each entry is held to its id, so that what somebody altered in the
+                database is damaged, too. It takes as long again.
             on_damaged: called with each entry that cannot be read; by default it is raised.
         """
+        erased = IS_ERASED if held else sa.true()
         query = (
-            sa.select(_journal.c.id, _journal.c.body).where(IS_ACTIVE).order_by(_journal.c.number)
+            sa.select(_journal.c.id, _journal.c.body, erased.label("erased"))
+            .where(IS_ACTIVE)
+            .order_by(_journal.c.number)
         )
         filters = {
             "kind": kinds,
