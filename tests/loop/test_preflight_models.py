@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from test_preflight import found_in, prompts, recipe_of, tokens_of, write
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from backflip.config import ModelSettings, SamplingSettings
 from backflip.errors import ModelError
@@ -186,3 +186,25 @@ def test_whatever_reads_a_text_names_its_token_without_an_embedding(added: Path)
     ):
         with pytest.raises(ModelError, match=f"holds '{ADDED}', token"):
             read()
+
+
+@pytest.mark.parametrize("spare", [0, 7], ids=["as many embeddings", "spare embeddings"])
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_a_reward_model_reads_all_that_the_policy_may_draw(
+    desk: Workspace, tmp_path: Path, models: Path, brought: Path, missing: int, spare: int
+):
+    """By structure: no draw decides whether a run dies of it. Spare ids stand for no text."""
+    model = AutoModelForCausalLM.from_pretrained(brought)
+    number = len(AutoTokenizer.from_pretrained(brought))
+    reward = shutil.copytree(brought, tmp_path / "reward")
+    for rows, folder in ((number + spare, brought), (number - missing, reward)):
+        model.resize_token_embeddings(rows)
+        model.save_pretrained(folder)
+    own = {"model": {"name": str(reward)}}
+    fatal = check(desk, tmp_path, models, brought, reward=own).fatal
+    told = [problem for problem in fatal if "the policy may draw" in problem.what]
+    assert len(told) == bool(missing)
+    for problem in told:
+        assert problem.where == "reward.model.name"
+        assert f"may draw {missing} token" in problem.what
+        assert f"with {number - missing} embeddings" in problem.what

@@ -8,6 +8,7 @@ from backflip.data import Codec, heldout_ids, load_prompts, read_demonstrations,
 from backflip.data.files import Rejected, may_be_on_hub
 from backflip.data.lengths import Fitted, Limit, fit_prompts, fit_samples
 from backflip.data.opening import look_up, no_such_file
+from backflip.plain_text import counted
 from backflip.records import Prompt, Sample
 from backflip.records.plan import PRETRAIN, SFT
 from backflip.records.problems import Findings, Problem
@@ -79,14 +80,26 @@ class TextCheck:
         policy, chat = domain.reader(), domain.reward_settings.model.chat
         if self._given.reward:
             with self.found.noting("reward.model.name"):
-                self._scorers.append(domain.reward_reader())
+                self._take_scorer(domain.reward_reader(), "reward.model.name")
         for place in self._given.scorers:
             with self.found.noting("--reward"):
-                self._scorers.append(TextReader.of(str(place), chat, policy))
-        for scorer in self._scorers:
-            if scorer.chat is not policy.chat:
-                with self.found.noting("reward.model.name"):
-                    self._check_template(scorer, "reward.model.chat")
+                self._take_scorer(TextReader.of(str(place), chat, policy), "--reward")
+
+    def _take_scorer(self, scorer: TextReader, key: str) -> None:
+        """Note what scores replies, and what of them it could not read."""
+        self._scorers.append(scorer)
+        policy = self._domain.reader()
+        if unknown := scorer.unknown_of(policy):
+            first = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+            self.found.add(
+                f"the policy may draw {counted(len(unknown), 'token')} of which this model, with "
+                f"{scorer.embeddings} embeddings, has none: {first}",
+                key,
+                "Name one that reads them all: the policy's own, or one of as many embeddings.",
+            )
+        if scorer.chat is not policy.chat:
+            with self.found.noting("reward.model.name"):
+                self._check_template(scorer, "reward.model.chat")
 
     def _check_template(self, reader: TextReader, key: str) -> None:
         for problem in reader.chat.problems():
