@@ -4,12 +4,17 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 SECONDS = 5.0
 """How long the hub may take to answer."""
+SILENCE = 20.0
+"""Seconds without a byte after which a question to the hub, or a download, is given up."""
 _KEPT = 60.0
 _asked: tuple[float, str | None] | None = None
 """When the hub was last asked, and what stood in the way then."""
+_answered: set[str] = set()
+"""What it was asked of meanwhile, with an answer."""
 
 UNREACHED_HINT = (
     "Check the network, and HF_ENDPOINT where a mirror is meant; or fetch it where there is a "
@@ -27,19 +32,26 @@ def looks_like_path(name: str) -> bool:
     return shaped or (owner != name and os.path.lexists(Path(owner)))
 
 
-def unreachable() -> str | None:
+def unreachable(place: str) -> str | None:
     """Why the hub cannot be asked, within a few seconds; None where it answers.
 
     Its client tries again and again for minutes. An answer counts for a minute.
+
+    Args:
+        place: what is looked for there: "models/OWNER/NAME" or "datasets/OWNER/NAME".
     """
     global _asked
     now = time.monotonic()
     if _asked is None or now - _asked[0] > _KEPT:
-        _asked = (now, _ask())
+        _asked = None
+        _answered.clear()
+    if _asked is None or (_asked[1] is None and place not in _answered):
+        _asked = (now, _ask(place))
+        _answered.add(place)
     return _asked[1]
 
 
-def _ask() -> str | None:
+def _ask(place: str) -> str | None:
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -47,7 +59,10 @@ def _ask() -> str | None:
 
     def ask() -> None:
         try:
-            get_session().head(constants.ENDPOINT, timeout=SECONDS)
+            client = get_session()
+            _limit_silence(client)
+            # Whatever it says, as that nobody may see this, it answers.
+            client.head(f"{constants.ENDPOINT}/api/{place}", timeout=SECONDS)
             told.append(None)
         except Exception as error:  # the client and what is under it have classes of their own
             told.append(str(error) or type(error).__name__)
@@ -57,3 +72,17 @@ def _ask() -> str | None:
     asking.start()
     asking.join(SECONDS + 1)
     return told[0] if told else f"no answer from {constants.ENDPOINT} in {SECONDS:g} seconds"
+
+
+def _limit_silence(client: Any) -> None:
+    """Have no request of the hub's client wait for ever, as it does by default."""
+    hooks = client.event_hooks
+    if _end_in_time not in hooks["request"]:
+        hooks["request"].append(_end_in_time)
+        client.event_hooks = hooks
+
+
+def _end_in_time(request: Any) -> None:
+    given = request.extensions.get("timeout") or {}
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), SILENCE)
+    request.extensions["timeout"] = {name: given.get(name) or most for name, most in limits.items()}

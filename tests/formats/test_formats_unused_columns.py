@@ -53,6 +53,9 @@ def odd_columns(seed: int) -> dict[str, pa.Array]:
         "struct": pa.StructArray.from_arrays([days, text], ["day", "text"]),
         "map": pa.MapArray.from_arrays(ends, days, text),
         "indexed": pa.DictionaryArray.from_arrays(pa.array([0, 1] * (ROWS // 2)), days[:2]),
+        "indexed texts": pa.DictionaryArray.from_arrays(
+            pa.array([0] * ROWS, pa.int8()), texts(b"\xff", pa.string())[:1]
+        ),
         "some": pa.array([None, *days.cast(pa.int32()).to_pylist()[1:]], pa.int32()).cast(
             pa.date32()
         ),

@@ -2,11 +2,14 @@
 
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from huggingface_hub import constants
@@ -76,7 +79,7 @@ def test_what_looks_like_a_path_is_never_looked_for_elsewhere(
     here: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(hub, "_ask", lambda: asked.append(1))
+    monkeypatch.setattr(hub, "_ask", lambda _: asked.append(1))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asked.append(2))
     for load in (find_model, *LOADERS.values()):
         with pytest.raises(ModelError, match="there is no such folder") as caught:
@@ -101,6 +104,43 @@ def test_a_hub_that_is_silent_is_told_soon(here: Path, silent: None, how: str) -
     assert time.monotonic() - start < 5
     assert caught.value.where == "owner/name"
     assert "Check the network" in str(caught.value.hint)
+
+
+def test_a_hub_that_answers_of_itself_alone_is_told_soon(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives its front page and falls silent when it is asked for a model."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        called: list[bytes] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    call = server.accept()[0]
+                    called.append(call.recv(4096))
+                    if called[-1].startswith(b"HEAD / "):
+                        call.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(hub, "SECONDS", 0.3)
+        start = time.monotonic()
+        with pytest.raises(ModelError, match="the hub cannot be asked"):
+            load_tokenizer("owner/name")
+        assert time.monotonic() - start < 5
+        assert called[0].startswith(b"HEAD /api/models/owner/name ")
+
+
+def test_no_request_of_the_client_waits_for_ever() -> None:
+    client = httpx.Client(timeout=None)  # noqa: S113
+    for _ in range(2):
+        hub._limit_silence(client)
+    assert client.event_hooks["request"] == [hub._end_in_time]
+    request = client.build_request("GET", "http://a.b", timeout=httpx.Timeout(3.0, read=None))
+    hub._end_in_time(request)
+    limits = {"connect": 3.0, "read": hub.SILENCE, "write": 3.0, "pool": 3.0}
+    assert request.extensions["timeout"] == limits
 
 
 def test_so_is_it_for_rows_and_no_second_call_waits_again(here: Path, silent: None) -> None:
@@ -135,7 +175,7 @@ def test_what_was_fetched_before_is_used_without_the_hub(
 
 
 def test_a_hub_that_answers_is_asked_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_ask", lambda: None)
+    monkeypatch.setattr(hub, "_ask", lambda _: None)
     given: list[dict[str, Any]] = []
 
     class Auto:

@@ -5,7 +5,7 @@ null there. A null is therefore dropped, however deep it stands.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -82,16 +82,41 @@ def _require_fair(path: Path, file: Any) -> None:
 def _parquet_rows(name: str, file: Any, max_bytes: int) -> Iterator[Row | Rejected]:
     import pyarrow as pa
 
-    line = 0
-    try:
-        with file:
-            for batch in file.iter_batches(batch_size=64):
-                for i in range(batch.num_rows):
+    line, unreadable = 0, dict[str, Unreadable]()
+    with file:
+        while True:
+            try:
+                for data in _data_of(file, unreadable, skip=line):
                     line += 1
-                    data = _values(batch.slice(i, 1), _only_row)
-                    yield column_row(name, line, data, max_bytes=max_bytes)
-    except (pa.ArrowException, OSError) as error:
-        yield Rejected(name, line + 1, f"the file cannot be read further: {error}")
+                    yield column_row(name, line, data | unreadable, max_bytes=max_bytes)
+            except (pa.ArrowException, OSError) as error:
+                if not unreadable and (unreadable := _unreadable_columns(file)):
+                    continue
+                yield Rejected(name, line + 1, f"the file cannot be read further: {error}")
+            return
+
+
+def _data_of(file: Any, without: Collection[str], *, skip: int) -> Iterator[dict[str, Any]]:
+    """The rows of a file, less some columns and the first `skip` rows."""
+    columns = [column for column in file.schema_arrow.names if column not in without]
+    for batch in file.iter_batches(batch_size=64, columns=columns):
+        for i in range(min(skip, batch.num_rows), batch.num_rows):
+            yield _values(batch.slice(i, 1), _only_row)
+        skip = max(skip - batch.num_rows, 0)
+
+
+def _unreadable_columns(file: Any) -> dict[str, Unreadable]:
+    """Columns that cannot be read to their end, beside others that can; empty where all cannot."""
+    import pyarrow as pa
+
+    found: dict[str, Unreadable] = {}
+    for column in file.schema_arrow.names:
+        try:
+            for _ in file.iter_batches(columns=[column]):
+                pass
+        except (pa.ArrowException, OSError) as error:
+            found[column] = Unreadable(f"column {column!r} cannot be read: {error}")
+    return found if len(found) < len(file.schema_arrow.names) else {}
 
 
 def _only_row(row: Any) -> dict[str, Any]:
@@ -175,7 +200,7 @@ def read_hub(name: str, split: str) -> Iterator[Row | Rejected]:
         FormatError: the hub does not give it.
     """
     datasets = _datasets("no such file, and asking the hub for it", f"{name}:{split}")
-    if why := hub.unreachable():
+    if why := hub.unreachable(f"datasets/{name}"):
         raise FormatError(
             f"no such file, and the hub cannot be asked for it: {why}",
             where=f"{name}:{split}",

@@ -266,7 +266,7 @@ def from_files(auto_class: Any, source: Path | str, **options: Any) -> Any:
             on the hub, and that does not answer.
     """
     place = source
-    if isinstance(source, str) and (why := hub.unreachable()):
+    if isinstance(source, str) and (why := hub.unreachable(f"models/{source}")):
         fetched = _file_of(source, CONFIG_NAME)
         if fetched is None:
             raise ModelError(
