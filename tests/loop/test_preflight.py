@@ -63,7 +63,7 @@ def recipe_of(folder: Path, models: Path, rows: list[Any], **change: Any) -> dic
 @pytest.fixture
 def texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No part is made, which takes a while."""
-    monkeypatch.setattr("backflip.loop.preflight._Parts.make", lambda *_: None)
+    monkeypatch.setattr("backflip.loop.stages.preflight._Parts.make", lambda *_: None)
 
 
 def found_in(workspace: Workspace, recipe: dict[str, Any], folder: Path) -> tuple[Findings, Run]:

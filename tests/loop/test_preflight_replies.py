@@ -72,7 +72,7 @@ def check(
 @pytest.fixture(autouse=True)
 def texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No part is made, which takes a while."""
-    monkeypatch.setattr("backflip.loop.preflight._Parts.make", lambda *_: None)
+    monkeypatch.setattr("backflip.loop.stages.preflight._Parts.make", lambda *_: None)
 
 
 @pytest.mark.parametrize(

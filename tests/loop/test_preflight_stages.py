@@ -161,7 +161,7 @@ def found_by(
 def test_a_problem_keeps_those_stages_from_working_that_it_concerns(
     problem: str, desk: Workspace, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("backflip.loop.preflight._Parts.make", lambda *_: None)
+    monkeypatch.setattr("backflip.loop.stages.preflight._Parts.make", lambda *_: None)
     change, concerned = PROBLEMS[problem]
     recipe = base(tmp_path, models)
     change(recipe, tmp_path, desk)
@@ -187,7 +187,7 @@ def test_a_problem_keeps_those_stages_from_working_that_it_concerns(
 def test_a_recipe_of_pairs_leaves_out_what_is_too_long_for_the_reward_model_it_trains(
     desk: Workspace, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("backflip.loop.preflight._Parts.make", lambda *_: None)
+    monkeypatch.setattr("backflip.loop.stages.preflight._Parts.make", lambda *_: None)
     recipe = base(tmp_path, models)
     long_pairs(recipe, tmp_path, desk)
     recipe["reward"] |= {"max_tokens": 60, "too_long": "drop"}
