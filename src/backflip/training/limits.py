@@ -14,10 +14,14 @@ from backflip.models.load import load_config
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """What reads text: dialogues as tokens, and a model of so many positions (None: of any)."""
+    """What reads text: dialogues as tokens, and a model of so many positions (None: of any).
+
+    `name` is the model's, as a user finds it.
+    """
 
     chat: Chat
     positions: int | None
+    name: str = ""
 
     @classmethod
     def of(cls, name: str, settings: ChatSettings, like: "Reader | None" = None) -> Self:
@@ -37,13 +41,14 @@ class Reader:
         chat = Chat(load_tokenizer(name), settings, rows=rows)
         if like is not None and _alike(chat, like.chat):
             chat = like.chat
-        return cls(chat, position_limit(config))
+        return cls(chat, position_limit(config), name)
 
     @classmethod
     def of_model(cls, network: AdaptedModel, settings: ChatSettings | None = None) -> Self:
         """The reader of a network that is loaded."""
         chat = Chat(network.tokenizer, settings, rows=vocabulary_size(network.model))
-        return cls(chat, position_limit(network.model.config))
+        name = str(network.tokenizer.name_or_path)
+        return cls(chat, position_limit(network.model.config), name)
 
 
 def _alike(one: Chat, other: Chat) -> bool:
