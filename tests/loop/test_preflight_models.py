@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_preflight import found_in, prompts, recipe_of, tokens_of, write
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
 
 from backflip.config import ModelSettings, SamplingSettings
 from backflip.errors import ModelError
@@ -177,7 +178,14 @@ def test_whatever_reads_a_text_names_its_token_without_an_embedding(added: Path)
     policy, scorer = TextPolicy.load(settings), TextScorer.load(settings)
     prompt = Prompt.from_text(f"Use {ADDED} now.", source="mine.txt:3")
     asked = Sample.of(prompt, Completion(text="Yes.", finish="stop"))
+    drawn = np.array([AutoTokenizer.from_pretrained(added).convert_tokens_to_ids(ADDED)])
+    asked_well = Prompt.from_text("How?")
+    own = TextSampler(policy.model, policy.tokenizer)
+    opening = own.encode(asked_well, SamplingSettings())
+    content = Completion(text=ADDED, prompt_tokens=opening, tokens=drawn, logprobs=np.zeros(1))
+    replied = Sample.of(asked_well, content)
     for read in (
+        lambda: TextReward(scorer).score([replied]),
         lambda: TextSampler(policy.model, policy.tokenizer).sample(
             [prompt], SamplingSettings(max_tokens=2), seed=1
         ),
@@ -188,23 +196,41 @@ def test_whatever_reads_a_text_names_its_token_without_an_embedding(added: Path)
             read()
 
 
-@pytest.mark.parametrize("spare", [0, 7], ids=["as many embeddings", "spare embeddings"])
-@pytest.mark.parametrize("missing", [0, 1, 3])
-def test_a_reward_model_reads_all_that_the_policy_may_draw(
-    desk: Workspace, tmp_path: Path, models: Path, brought: Path, missing: int, spare: int
+def test_what_a_policy_may_draw_is_read_by_each_model_that_scores_it(
+    desk: Workspace, tmp_path: Path, models: Path, added: Path
 ):
-    """By structure: no draw decides whether a run dies of it. Spare ids stand for no text."""
-    model = AutoModelForCausalLM.from_pretrained(brought)
-    number = len(AutoTokenizer.from_pretrained(brought))
-    reward = shutil.copytree(brought, tmp_path / "reward")
-    for rows, folder in ((number + spare, brought), (number - missing, reward)):
-        model.resize_token_embeddings(rows)
-        model.save_pretrained(folder)
-    own = {"model": {"name": str(reward)}}
-    fatal = check(desk, tmp_path, models, brought, reward=own).fatal
-    told = [problem for problem in fatal if "the policy may draw" in problem.what]
-    assert len(told) == bool(missing)
-    for problem in told:
-        assert problem.where == "reward.model.name"
-        assert f"may draw {missing} token" in problem.what
-        assert f"with {number - missing} embeddings" in problem.what
+    """By ids where the tokens are the same, by words where they are not."""
+    short = added
+    tokenizer = AutoTokenizer.from_pretrained(short)
+    whole = tmp_path / "whole"
+    model = AutoModelForCausalLM.from_pretrained(short)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(whole)
+    tokenizer.save_pretrained(whole)
+    number = tokenizer.convert_tokens_to_ids(ADDED)
+
+    def told(policy: Path, scorer: Path) -> list[Any]:
+        reward = {"model": {"name": str(scorer), "precision": "float32"}}
+        recipe = recipe_of(tmp_path, models, prompts(), model={"name": str(policy)}, reward=reward)
+        return found_in(desk, recipe, tmp_path)[0].problems
+
+    for policy, scorer in ((whole, whole), (short, short), (short, whole)):
+        assert not [str(problem) for problem in told(policy, scorer)], (policy, scorer)
+    (problem,) = told(whole, short)
+    assert problem.fatal
+    assert problem.where == "reward.model.name"
+    for part in (str(whole), str(short), "may draw 1 tokens", f"'{ADDED}' ({number})"):
+        assert part in problem.what
+    assert "resize_token_embeddings" in problem.hint
+    assert any("may write 1 tokens" in p.what for p in told(models / "two", short) if not p.fatal)
+
+
+@pytest.mark.parametrize("word", ["Why", "It", "a", "1"])
+def test_words_of_the_checks_own_need_no_embedding(
+    desk: Workspace, tmp_path: Path, models: Path, brought: Path, word: str
+):
+    """What is tried with a template is never read, and nobody wrote it."""
+    tokenizer = AutoTokenizer.from_pretrained(brought)
+    tokenizer.add_tokens([AddedToken(word, single_word=True)])
+    tokenizer.save_pretrained(brought)
+    assert not check(desk, tmp_path, models, brought).problems

@@ -65,7 +65,7 @@ class TextSampler:
         )
         self.end_tokens = self.chat.end_tokens
         self._never: dict[int, Tensor | None] = {}
-        self.decoder = pick_decoder(model, _opening(self.chat))
+        self.decoder = pick_decoder(model, _opening(tokenizer, chat))
 
     def load(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         """Act with these weights, a plain state dict of the model, and call them `version`.
@@ -212,10 +212,12 @@ class TextSampler:
         return self.chat.decode_reply(tokens[:-1] if ended else tokens, ended=ended)
 
 
-def _opening(chat: Chat) -> IntArray:
+def _opening(tokenizer: PreTrainedTokenizerBase, chat: ChatSettings | None) -> IntArray:
     """The tokens that every prompt of one user turn begins with, by the chat template."""
+    # Read without regard to what the model has embeddings of: nobody wrote these words.
+    reader = Chat(tokenizer, chat)
     turns = [Message(role="user", content=content) for content in ("a", "1")]
-    pair = [chat.encode_prompt(Dialogue(messages=(turn,))) for turn in turns]
+    pair = [reader.encode_prompt(Dialogue(messages=(turn,))) for turn in turns]
     length = min(len(tokens) for tokens in pair)
     same = pair[0][:length] == pair[1][:length]
     return pair[0][: int(np.argmin(same)) if not same.all() else length]

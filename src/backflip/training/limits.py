@@ -10,22 +10,18 @@ from backflip.models import find_model, load_tokenizer, position_limit
 from backflip.models.adapted import AdaptedModel
 from backflip.models.limits import vocabulary_size
 from backflip.models.load import load_config
-from backflip.models.padding import same_tokens
 
 
 @dataclass(frozen=True, eq=False)
 class TextReader:
-    """What reads text: dialogues as tokens, and a model that knows some of them.
+    """What reads text: dialogues as tokens, and a model of so many positions (None: of any).
 
-    Attributes:
-        chat: encodes dialogues.
-        positions: that the model reads; None: any number.
-        embeddings: of the model, one for each token id from 0 on; None where nobody knows.
+    `name` is the model's, as a user finds it.
     """
 
     chat: Chat
     positions: int | None
-    embeddings: int | None = None
+    name: str = ""
 
     @classmethod
     def of(cls, name: str, settings: ChatSettings, like: "TextReader | None" = None) -> Self:
@@ -45,26 +41,14 @@ class TextReader:
         chat = Chat(load_tokenizer(name), settings, rows=rows)
         if like is not None and _alike(chat, like.chat):
             chat = like.chat
-        return cls(chat, position_limit(config), rows)
+        return cls(chat, position_limit(config), name)
 
     @classmethod
     def of_model(cls, network: AdaptedModel, settings: ChatSettings | None = None) -> Self:
         """The reader of a network that is loaded."""
-        rows = vocabulary_size(network.model)
-        chat = Chat(network.tokenizer, settings, rows=rows)
-        return cls(chat, position_limit(network.model.config), rows)
-
-    def unknown_of(self, policy: "TextReader") -> list[str]:
-        """Tokens that a policy may draw and this model has no embedding of, by their ids.
-
-        None where the two write other tokens: what the policy wrote is then encoded anew.
-        """
-        drawn = policy.chat.tokenizer
-        if self.embeddings is None or not same_tokens(drawn, self.chat.tokenizer):
-            return []
-        most = policy.embeddings
-        known = sorted(drawn.get_vocab().items(), key=lambda each: each[1])
-        return [t for t, i in known if i >= self.embeddings and (most is None or i < most)]
+        chat = Chat(network.tokenizer, settings, rows=vocabulary_size(network.model))
+        name = str(network.tokenizer.name_or_path)
+        return cls(chat, position_limit(network.model.config), name)
 
 
 def _alike(one: Chat, other: Chat) -> bool:

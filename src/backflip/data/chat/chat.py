@@ -119,10 +119,11 @@ class Chat:
 
         Raises:
             TypeError: the prompt is a situation of an environment.
-            ModelError: the template refuses these turns, or leaves out some of what they say.
+            ModelError: the template refuses these turns, or leaves out some of what they say; or
+                the model has no embedding of one of the tokens.
         """
         rendered = self._render(_dialogue(prompt))
-        return self._codec.encode(rendered.text, rendered.hidden)
+        return self._codec.readable(self._codec.encode(rendered.text, rendered.hidden))
 
     def encode_reply(
         self, text: str, *, end: bool = True, prompt: Prompt | Dialogue | None = None
@@ -135,11 +136,11 @@ class Chat:
             prompt: what it replies to; None for a user's turn.
 
         Raises:
-            ModelError: the template does not write replies after prompts like this one; or there is
-                no end token.
+            ModelError: the template does not write replies after prompts like this one; there is
+                no end token; or the model has no embedding of one of the tokens.
         """
         rendered = self._asked if prompt is None else self._render(_dialogue(prompt))
-        return self._reply(rendered, text, end=end)
+        return self._codec.readable(self._reply(rendered, text, end=end))
 
     def decode_reply(self, tokens: Sequence[int] | IntArray, *, ended: bool | None = None) -> str:
         """The text of sampled tokens as people read it.
@@ -176,12 +177,13 @@ class Chat:
             TypeError: the sample is a clip.
             ModelError: as `encode_prompt` and `encode_reply`.
         """
-        completion = sample.completion
+        completion, codec = sample.completion, self._codec
         prompt = self._render(_dialogue(sample.prompt))
-        tokens = self._codec.encode(prompt.text, prompt.hidden)
+        tokens = codec.readable(codec.encode(prompt.text, prompt.hidden))
         if self._drew(sample, tokens):
-            return completion.prompt_tokens, completion.tokens
-        return tokens, self._reply(prompt, completion.text, end=not completion.truncated)
+            return completion.prompt_tokens, codec.readable(completion.tokens)
+        reply = self._reply(prompt, completion.text, end=not completion.truncated)
+        return tokens, codec.readable(reply)
 
     def problems(self, dialogues: Iterable[Dialogue] = ()) -> list[str]:
         """Why replies, and these prompts, cannot be encoded as the template means it."""
@@ -223,9 +225,17 @@ class Chat:
             if (shape := Shape.of(dialogue)) not in shapes:
                 shapes.add(shape)
                 try:
-                    self.encode_reply(PROBES[0], prompt=dialogue)
+                    self._try_reply(dialogue)
                 except ModelError as error:
                     yield prompt, error
+
+    def _try_reply(self, dialogue: Dialogue) -> None:
+        """A `ModelError` where no reply can be encoded, whatever its words."""
+        rendered = self._render(dialogue)
+        self._reply(rendered, PROBES[0], end=True)
+        if self.rows is not None:
+            # Of the probe's own words, which nobody wrote, the model may have no embedding.
+            self._codec.readable(self._reply(rendered, "", end=True))
 
     def _render(self, dialogue: Dialogue) -> _Rendered:
         hidden: list[str] = []

@@ -90,18 +90,12 @@ class Codec:
     def encode(self, text: str, hidden: list[str]) -> IntArray:
         """(T,) int32 tokens of a text.
 
-        Control tokens that are spelt in it are tokens, those that are hidden are text.
+        Control tokens that are spelt in it are tokens, those that are hidden are text. The model
+        may have no embedding of one: `readable` tells.
 
         Raises:
-            ModelError: the tokenizer does not find its control tokens in text, or the model has no
-                embedding of one of its tokens.
+            ModelError: the tokenizer does not find its control tokens in text.
         """
-        ids = self._ids(text, hidden)
-        if self.rows is not None and ids.size and ids.max() >= self.rows:
-            raise self._without_embedding(int(ids.max()))
-        return ids
-
-    def _ids(self, text: str, hidden: list[str]) -> IntArray:
         spelt = [self.control[name] for name in self.pattern.findall(text)]
         expected = [i for i in spelt if i in self._counted]
         if not hidden:
@@ -120,8 +114,15 @@ class Codec:
             )
         return np.asarray(ids, np.int32)
 
-    def _without_embedding(self, token: int) -> ModelError:
-        return ModelError(
+    def readable(self, ids: IntArray) -> IntArray:
+        """The same tokens, each of which the model has an embedding of.
+
+        Raises:
+            ModelError: it has none of one of them.
+        """
+        if self.rows is None or not ids.size or (token := int(ids.max())) < self.rows:
+            return ids
+        raise ModelError(
             f"holds {self.tokenizer.convert_ids_to_tokens(token)!r}, token {token} of the "
             f"tokenizer, and the model has {self.rows} embeddings and none for it",
             hint="Take it out of the text. Or call resize_token_embeddings(len(tokenizer)) on the "
@@ -129,9 +130,9 @@ class Codec:
         )
 
     def encode_text(self, text: str) -> IntArray:
-        """(T,) int32 tokens of a text in which nothing is a control token."""
+        """(T,) int32 tokens of a text in which nothing is a control token, all `readable`."""
         hidden: list[str] = []
-        return self.encode(self.hide(text, hidden), hidden)
+        return self.readable(self.encode(self.hide(text, hidden), hidden))
 
     def control_tokens(self, tokens: Sequence[int]) -> list[int]:
         """The control tokens among `tokens`, that of unknown characters left out, in order."""

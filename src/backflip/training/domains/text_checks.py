@@ -8,7 +8,8 @@ from backflip.data import Codec, heldout_ids, load_prompts, read_demonstrations,
 from backflip.data.files import Rejected, may_be_on_hub
 from backflip.data.lengths import Fitted, Limit, fit_prompts, fit_samples
 from backflip.data.opening import look_up, no_such_file
-from backflip.plain_text import counted
+from backflip.models.padding import same_tokens
+from backflip.models.vocabulary import drawn_and_not_read
 from backflip.records import Prompt, Sample
 from backflip.records.plan import PRETRAIN, SFT
 from backflip.records.problems import Findings, Problem
@@ -23,6 +24,8 @@ from backflip.training.trainers.language import (
 )
 
 SIDES = ("train", "heldout")
+NAMED = 3
+"""Tokens that a problem names; there may be thousands."""
 BAD_ROW = "Mend the row, or take it out."
 
 
@@ -62,6 +65,8 @@ class TextCheck:
         scorers_can_be_read = len(self.found.problems) == readable
         if not scorers_can_be_read:
             self._scorers = []
+        if given.answered:
+            self._check_drawn()
         if given.dialogues:
             self._check_prompts()
         if self._scorers and given.whole and self._domain.reward_settings.too_long == "drop":
@@ -80,26 +85,37 @@ class TextCheck:
         policy, chat = domain.reader(), domain.reward_settings.model.chat
         if self._given.reward:
             with self.found.noting("reward.model.name"):
-                self._take_scorer(domain.reward_reader(), "reward.model.name")
+                self._scorers.append(domain.reward_reader())
         for place in self._given.scorers:
             with self.found.noting("--reward"):
-                self._take_scorer(TextReader.of(str(place), chat, policy), "--reward")
+                self._scorers.append(TextReader.of(str(place), chat, policy))
+        for scorer in self._scorers:
+            if scorer.chat is not policy.chat:
+                with self.found.noting("reward.model.name"):
+                    self._check_template(scorer, "reward.model.chat")
 
-    def _take_scorer(self, scorer: TextReader, key: str) -> None:
-        """Note what scores replies, and what of them it could not read."""
-        self._scorers.append(scorer)
+    def _check_drawn(self) -> None:
+        """Whatever the policy may draw must have an embedding in each model that scores it."""
         policy = self._domain.reader()
-        if unknown := scorer.unknown_of(policy):
-            first = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        drawing = policy.chat.tokenizer
+        for scorer in self._scorers:
+            reading, rows = scorer.chat.tokenizer, scorer.chat.rows
+            found = drawn_and_not_read(drawing, policy.chat.rows, reading, rows)
+            if not found:
+                continue
+            alike = same_tokens(drawing, reading)
+            names = [f"{reading.convert_ids_to_tokens(i)!r} ({i})" for i in found[:NAMED]]
+            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
             self.found.add(
-                f"the policy may draw {counted(len(unknown), 'token')} of which this model, with "
-                f"{scorer.embeddings} embeddings, has none: {first}",
-                key,
-                "Name one that reads them all: the policy's own, or one of as many embeddings.",
+                f"the policy {policy.name} may {'draw' if alike else 'write'} {len(found)} tokens "
+                f"that the reward model {scorer.name} cannot read, which has {rows} embeddings "
+                f"and none for them: {', '.join(names)}{more}",
+                "--reward" if self._given.scorers else "reward.model.name",
+                "Call resize_token_embeddings(len(tokenizer)) on the reward model, train it on "
+                "texts with these tokens and save it again; or name one that has as many "
+                "embeddings as the policy.",
+                fatal=alike,
             )
-        if scorer.chat is not policy.chat:
-            with self.found.noting("reward.model.name"):
-                self._check_template(scorer, "reward.model.chat")
 
     def _check_template(self, reader: TextReader, key: str) -> None:
         for problem in reader.chat.problems():
