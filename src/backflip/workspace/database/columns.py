@@ -27,6 +27,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+REPLACED = "\ufffd"
+"""In place of bytes that are no text. JSON is written as ASCII, so it stands in none as it is."""
+
+
 class Json(TypeDecorator[Any]):
     """Any JSON value as ASCII text with sorted keys; NaN and infinities as Python writes them."""
 
@@ -40,10 +44,10 @@ class Json(TypeDecorator[Any]):
         if value is None:
             return None
         try:
-            if not value.isascii():
-                raise ValueError("JSON is kept as ASCII, and this is not")
+            if REPLACED in value:
+                raise ValueError("it holds bytes that are no text")
             return json.loads(value)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             return self._unreadable(error)
 
     def _unreadable(self, error: Exception) -> Any:

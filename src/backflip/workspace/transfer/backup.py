@@ -41,6 +41,7 @@ from backflip.files.durable import whole_file
 from backflip.records import Record
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.artifacts import lasting_files, unreadable
+from backflip.workspace.database.engine import damage
 from backflip.workspace.transfer.bounds import BOUNDS, fitting_name
 from backflip.workspace.workspace import Workspace
 
@@ -300,6 +301,8 @@ def _write(
             raise newer_schema(str(revision), workspace.database.where)
         heading = pack.heading(revision)
         models = list(connection.execute(sa.select(schema.models.c.path)).scalars())
+        if not all(isinstance(path, str) for path in models):
+            raise damage("where a model lies")
         tables = {
             table.name: _add_rows(pack, table.name, lines_of(connection, table), advance)
             for table in schema.metadata.sorted_tables
