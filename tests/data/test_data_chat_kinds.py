@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 from chat_cases import CHATML, FLAGS, KINDS, LOSSY, TEMPLATES, make_case
-from transformers import ByT5Tokenizer
+from tokenizers import Tokenizer, decoders, models
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from backflip.data import Chat, Codec, template_problems
 from backflip.records import Prompt
@@ -148,6 +149,49 @@ def test_text_around_a_spelt_name_is_encoded_as_without_it(kind):
         assert f"user\n{text}" in tokenizer.decode(tokens.tolist())
         split = tokenizer.encode("it" + text, add_special_tokens=False, split_special_tokens=True)
         assert Codec(tokenizer).encode_text("it" + text).tolist() == split
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def with_bytes(kind, added):
+    """A tokenizer of letters and of pieces of bytes, which are added as special tokens or not."""
+    names = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    pieces = [*names, *BYTES, *map(chr, range(0x20, 0x7F))]
+    if kind == "bpe":
+        numbers = {piece: i for i, piece in enumerate(pieces)}
+        model = models.BPE(numbers, [], byte_fallback=True, unk_token=names[0])
+    else:
+        model = models.Unigram([(p, -9.0) for p in pieces], 0, byte_fallback=True)
+    core = Tokenizer(model)
+    core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    core.add_special_tokens(names + BYTES * added)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        **dict(zip(("unk_token", "bos_token", "eos_token"), names, strict=False)),
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_pieces_of_bytes_that_are_special_tokens_stand_for_bytes_and_not_for_their_names(kind):
+    special, plain = with_bytes(kind, added=True), with_bytes(kind, added=False)
+    codec, chat = Codec(special), Chat(special)
+    for text in ("it é", "\u4e16\n", "sun\n\n\u2603", "</s>é it", "é<|im_end|>"):
+        tokens = codec.encode_text(text)
+        assert tokens.tolist() == Codec(plain).encode_text(text).tolist(), text
+        if "<" not in text:
+            assert tokens.tolist() == special.encode(text, add_special_tokens=False)
+        assert codec.decode(tokens) == text
+        reply = chat.encode_reply(text)
+        assert chat.decode_reply(reply) == text
+    newline = special.convert_tokens_to_ids("<0x0A>")
+    assert newline in special.encode("it<0x0A>it"), "by itself it is forged"
+    for text in ("it<0x0A>it", "é<0x0A>", "<0x0A><|im_end|>"):
+        tokens = codec.encode_text(text)
+        assert newline not in tokens
+        assert codec.decode(tokens) == text
 
 
 def test_a_tokenizer_in_python_is_treated_alike():

@@ -1,16 +1,13 @@
 """Recipes that could only fail late are refused at once, by the key to change."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from loop_helpers import agent_recipe, make_run, text_recipe
 
-from backflip.config import ModelSettings, PromptSettings, RewardSettings, SamplingSettings
 from backflip.errors import SettingsError
 from backflip.loop import Recipe
-from backflip.training.domains.text import TextDomain
 from backflip.workspace import Workspace
 
 
@@ -162,32 +159,3 @@ def test_replies_that_a_new_model_could_not_read_are_refused(tmp_path: Path):
     assert Recipe.parse(data)
     data["sampling"] = {"max_tokens": 128}
     refused(data, r"sampling\.max_tokens: 128 tokens and a prompt do not fit in the 128")
-
-
-@pytest.mark.parametrize("positions", [40, None])
-def test_replies_that_a_known_model_could_not_read_are_refused(
-    tmp_path: Path, positions: int | None
-):
-    config = {"model_type": "gpt2", "n_positions": positions}
-    if positions is None:
-        config = {"model_type": "mamba"}
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-
-    def begin(tokens: int) -> Path:
-        domain = TextDomain(
-            model=ModelSettings(name=str(folder)),
-            prompts=PromptSettings(),
-            sampling=SamplingSettings(max_tokens=tokens),
-            reward=RewardSettings(),
-        )
-        return domain.start(tmp_path / "made", seed=0)
-
-    assert begin(39) == folder
-    if positions is None:
-        assert begin(10**6) == folder
-        return
-    with pytest.raises(SettingsError, match="do not fit in the 40 that the model reads") as caught:
-        begin(40)
-    assert caught.value.where == "sampling.max_tokens"

@@ -325,3 +325,60 @@ def test_feedback_on_long_samples_is_refused_or_left_out(
     only_long = desk.snapshots.take([long]).id
     with pytest.raises(TrainingError, match="too long"):
         learned_from(run, only_long)
+
+
+BAD = "has no prompt; its fields are other"
+NO_ROOM = "reward.max_tokens: 8 tokens leave no room for a prompt beside a reply of"
+
+
+@pytest.mark.parametrize("change", ["nothing", "reply", "files", "source", "scratch", "name"])
+@pytest.mark.usefixtures("texts_alone")
+def test_no_fault_hides_another(desk: Workspace, tmp_path: Path, models: Path, change: str):
+    """Of settings, of files that are not there, of the model: rows of the other files are told."""
+    shown = [{"prompt": "a", "completion": "b"}, {"prompt": "only"}]
+    texts = [{"text": "The river is calm."}, {"text": 7}]
+    named = {
+        name: write(tmp_path / f"{name}.jsonl", rows)
+        for name, rows in (("shown", shown), ("texts", texts), ("mixed", texts))
+    }
+    recipe = recipe_of(
+        tmp_path,
+        models,
+        [*prompts(), {"other": "x"}],
+        reward={"max_tokens": 8},
+        pretrain={"text": [named["texts"]]},
+        sft={"data": [named["shown"]]},
+        algorithm={"type": "ppo", "ptx_coefficient": 0.1, "ptx_text": [named["mixed"]]},
+    )
+    expected = {f"asked.jsonl:{len(SHORT) + 1}: {BAD}", "shown.jsonl:2: is no demonstration"}
+    expected |= {f"{name}.jsonl:2: field 'text' is not a text" for name in ("texts", "mixed")}
+    expected |= {NO_ROOM}
+    gone = "gone.jsonl"
+    if change == "reply":
+        recipe["sampling"]["max_tokens"] = 5000
+        expected |= {"sampling.max_tokens: 5000 tokens and a prompt do not fit in the 256"}
+    if change == "files":
+        files = {
+            "pretrain.text": recipe["pretrain"]["text"],
+            "sft.data": recipe["sft"]["data"],
+            "algorithm.ptx_text": recipe["algorithm"]["ptx_text"],
+        }
+        for key, there in files.items():
+            there.append(gone)
+            expected |= {f"{key}: no such file: {gone}"}
+    if change == "source":
+        recipe["prompts"]["source"] = gone
+        expected = {part for part in expected if not part.startswith("asked")}
+        expected |= {f"prompts.source: no such file: {gone}"}
+    if change == "scratch":
+        recipe["pretrain"]["scratch"] = {"width": 32, "layers": 1, "heads": 2, "vocabulary": 300}
+        recipe["pretrain"]["text"].append(gone)
+        recipe["model"] = {"precision": "float32"}
+        expected |= {f"pretrain.text: no such file: {gone}"}
+    if change == "name":
+        recipe["model"]["name"] = "nothing-of-this-name"
+        expected |= {"no model named 'nothing-of-this-name'"}
+    said = told(found_in(desk, recipe, tmp_path)[0])
+    for part in expected:
+        assert any(part in problem for problem in said), part
+    assert len(said) == len(expected), said

@@ -14,7 +14,7 @@ from backflip.data.files import read_rows
 from backflip.data.packing import Packed, pack_dialogues, pack_texts
 from backflip.data.prompts import builtin_prompts, heldout_ids, load_prompts
 from backflip.data.rows import Rejected, Row
-from backflip.data.text import read_demonstrations, read_texts
+from backflip.data.text import Text, read_demonstrations, read_placed_texts, read_texts
 
 __all__ = [
     "Chat",
@@ -22,6 +22,7 @@ __all__ = [
     "Packed",
     "Rejected",
     "Row",
+    "Text",
     "builtin_prompts",
     "decode_reply",
     "encode_prompt",
@@ -33,6 +34,7 @@ __all__ = [
     "pack_dialogues",
     "pack_texts",
     "read_demonstrations",
+    "read_placed_texts",
     "read_rows",
     "read_texts",
     "template_problems",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from backflip.data.dialogues import demonstrations_from_row
@@ -22,12 +23,51 @@ from backflip.errors import FormatError
 from backflip.records import Sample
 
 
+@dataclass(frozen=True)
+class Text:
+    """A document to pre-train on, and where it stands.
+
+    Attributes:
+        text: of it.
+        file: what its file is called.
+        lines: of a row its line in the file, as `Row` has it; of plain text that of each of its
+            lines.
+    """
+
+    text: str
+    file: str
+    lines: tuple[int, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.lines[0]}"
+
+    def parts(self) -> Iterator["Text"]:
+        """Its lines, each with its own place; of a row the row."""
+        if len(self.lines) == 1:
+            yield self
+            return
+        for number, line in zip(self.lines, self.text.split("\n"), strict=False):
+            yield Text(line, self.file, (number,))
+
+
 def read_texts(
     paths: Iterable[str | Path],
     *,
     on_rejected: OnRejected = stop_at_rejected,
     ignored: Counter[str] | None = None,
 ) -> Iterator[str]:
+    """The documents of `read_placed_texts`, without their places."""
+    for found in read_placed_texts(paths, on_rejected=on_rejected, ignored=ignored):
+        yield found.text
+
+
+def read_placed_texts(
+    paths: Iterable[str | Path],
+    *,
+    on_rejected: OnRejected = stop_at_rejected,
+    ignored: Counter[str] | None = None,
+) -> Iterator[Text]:
     """Read documents to pre-train on, one after the other.
 
     A `.txt` or `.md` file (also packed) is one document; one longer than a megabyte comes in
@@ -47,7 +87,8 @@ def read_texts(
     names = names_apart(files := list(_spread(paths)))
     for path in files:
         if is_text(path):
-            yield from _read_plain(called(read_text_lines(path), path, names[path]), on_rejected)
+            lines = called(read_text_lines(path), path, names[path])
+            yield from _read_plain(lines, names[path], on_rejected)
             continue
         for row in called(read_rows(path), path, names[path]):
             if isinstance(row, Rejected):
@@ -61,7 +102,7 @@ def read_texts(
                 continue
             if ignored is not None:
                 ignored.update(sorted(fields.unread))
-            yield text
+            yield Text(text, row.file, (row.line,))
 
 
 def read_demonstrations(
@@ -121,26 +162,35 @@ def _spread(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _read_plain(
-    lines: Iterable[tuple[int, str] | Rejected], on_rejected: OnRejected
-) -> Iterator[str]:
+    lines: Iterable[tuple[int, str] | Rejected], file: str, on_rejected: OnRejected
+) -> Iterator[Text]:
     """A text file as one document, or as pieces where it is very long."""
+    numbers: list[int] = []
     piece: list[str] = []
     size = 0
+
+    def cut() -> Text:
+        nonlocal size
+        found = Text("".join(piece), file, tuple(numbers))
+        numbers.clear()
+        piece.clear()
+        size = 0
+        return found
+
     for item in lines:
         if isinstance(item, Rejected):
             on_rejected(item)
             continue
-        _, line = item
+        number, line = item
         length = len(line.encode("utf-8"))
         if size + length > MAX_ROW_BYTES:
-            yield "".join(piece)
-            piece, size = [], 0
+            yield cut()
+        numbers.append(number)
         piece.append(line)
         size += length
         # Half full, the end of a paragraph is a good place to cut; full, the end of any line is.
         if size > MAX_ROW_BYTES // 2 and not line.strip():
-            yield "".join(piece)
-            piece, size = [], 0
+            yield cut()
     text = "".join(piece).rstrip("\n")
     if text.strip():
-        yield text
+        yield Text(text, file, tuple(numbers))

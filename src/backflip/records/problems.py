@@ -39,6 +39,7 @@ class Findings:
 
     problems: list[Problem] = field(default_factory=list[Problem])
     facts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    _said: set[str] = field(default_factory=set[str], repr=False)
 
     @property
     def fatal(self) -> list[Problem]:
@@ -56,7 +57,8 @@ class Findings:
 
     def note(self, problem: Problem) -> None:
         """Note a problem; the same one counts once."""
-        if str(problem) not in map(str, self.problems):
+        if (said := str(problem)) not in self._said:
+            self._said.add(said)
             self.problems.append(problem)
 
     @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from backflip.data.chat.twin import make_twin
+from backflip.data.chat.twin import BYTE_PIECE, make_twin
 from backflip.errors import ModelError
 from backflip.records.samples import IntArray
 
@@ -55,9 +55,10 @@ class Codec:
         # Nobody who writes a text can know these words, so none can hold them.
         self._nonce = secrets.token_hex(8)
         self._hidden = re.compile(f"{self._nonce}([0-9]+)z")
-        # Unknown characters come out of any text.
+        # Unknown characters come out of any text, and pieces that stand for one byte with them.
         unknown: Any = tokenizer.unk_token_id
-        self._counted = {i for i in self.control.values() if i != unknown}
+        self._bytes = {i for name, i in self.control.items() if BYTE_PIECE.fullmatch(name)}
+        self._counted = {i for i in self.control.values() if i != unknown} - self._bytes
 
     def hide(self, value: T, hidden: list[str]) -> T:
         """`value` with each control token that is spelt in it under another word.
@@ -104,7 +105,7 @@ class Codec:
                 return np.asarray(ids, np.int32)
             # A piece of the vocabulary that is spelt like a control token, once normalised.
         names = self._twin.names
-        told = self.pattern.sub(lambda match: names[match[0]], text)
+        told = self.pattern.sub(lambda match: names.get(match[0], match[0]), text)
         ids = self._twin.encode(self.reveal(told, hidden))
         if self.control_tokens(ids) != expected:
             raise ModelError(
@@ -135,14 +136,18 @@ class Codec:
         return self.readable(self.encode(self.hide(text, hidden), hidden))
 
     def control_tokens(self, tokens: Sequence[int]) -> list[int]:
-        """The control tokens among `tokens`, that of unknown characters left out, in order."""
+        """The control tokens among `tokens`, those that come out of any text aside, in order."""
         counted = self._counted
         return [token for token in tokens if token in counted]
 
     def decode(self, tokens: IntArray) -> str:
         """The text of tokens as people read it: special tokens left out, nothing tidied."""
+        ids: list[int] = tokens.tolist()
+        if self._bytes:  # special by their flag, and still text
+            added = self.tokenizer.added_tokens_decoder
+            ids = [i for i in ids if i in self._bytes or not (i in added and added[i].special)]
         text = self.tokenizer.decode(
-            tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=not self._bytes, clean_up_tokenization_spaces=False
         )
         assert isinstance(text, str)  # noqa: S101  a single row decodes to a single string
         return text

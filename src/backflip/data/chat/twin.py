@@ -5,6 +5,7 @@ The same ids, flags, pieces and merges: a twin encodes as the tokenizer does, bu
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+"""A piece that stands for one byte of a character that the vocabulary lacks, by its name."""
+_NEVER = -1e6
+"""Score of a piece that no text is cut into: far below that of any other."""
+
+
 @dataclass(frozen=True)
 class Twin:
-    """How a twin encodes, and what its control tokens are called, by what they were called."""
+    """How a twin encodes, and what its control tokens are called, by what they were called.
+
+    Pieces of bytes keep their names, which a tokenizer looks for where it lacks a character, and
+    are no control tokens there: as text their names are letters like any other.
+    """
 
     encode: Callable[[str], list[int]]
     names: Mapping[str, str]
@@ -41,7 +52,10 @@ def make_twin(tokenizer: "PreTrainedTokenizerBase", control: Mapping[str, int], 
         return Twin(_in_python(tokenizer, names), names)
     from tokenizers import Tokenizer
 
-    twin = Tokenizer.from_str(_renamed(json.loads(backend.to_str()), names))
+    data = json.loads(backend.to_str())
+    for piece in _byte_pieces(data["model"]):
+        names.pop(piece, None)
+    twin = Tokenizer.from_str(_renamed(data, names))
     added = {i: names.get(str(t), str(t)) for i, t in tokenizer.added_tokens_decoder.items()}
     moved = [name for i, name in added.items() if twin.token_to_id(name) != i]
     if moved or twin.get_vocab_size() != backend.get_vocab_size():
@@ -53,12 +67,23 @@ def make_twin(tokenizer: "PreTrainedTokenizerBase", control: Mapping[str, int], 
     return Twin(lambda text: twin.encode(text, add_special_tokens=False).ids, names)
 
 
+def _byte_pieces(model: Mapping[str, Any]) -> set[str]:
+    """Pieces of bytes that a model of the tokenizers library makes characters of."""
+    if not model.get("byte_fallback"):
+        return set()
+    pieces = model["vocab"]
+    named = pieces if isinstance(pieces, dict) else (piece for piece, _ in pieces)
+    return {piece for piece in named if BYTE_PIECE.fullmatch(piece)}
+
+
 def _renamed(data: dict[str, Any], names: Mapping[str, str]) -> str:
     """A tokenizer of the tokenizers library, in its JSON, with other names for some tokens."""
     data = {**data, "truncation": None, "padding": None, "post_processor": None}
+    bytes_of = _byte_pieces(data["model"])
     data["added_tokens"] = [
         {**token, "content": names.get(token["content"], token["content"])}
         for token in data["added_tokens"]
+        if token["content"] not in bytes_of
     ]
     model: dict[str, Any] = dict(data["model"])
     data["model"] = model
@@ -66,7 +91,10 @@ def _renamed(data: dict[str, Any], names: Mapping[str, str]) -> str:
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(piece, piece): i for piece, i in vocabulary.items()}
     else:
-        model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
+        model["vocab"] = [
+            [names.get(piece, piece), _NEVER if piece in bytes_of else score]
+            for piece, score in vocabulary
+        ]
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
     if "merges" in model:

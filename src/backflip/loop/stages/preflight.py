@@ -8,10 +8,12 @@ parts are made one after the other: memory holds one or two of them.
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backflip.algorithms import consumes, make_algorithm
+from backflip.data.opening import look_up
 from backflip.data.scratch import scratch_folder
 from backflip.errors import BackflipError, SettingsError
 from backflip.feedback.teachers import make_crowd
@@ -212,6 +214,8 @@ class _Parts:
         scope, domain = self._scope, self._domain
         if scope.algorithm or any(getattr(self._recipe, name) is not None for name in ahead):
             yield "model", self._save_policy
+        if scope.algorithm and self._recipe.algorithm.mixed_text.weight:
+            yield Given.texts_key, self._mix
         if scope.answered:
             yield "sampling", self._act
         if scope.algorithm:
@@ -234,9 +238,15 @@ class _Parts:
         network = self._domain.policy(self._home, seed=self._seed)
         require_finite(network)
         network.save(self._policy, {})
-        if self._scope.algorithm:
-            mixed = self._recipe.algorithm.mixed_text
-            pretraining_mix(mixed, self._domain.text_rows, seed=self._seed)
+
+    def _mix(self) -> None:
+        mixed = self._recipe.algorithm.mixed_text
+        there = tuple(file for file in mixed.files if look_up(Path(file)) is not None)
+        if there:  # what is not is told already
+            mixed = replace(mixed, files=there)
+        elif mixed.files and not self._recipe.prompts.source.startswith("env:"):
+            return
+        pretraining_mix(mixed, self._domain.text_rows, seed=self._seed)
 
     def _act(self) -> None:
         place = self._policy if self._policy.exists() else self._home

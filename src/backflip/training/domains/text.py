@@ -29,7 +29,6 @@ from backflip.models import (
     train_tokenizer,
 )
 from backflip.models.limits import vocabulary_size
-from backflip.models.load import load_config
 from backflip.models.padding import same_tokens
 from backflip.records import Sample, pick
 from backflip.records.problems import Findings
@@ -81,7 +80,9 @@ class TextDomain(TextReaders):
         if model is None and ready:
             with checking.found.noting():
                 model = self.start(folder, seed=seed)
-        if model is not None:
+        if model is None:
+            checking.rows()
+        else:
             self.read_with(model)
             checking.lengths()
         return checking.found, model
@@ -97,7 +98,6 @@ class TextDomain(TextReaders):
                     save_model(*load_causal_lm(found), target)
                 require_whole(target)
                 found = target
-            self._check_positions(found)
             return found
         target = folder / "scratch"
         if not target.exists():
@@ -110,16 +110,6 @@ class TextDomain(TextReaders):
             save_model(make_model(scratch, tokenizer, seed), tokenizer, target)
         require_whole(target)
         return target
-
-    def _check_positions(self, folder: Path) -> None:
-        """Refuse replies longer than the model reads now, rather than after a round of work."""
-        positions = position_limit(load_config(folder))
-        if positions is not None and self.sampling.max_tokens >= positions:
-            raise SettingsError(
-                f"{self.sampling.max_tokens} tokens and a prompt do not fit in the {positions} "
-                "that the model reads",
-                where="sampling.max_tokens",
-            )
 
     def pretraining(self, folder: Path, *, seed: int) -> tuple[Trainer, Save]:
         if self.pretrain is None:

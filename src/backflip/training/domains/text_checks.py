@@ -1,7 +1,7 @@
 """What can be told about the texts of a run before any work: rows, lengths, templates."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backflip.data import Codec, heldout_ids, load_prompts, read_demonstrations, read_texts
@@ -37,20 +37,37 @@ class TextCheck:
         self._given = given
         self._pretrain = domain.pretrain if PRETRAIN.name in given.ahead else None
         self._sft = domain.sft if SFT.name in given.ahead else None
+        self._there: dict[str, list[str]] = {}
         self._missing: set[str] = set()
         self._scorers: list[TextReader] = []
         self._heldout: set[str] = set()
+        self._no_room = False
         self.found = Findings()
 
     def sources(self) -> bool:
         """Look at the files, without a model. Returns whether a model can be made from them."""
         self._look_for_files()
+        fit = True
         if self._pretrain is not None:
+            before = len(self.found.problems)
             self._read_texts("pretrain.text", self._pretrain.text)
-        unfit = bool(self.found.problems)
+            unread = len(self.found.problems) > before or "pretrain.text" in self._missing
+            fit = not (unread and self._pretrain.scratch is not None)
         if self._given.texts:
             self._read_texts(self._given.texts_key, self._given.texts)
-        return not (unfit and self._pretrain is not None and self._pretrain.scratch is not None)
+        if self._given.whole and self._given.reward:
+            self._check_reward_tokens()
+        return fit
+
+    def rows(self) -> None:
+        """Read prompts and demonstrations where no model is there to say how long they are."""
+        if self._given.dialogues and self._there["prompts.source"]:
+            with self.found.noting("prompts.source"):
+                self._load_prompts()
+        if self._sft is not None:
+            with self.found.noting("sft.data"):
+                for _ in self._read_demonstrations(self._there["sft.data"]):
+                    pass
 
     def lengths(self) -> None:
         """Encode everything that is read, and hold it to the limits."""
@@ -60,6 +77,7 @@ class TextCheck:
             if given.dialogues:
                 self._check_template(reader, "model.chat")
         if len(self.found.problems) > readable:
+            self.rows()
             return
         self._find_scorers()
         scorers_can_be_read = len(self.found.problems) == readable
@@ -67,17 +85,24 @@ class TextCheck:
             self._scorers = []
         if given.answered:
             self._check_drawn()
+            self._check_reply()
         if given.dialogues:
             self._check_prompts()
-        if self._scorers and given.whole and self._domain.reward_settings.too_long == "drop":
+        drops = self._domain.reward_settings.too_long == "drop"
+        prompts_are_there = "prompts.source" not in self._missing
+        if self._scorers and given.whole and drops and prompts_are_there and not self._no_room:
             self._check_room()
         if self._sft is not None:
             self._check_demonstrations()
-        if scorers_can_be_read:
+        if scorers_can_be_read and prompts_are_there:
             self._check_told()
-        if self._pretrain is not None and "pretrain.text" not in self._missing:
+        if self._pretrain is not None:
             with self.found.noting("pretrain.text"):
-                self._check_rows()
+                self._check_embedded("pretrain.text")
+                self._check_rows(self._pretrain.sequence_length)
+        if given.texts:
+            with self.found.noting(given.texts_key):
+                self._check_embedded(given.texts_key)
 
     def _find_scorers(self) -> None:
         """Find what scores replies: new reward models, and those that a stage is given."""
@@ -123,33 +148,65 @@ class TextCheck:
 
     def _look_for_files(self) -> None:
         source = self._domain.prompt_settings.source
-        in_file = self._given.dialogues and not source.startswith("builtin:")
         named = {
-            "prompts.source": (source,) if in_file else (),
+            "prompts.source": (source,) if self._given.dialogues else (),
             "pretrain.text": self._pretrain.text if self._pretrain else (),
             "sft.data": self._sft.data if self._sft else (),
             self._given.texts_key: self._given.texts,
         }
         for key, files in named.items():
+            there = self._there.setdefault(key, [])
             for file in files:
-                on_hub = key in ("prompts.source", "sft.data") and may_be_on_hub(file)
-                if look_up(Path(file)) is None and not on_hub:
+                elsewhere = file.startswith("builtin:") or may_be_on_hub(file)
+                if key in ("prompts.source", "sft.data") and elsewhere:
+                    there.append(file)
+                elif look_up(Path(file)) is None:
                     hint = no_such_file(Path(file)).hint
                     self.found.add(f"no such file: {file}", key, hint)
                     self._missing.add(key)
+                else:
+                    there.append(file)
+
+    def _check_reward_tokens(self) -> None:
+        """Whether reward models read more than a reply alone."""
+        settings, reply = self._domain.reward_settings, self._domain.sampling.max_tokens
+        if settings.too_long == "refuse" and settings.max_tokens <= reply:
+            self.found.add(
+                f"{settings.max_tokens} tokens leave no room for a prompt beside a reply of "
+                f"{reply}, as sampling.max_tokens allows",
+                "reward.max_tokens",
+                f"Set it to {reply} and the tokens of the longest prompt, or more.",
+            )
+
+    def _check_reply(self) -> None:
+        """Whether each model reads more than a reply."""
+        reply = self._domain.sampling.max_tokens
+        readers = [("the model", self._domain.reader())]
+        readers += [("the reward model", scorer) for scorer in self._scorers]
+        known: set[int | None] = {None}
+        for who, reader in readers:
+            if reader.positions in known:
+                continue
+            known.add(reader.positions)
+            if reader.positions is not None and reply >= reader.positions:
+                self._no_room = True
+                self.found.add(
+                    f"{reply} tokens and a prompt do not fit in the {reader.positions} that {who} "
+                    "reads",
+                    "sampling.max_tokens",
+                    f"Set it to fewer than {reader.positions}.",
+                )
 
     def _read_texts(self, key: str, files: Sequence[str]) -> None:
-        if key in self._missing:
-            return
         if not files:
             self.found.add("names no text", key, "Give one file or more.")
             return
         number = 0
         with self.found.noting(key):
-            for _ in read_texts([Path(file) for file in files], on_rejected=self._reject):
+            for _ in read_texts(self._there[key], on_rejected=self._reject):
                 number += 1
-            if not number:
-                self.found.add("holds no text to learn from", ", ".join(files))
+            if not number and self._there[key]:
+                self.found.add("holds no text to learn from", ", ".join(self._there[key]))
         self.found.facts[key] = {"number": number}
 
     def _check_prompts(self) -> None:
@@ -157,11 +214,7 @@ class TextCheck:
         if "prompts.source" in self._missing:
             return
         with self.found.noting("prompts.source"):
-            unused: Counter[str] = Counter()
-            prompts = load_prompts(
-                domain.prompt_settings, domain.seed, ignored=unused, on_rejected=self._reject
-            )
-            self._tell_unused(unused, "prompts.source")
+            prompts = self._load_prompts()
             how = domain.prompt_settings.too_long
             answered = self._given.answered
             # Where some are left out or cut, all that a stage reads are those that remain.
@@ -186,17 +239,29 @@ class TextCheck:
                         _way_out(fitted, ()),
                     )
 
+    def _load_prompts(self) -> list[Prompt]:
+        domain, unused = self._domain, Counter[str]()
+        prompts = load_prompts(
+            domain.prompt_settings, domain.seed, ignored=unused, on_rejected=self._reject
+        )
+        self._tell_unused(unused, "prompts.source")
+        return prompts
+
     def _limits_of_prompts(self) -> list[Limit]:
-        """What prompts are held to: by the whole run, or by the reading of them in a stage."""
+        """What prompts are held to: by the whole run, or by the reading of them in a stage.
+
+        Limits that let in no prompt at all are wrong themselves, which is told of them.
+        """
+        scored = self._domain.prompt_settings.too_long != "refuse"
         if self._given.whole:
-            return self._domain.limits_of_prompts(scored=bool(self._scorers))
-        refused = self._domain.prompt_settings.too_long == "refuse"
-        return self._domain.limits_of_prompts(scored=not refused)
+            scored = bool(self._scorers)
+        limits = self._domain.limits_of_prompts(scored=scored)
+        return [limit for limit in limits if limit.most > 0]
 
     def _check_scored(self, prompts: Sequence[Prompt]) -> None:
         """Whatever a model replies to these prompts is scored, so it must not be too long."""
         for scorer in self._scorers:
-            limits = scored_limits(self._domain.sampling, scorer)
+            limits = [x for x in scored_limits(self._domain.sampling, scorer) if x.most > 0]
             fitted = fit_prompts(prompts, limits, "refuse")
             for excess in fitted.refused:
                 self.found.add(str(excess), excess.item.place, _way_out(fitted, ()))
@@ -241,26 +306,27 @@ class TextCheck:
 
     def _check_demonstrations(self) -> None:
         sft, domain = self._sft, self._domain
-        if sft is None or "sft.data" in self._missing:
-            return
+        if sft is None or not (sft.data or "prompts.source" not in self._missing):
+            return  # what the workspace has is parted by the prompts
         with self.found.noting("sft.data"):
-            unused: Counter[str] = Counter()
             given, num_heldout = (
-                without_heldout(
-                    read_demonstrations(sft.data, ignored=unused, on_rejected=self._reject),
-                    self._heldout,
-                )
+                without_heldout(self._read_demonstrations(self._there["sft.data"]), self._heldout)
                 if sft.data
                 else (self._given.shown(), 0)
             )
-            self._tell_unused(unused, "sft.data")
             if num_heldout:
                 self.found.add(told_heldout(num_heldout), "sft.data", fatal=False)
             limits = dialogue_limits(sft, domain.reader())
             fitted = fit_samples(given, limits, sft.too_long)
             self._note(fitted, "demonstrations", "sft.too_long", sft.too_long)
-            if not (fitted.kept or fitted.refused or fitted.failed):
+            left = fitted.kept or fitted.refused or fitted.failed
+            if not left and "sft.data" not in self._missing:
                 raise no_demonstrations(num_long=len(fitted.dropped), num_heldout=num_heldout)
+
+    def _read_demonstrations(self, files: Sequence[str]) -> Iterator[Sample]:
+        unused: Counter[str] = Counter()
+        yield from read_demonstrations(files, ignored=unused, on_rejected=self._reject)
+        self._tell_unused(unused, "sft.data")
 
     def _check_told(self) -> None:
         domain = self._domain
@@ -271,23 +337,30 @@ class TextCheck:
                 fitted = fit_samples(told, limits, how)
                 self._note(fitted, "feedback", "reward.too_long", how)
 
-    def _check_rows(self) -> None:
-        """A text that fills a row is read from its start to the row's end, and all its tokens."""
-        reader, settings = self._domain.reader(), self._domain.pretrain
-        if settings is None:
+    def _check_embedded(self, key: str) -> None:
+        """The model must have an embedding of each token of a text that it learns from."""
+        chat, files = self._domain.reader().chat, self._there[key]
+        if chat.rows is None or not files:
             return
-        if reader.chat.rows is not None:
-            for _ in encode_texts(reader.chat.tokenizer, settings.text, rows=reader.chat.rows):
-                pass
-        if reader.positions is None:
-            return
-        if settings.sequence_length - 1 <= reader.positions:
+        for _ in encode_texts(
+            chat.tokenizer,
+            files,
+            rows=chat.rows,
+            on_failed=lambda error: self.found.note(Problem.of(error)),
+            on_rejected=lambda _: None,  # told before
+        ):
+            pass
+
+    def _check_rows(self, length: int) -> None:
+        """A text that fills a row is read from its start to the row's end."""
+        reader = self._domain.reader()
+        if reader.positions is None or length - 1 <= reader.positions:
             return
         codec = Codec(reader.chat.tokenizer)
-        for text in read_texts([Path(file) for file in settings.text], on_rejected=lambda _: None):
+        for text in read_texts(self._there["pretrain.text"], on_rejected=lambda _: None):
             if len(codec.encode_text(text)) > reader.positions:
                 self.found.add(
-                    f"rows of {settings.sequence_length} tokens are longer than the "
+                    f"rows of {length} tokens are longer than the "
                     f"{reader.positions} that the model reads",
                     "pretrain.sequence_length",
                     f"Set it to {reader.positions} or less.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,18 @@ from transformers import PreTrainedTokenizerBase
 
 from backflip.algorithms import micro_batch_indices
 from backflip.config import ChatSettings, OptimizerSettings, PretrainSettings, SftSettings
-from backflip.data import Codec, Packed, end_token, pack_dialogues, pack_texts, read_texts
+from backflip.data import (
+    Codec,
+    Packed,
+    Text,
+    end_token,
+    pack_dialogues,
+    pack_texts,
+    read_placed_texts,
+)
 from backflip.data import read_demonstrations as read_files
 from backflip.data.lengths import fit_samples
+from backflip.data.rows import OnRejected, stop_at_rejected
 from backflip.errors import ModelError, SettingsError, TrainingError
 from backflip.losses import next_token_loss
 from backflip.models import TextPolicy
@@ -119,6 +129,8 @@ def encode_texts(
     *,
     rows: int | None = None,
     named: str = "pretrain.text",
+    on_failed: Callable[[ModelError], Any] | None = None,
+    on_rejected: OnRejected = stop_at_rejected,
 ) -> Iterator[IntArray]:
     """The tokens of each text in the files that the setting `named` names.
 
@@ -127,22 +139,38 @@ def encode_texts(
         files: texts.
         rows: embeddings of the model; None for as many as there are tokens.
         named: the setting.
+        on_failed: called with each error of a text that the model cannot read, which names the
+            file and the line; by default the first one ends the reading.
+        on_rejected: as in `read_texts`.
 
     Raises:
         SettingsError: no file is named.
-        ModelError: the model has no embedding of a token; it names the file and the text.
+        ModelError: the model has no embedding of a token.
     """
     if not files:
         raise SettingsError("names no text", where=named, hint="Give one file or more.")
     codec = Codec(tokenizer, rows=rows)
-    for file in files:
-        for number, text in enumerate(read_texts([Path(file)]), 1):
-            try:
-                yield codec.encode_text(text)
-            except ModelError as error:
-                raise ModelError(
-                    error.what, where=f"text {number} of {file}", hint=error.hint
-                ) from None
+    for text in read_placed_texts(map(Path, files), on_rejected=on_rejected):
+        try:
+            yield codec.encode_text(text.text)
+        except ModelError as error:
+            for failed in _placed(error, text, codec):
+                if on_failed is None:
+                    raise failed from None
+                on_failed(failed)
+
+
+def _placed(error: ModelError, text: Text, codec: Codec) -> Iterator[ModelError]:
+    """The error of a text, at the lines in which it is."""
+    found = False
+    for part in text.parts():
+        try:
+            codec.encode_text(part.text)
+        except ModelError as closer:
+            found = True
+            yield ModelError(closer.what, where=part.place, hint=closer.hint)
+    if not found:  # it is in no line alone
+        yield ModelError(error.what, where=text.place, hint=error.hint)
 
 
 def finetuning(
