@@ -39,9 +39,6 @@ def check_sample(sample: Sample) -> None:
         raise ValueError(f"the clip is not of the environment {asked.environment!r}")
     for name in ("weights_version", "seed", "index"):
         _of(f"its {name}", check_integer, getattr(sample, name))
-    for name in ("weights_version", "index"):
-        if getattr(sample, name) < 0:
-            raise ValueError(f"its {name} is {getattr(sample, name)}, below 0")
     if sample.model is not None:
         _of("its model", check_name, sample.model)
     _of("its settings", check_json, sample.settings, depth=KEPT_DEPTH)
