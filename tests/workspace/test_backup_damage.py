@@ -26,7 +26,7 @@ from backup_helpers import (
     unpack,
 )
 
-from backflip.errors import WorkspaceError
+from backflip.errors import DamageError, WorkspaceError
 from backflip.workspace import Workspace
 from backflip.workspace.database import schema
 from backflip.workspace.transfer.backup import write_backup
@@ -330,3 +330,19 @@ def test_only_a_new_workspace_is_made(whole: Path, workspace: Workspace) -> None
     refused(whole, "database", "postgresql://", address="mysql://host/db")
     (whole.parent / "bare").mkdir()
     restore_backup(whole, whole.parent / "bare")
+
+
+def test_bytes_that_are_no_text_are_not_written_down_as_others(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sqlite_template, tmp_path / "work")
+    with Workspace.open(tmp_path / "work") as workspace:
+        live(workspace)
+        with workspace.database.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TRIGGER journal_no_update")
+            connection.exec_driver_sql("UPDATE journal SET body = CAST(x'7bff7d' AS TEXT)")
+        with pytest.raises(DamageError):
+            write_backup(workspace, tmp_path / "b.tar")
+        assert not (tmp_path / "b.tar").exists()
+        with workspace.database.read() as connection:  # a page may be shown all the same
+            assert connection.exec_driver_sql("SELECT body FROM journal").first() == ("{\ufffd}",)

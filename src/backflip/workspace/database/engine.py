@@ -156,12 +156,17 @@ class Database:
             raise DisconnectionError from error  # the pool tries a new one
 
     @contextmanager
-    def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
+    def read(self, *, snapshot: bool = False, exact: bool = False) -> Iterator[Connection]:
         """Queries that change nothing and wait for nobody.
 
         Args:
             snapshot: all of them see the same state, whatever is written meanwhile; on SQLite they
                 always do.
+            exact: bytes that are no text are damage, and not told as a text beside them: for what
+                writes down what it reads.
+
+        Raises:
+            DamageError: see `exact`; or the database is damaged.
         """
         with self._explained(), self.engine.connect() as connection:
             if not self.is_sqlite:
@@ -169,8 +174,15 @@ class Database:
                 # level each statement sees what is committed by then.
                 level = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
                 connection.execution_options(isolation_level=level)
-            with connection.begin():
-                yield connection
+            raw = connection.connection.driver_connection
+            if exact and self.is_sqlite and raw is not None:
+                raw.text_factory = str
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if exact and self.is_sqlite and raw is not None:
+                    raw.text_factory = _as_text
 
     @contextmanager
     def write(self, *locks: str, walks: bool = False) -> Iterator[Connection]:

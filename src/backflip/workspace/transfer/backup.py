@@ -295,7 +295,7 @@ def _write(
     artifacts: bool,
     advance: Callable[[int], None] | None,
 ) -> Backup:
-    with workspace.database.read(snapshot=True) as connection:
+    with workspace.database.read(snapshot=True, exact=True) as connection:
         revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
         if revision != schema.HEAD:  # by another process, since this one opened the workspace
             raise newer_schema(str(revision), workspace.database.where)
