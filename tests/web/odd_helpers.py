@@ -9,9 +9,11 @@ from fastapi.testclient import TestClient
 from web_helpers import SAMPLES, TASKS, Browser
 
 from backflip.config import ServerSettings
-from backflip.records.feedback import Critique
+from backflip.quality.report import measure_quality
+from backflip.records.feedback import Critique, GoodBad
+from backflip.records.plan import START
 from backflip.web import create_app
-from backflip.workspace import MAIN, ModelRecord, Workspace
+from backflip.workspace import MAIN, ModelRecord, Workspace, erase
 
 PAGES = (
     "/",
@@ -30,9 +32,32 @@ PAGES = (
             "/quality",
             "/questions",
             "/rules",
+            "/rules/versions/1",
+            "/webhooks",
+            "/models/model-1",
+        )
+    ),
+    "/admin/people",
+    "/api/users",
+    "/api/invites",
+    "/api/projects",
+    *(
+        f"/api/projects/{MAIN}{route}"
+        for route in (
+            "",
+            "/batches",
+            "/entries",
+            "/guidelines",
+            "/invites",
+            "/members",
+            "/models",
+            "/overview",
+            "/quality",
+            "/webhooks",
         )
     ),
 )
+"""Pages, and what programs ask, but for streams that never end."""
 
 
 @contextmanager
@@ -45,7 +70,7 @@ def busy_server(template: Path, folder: Path) -> Iterator[tuple[Workspace, Brows
         workspace.samples.add(SAMPLES)
         asked = [TASKS["critique"], TASKS["rating"], TASKS["correction"]]
         workspace.queue.put("run-1", 1, asked, overlap=2)
-        model = ModelRecord(id="model-1", name="m", stage="sft", path="models/m")
+        model = ModelRecord(id="model-1", name="m", stage="sft", path="models/m", run="run-1")
         workspace.models.register(model)
         user, queue = workspace.people.add("boss", admin=True), workspace.queue
         me = user.annotator
@@ -57,11 +82,36 @@ def busy_server(template: Path, folder: Path) -> Iterator[tuple[Workspace, Brows
         queue.answer(first.id, me, said)
         queue.save_draft(queue.next(me).id, me, {"form": {"level": 3}})
         workspace.chats.start(MAIN, user.id, "model-1")
+        settle(workspace, user.id)
         app = create_app(workspace, ServerSettings(webhooks_inside=True))
         client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
         key, session = workspace.people.start_session(user.id, 3600)
         client.cookies.set("backflip", app.state.context.signer.sign(key))
         yield workspace, Browser(client, user, session.csrf)
+
+
+def settle(workspace: Workspace, lead: str) -> None:
+    """What else a project comes to have: members, invitations, a run, a report, a reply."""
+    member = workspace.people.add("mia")
+    workspace.projects.set_role(MAIN, member.id, "annotator")
+    for project in (MAIN, None):
+        workspace.people.invite(project, "annotator", author=lead)
+    workspace.people.note_failure("mia")
+    workspace.runs.start("run-1", "run", {}, "0")
+    workspace.stages.begin("run-1", START.name)
+    workspace.metrics.log("run-1", "round-1/policy", 1, {"loss": 1.0})
+    workspace.scores.keep("run-1", "overall", {SAMPLES[0].id: 1.0}, [])
+    workspace.reports.keep(MAIN, measure_quality(workspace, MAIN))
+    workspace.servers.note("http://127.0.0.1:8000")
+    workspace.generations.note_worker("worker-1")
+    workspace.generations.ask(
+        lead, "playground", "model-1", SAMPLES[0].prompt, {}, seed=0, project=MAIN
+    )
+    (entry,) = workspace.journal.active()
+    workspace.snapshots.take([entry.id])
+    said = GoodBad(annotator=member.annotator, sample=SAMPLES[0].id, good=True, reason="Hm.")
+    workspace.journal.add([said])
+    erase(workspace, member.annotator, by="boss")
 
 
 def faults(browser: Browser) -> dict[str, int]:

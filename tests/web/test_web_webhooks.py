@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from web_helpers import PAIR, SignIn
@@ -18,7 +19,7 @@ from whole_page import WholePage
 from backflip.config import ServerSettings
 from backflip.errors import BackflipError, NotFoundError
 from backflip.network import InsideError
-from backflip.records.feedback import Comparison
+from backflip.records.feedback import DAMAGED, Comparison
 from backflip.web.background import Background
 from backflip.web.webhooks import check_address, deliver
 from backflip.workspace import Project, Workspace
@@ -108,6 +109,24 @@ def test_what_is_not_kept_is_not_told(workspace: Workspace, project: Project) ->
     with pytest.raises(BackflipError):
         workspace.queue.answer(task.id, "person", other)
     assert workspace.webhooks.take() == []
+
+
+@pytest.mark.parametrize("column", ["event", "body"])
+def test_what_cannot_be_read_is_given_up_and_keeps_nothing_else_back(
+    workspace: Workspace, project: Project, ear: Ear, column: str
+) -> None:
+    hook = workspace.webhooks.add(project.id, ear.url, ["answer", "batch.done"])
+    workspace.queue.put("run-1", 1, [PAIR], project=project.id)
+    answer(workspace, project)
+    spoilt = sa.table("deliveries", sa.column("event"), sa.column("body"))
+    with workspace.database.engine.begin() as connection:
+        this = sa.update(spoilt).where(spoilt.c.event == "answer")
+        connection.execute(this.values({column: "{"}))
+    assert deliver(workspace, inside=True) == 1
+    assert deliver(workspace, inside=True) == 0
+    assert [json.loads(body)["event"] for _, body in ear.heard] == ["batch.done"]
+    states = {each.told: each.state for each in workspace.webhooks.deliveries(hook.id)}
+    assert states == {"HTTP 204": "delivered", DAMAGED: "failed"}
 
 
 def test_a_failed_delivery_is_tried_again_later_and_then_given_up(

@@ -26,7 +26,7 @@ from backflip.workspace.accounts.invitations import (
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database, check_name, insert
 from backflip.workspace.material.annotators import insert_annotators
-from backflip.workspace.projects.projects import Role, get_project, set_role
+from backflip.workspace.projects.projects import ROLES, Role, get_project, set_role
 
 _users, _sessions, _tokens = schema.users, schema.sessions, schema.tokens
 _invites, _failures, _members = schema.invites, schema.login_failures, schema.memberships
@@ -332,7 +332,11 @@ class People:
 
     def _open(self) -> sa.Select[Any]:
         """Invitations that may still be taken."""
-        good = sa.and_(_invites.c.uses > 0, _invites.c.expires > self.clock())
+        good = sa.and_(
+            _invites.c.uses > 0,
+            _invites.c.expires > self.clock(),
+            _invites.c.role.in_(ROLES),
+        )
         return sa.select(_invites).where(good)
 
 

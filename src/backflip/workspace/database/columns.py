@@ -108,7 +108,7 @@ class Kept(Shown):
 
 
 UNKNOWN = datetime(1, 1, 1, tzinfo=UTC)
-"""In place of a moment that cannot be read: nothing but what people are shown goes by any."""
+"""In place of a moment that cannot be read: pages show moments, and counts by the hour use them."""
 
 
 class Moment(TypeDecorator[datetime]):

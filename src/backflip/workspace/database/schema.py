@@ -391,11 +391,11 @@ deliveries = numbered(
     "deliveries",
     text("webhook", sa.ForeignKey("webhooks.id"), index=True),
     text("event"),
-    sa.Column("body", Json, nullable=False),
+    sa.Column("body", Shown, nullable=False),
     text("state"),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due", sa.Double, nullable=False),
-    sa.Column("told", Json, nullable=True),
+    sa.Column("told", Shown, nullable=True),
     created(),
     sa.Index(None, "state", "due"),
 )

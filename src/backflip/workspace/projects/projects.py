@@ -1,7 +1,7 @@
 """Projects: what people are asked to judge, by which instructions and rules, and who takes part."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 from pydantic import Field, ValidationError
@@ -15,6 +15,8 @@ from backflip.workspace.database.engine import Database, check_name, insert, ins
 MAIN = "main"
 """The project of questions that name none; it is there as soon as it is needed."""
 Role = Literal["annotator", "lead"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""A row with another one was damaged, and gives no right."""
 _projects, _guidelines = schema.projects, schema.guidelines
 _members, _unnamed = schema.memberships, schema.unnamed
 
@@ -203,7 +205,7 @@ class Projects:
     def roles(self, *, project: str | None = None, user: str | None = None) -> dict[str, Role]:
         """The roles in a project by user, or of a user by project."""
         key = _members.c.user if project is not None else _members.c.project
-        query = sa.select(key, _members.c.role).order_by(key)
+        query = sa.select(key, _members.c.role).where(_members.c.role.in_(ROLES)).order_by(key)
         if project is not None:
             query = query.where(_members.c.project == project)
         if user is not None:
@@ -220,7 +222,9 @@ class Projects:
 
 # Asked with every request, and so built once.
 _ROLE = sa.select(_members.c.role).where(
-    _members.c.project == sa.bindparam("project"), _members.c.user == sa.bindparam("user")
+    _members.c.project == sa.bindparam("project"),
+    _members.c.user == sa.bindparam("user"),
+    _members.c.role.in_(ROLES),
 )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from backflip.errors import NotFoundError
 from backflip.records import Record
+from backflip.records.feedback import DAMAGED
 from backflip.workspace.database import columns, schema
 from backflip.workspace.database.engine import Database
 from backflip.workspace.projects.projects import get_project
@@ -26,6 +27,7 @@ EVENTS: tuple[Event, ...] = ("answer", "batch.done")
 DELAYS = (10.0, 60.0, 600.0, 3600.0, 6 * 3600.0)
 """Seconds after each failed try until the next; after the last one a delivery is given up."""
 _LEASE = 120.0
+_STATES = ("waiting", "delivered", "failed")
 _hooks, _deliveries = schema.webhooks, schema.deliveries
 
 
@@ -44,7 +46,8 @@ class Webhook(Record):
 class Delivery(Record):
     """One thing to tell one address.
 
-    `state` is "waiting", "delivered" or "failed"; `told` what came of the last try.
+    `state` is "waiting", "delivered" or "failed"; `told` what came of the last try. One of which
+    nobody can read what is to be told is `damaged`, and failed.
     """
 
     number: int
@@ -55,6 +58,7 @@ class Delivery(Record):
     attempts: int
     due: float
     told: str | None
+    damaged: bool = False
 
 
 class Webhooks:
@@ -112,6 +116,10 @@ class Webhooks:
                 return []
         with self._database.write("webhooks") as connection:
             found = [_delivery(row) for row in connection.execute(query)]
+            if lost := [each.number for each in found if each.damaged]:
+                given_up = sa.update(_deliveries).where(_deliveries.c.number.in_(lost))
+                connection.execute(given_up.values(state="failed", told=DAMAGED))
+            found = [each for each in found if not each.damaged]
             hooks = {
                 row.id: _hook(row)
                 for row in connection.execute(
@@ -166,10 +174,19 @@ def _active(connection: Connection, project: str) -> list[Webhook]:
 def _hook(row: sa.Row[Any]) -> Webhook:
     values: dict[str, Any] = {name: getattr(row, name) for name in Webhook.model_fields}
     values["url"] = columns.as_text(values["url"])
-    if isinstance(values["events"], columns.Damaged):
-        values["events"] = ()  # nobody's answer waits for a webhook that cannot be read
+    # Nobody's answer waits for a webhook that cannot be read.
+    events = values["events"] if isinstance(values["events"], list) else []
+    values["events"] = tuple(event for event in events if event in EVENTS)
     return Webhook(**values)
 
 
 def _delivery(row: sa.Row[Any]) -> Delivery:
-    return Delivery(**{name: getattr(row, name) for name in Delivery.model_fields})
+    known = row.event in EVENTS and row.state in _STATES and isinstance(row.body, dict)
+    values: dict[str, Any] = {
+        name: getattr(row, name) for name in Delivery.model_fields if name != "damaged"
+    }
+    if not known:
+        values |= {"state": "failed", "body": {}, "damaged": True}
+    if values["told"] is not None:
+        values["told"] = columns.as_text(values["told"])
+    return Delivery(**values)
